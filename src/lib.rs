@@ -1,0 +1,1 @@
+//! The display path of virtual GPUs.

@@ -1,0 +1,2 @@
+//! A virtual GPU in a process.
+fn main() {}
