@@ -1,0 +1,87 @@
+//! What a vfio device offers to a display.
+//!
+//! Kernel drivers answer with ioctls, processes over vfio-user with messages; both look like this trait. Errors are
+//! those of the device, as errno values in [`io::Error`].
+
+#![forbid(unsafe_code)]
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use crate::plane::PlaneInfo;
+
+/// A vfio device, seen from its display.
+pub trait Device {
+    /// How messages to the user name the device.
+    fn name(&self) -> &str;
+
+    /// `VFIO_DEVICE_QUERY_GFX_PLANE`. `info` holds the question; on success the answer has taken its place.
+    fn query_plane(&self, info: &mut PlaneInfo) -> io::Result<()>;
+
+    /// `VFIO_DEVICE_GET_GFX_DMABUF`. The descriptor belongs to the caller, as does one more reference to the dma-buf.
+    fn get_dmabuf(&self, id: u32) -> io::Result<OwnedFd>;
+
+    /// `VFIO_DEVICE_GET_REGION_INFO`. Any index may be asked for: those of graphics regions lie beyond
+    /// `num_regions` with some drivers.
+    fn region(&self, index: u32) -> io::Result<RegionInfo>;
+
+    /// Reads from a region without mapping it. Fills `buf` or fails.
+    fn read_region(&self, index: u32, offset: u64, buf: &mut [u8]) -> io::Result<()>;
+
+    /// Writes to a region without mapping it. Writes all of `buf` or fails.
+    fn write_region(&self, index: u32, offset: u64, buf: &[u8]) -> io::Result<()>;
+
+    /// Index of the region that takes the EDID, found by its type capability; `None` if the device has none.
+    fn edid_region(&self) -> Option<u32>;
+}
+
+/// A region of a device.
+#[derive(Debug)]
+pub struct RegionInfo {
+    /// Bytes in the region, as the device says.
+    pub size: u64,
+    /// Where its memory can be mapped from; `None`: it must be read with [`Device::read_region`].
+    pub memory: Option<RegionMemory>,
+}
+
+/// A piece of a file that is a region's memory.
+#[derive(Debug)]
+pub struct RegionMemory {
+    /// The file to map.
+    pub fd: OwnedFd,
+    /// Where in the file the region begins, in bytes.
+    pub offset: u64,
+}
+
+/// What the error of a call means for the display.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The same call may succeed soon.
+    Transient,
+    /// What was asked for is not there: for a get, the guest flipped after the query.
+    NotThere,
+    /// The device does not have this.
+    Unsupported,
+    /// The device does not answer in time.
+    Silent,
+    /// There is no device any more.
+    Gone,
+    /// Anything else: what was asked for cannot be had.
+    Other,
+}
+
+impl Failure {
+    /// Sorts an error of a device.
+    pub fn of(error: &io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::ENOMEM | libc::EAGAIN | libc::EINTR | libc::EBUSY) => Self::Transient,
+            Some(libc::ENOENT | libc::EINVAL) => Self::NotThere,
+            Some(libc::ENOTTY | libc::EOPNOTSUPP | libc::ENOSYS) => Self::Unsupported,
+            Some(libc::ETIMEDOUT) => Self::Silent,
+            Some(
+                libc::ENODEV | libc::EPIPE | libc::ECONNRESET | libc::ENOTCONN | libc::ESHUTDOWN,
+            ) => Self::Gone,
+            _ => Self::Other,
+        }
+    }
+}

@@ -1,0 +1,501 @@
+//! The dma-bufs that we hold.
+//!
+//! # The contract
+//!
+//! It follows the kernel's contract between importers and exporters of dma-bufs (`dma_buf_pin`, `dma_buf_unpin`,
+//! `move_notify`), with the pool between the device that exports and the host that imports.
+//!
+//! - A buffer is **immutable**: an id that comes back with another geometry is another buffer.
+//! - A buffer is **pinned** by a [`User`] for as long as that user shows it or lends it out. Pins are counted per user;
+//!   each [`Pool::pin`] is matched by one [`Pool::unpin`] of the same user. What is not pinned is **cached**.
+//! - Only cached buffers are **evicted**, the one used longest ago first, when the pool holds more than its [`Limits`].
+//!   Pinned buffers may exceed them.
+//! - [`Pool::invalidate`] says that the device may have given the memory behind every buffer to something else: cached buffers
+//!   go at once; a pinned one becomes **stale**: no id leads to it any more, its pixels may still be read, its users are
+//!   to replace it at once, and it goes with its last pin. [`Pool::invalidate_id`] does so for one id.
+//! - Buffers that went are **retired**: the pool calls nobody, whoever holds the pool takes them with
+//!   [`Pool::take_retired`], lets the host drop its textures, and closes the descriptor by dropping them.
+//! - Unpinning what the user had not pinned and using a key whose buffer is gone are **violations**: harmless, counted
+//!   in [`Pool::violations`], and described, with a backtrace in debug builds, to the log of the display.
+//!
+//! Where it differs from the kernel's: pins belong to the kind of user, not to an attachment object; invalidating a pinned buffer is
+//! no violation, since devices reset while their screen is shown, but its users must react; and there are no
+//! fences here, as the pool does not wait for the GPU.
+
+#![forbid(unsafe_code)]
+
+use std::backtrace::Backtrace;
+use std::collections::HashMap;
+use std::fmt;
+
+use crate::memory::{DmaBuf, Identity};
+use crate::plane::Geometry;
+
+/// Who pins a buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum User {
+    /// It is the screen.
+    Scanout,
+    /// It is the pointer.
+    Cursor,
+    /// A front end was given it and has not released it yet.
+    FrontEnd,
+    /// Another device of the VM was given it.
+    Shared,
+}
+
+const USERS: usize = 4;
+
+/// How much a pool may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Buffers at most.
+    pub count: usize,
+    /// Bytes of device memory at most, by the dma-bufs' own sizes.
+    pub bytes: u64,
+}
+
+impl Default for Limits {
+    /// Room for a guest that rotates 16 buffers of 3840x2160 pixels with a cursor or two; a guest that makes a new
+    /// buffer at each flip keeps no more than that.
+    fn default() -> Self {
+        Self { count: 24, bytes: 1 << 30 }
+    }
+}
+
+/// Names a buffer of one pool, and never names another one later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Key(u64);
+
+/// A buffer, and what the host made of it.
+#[derive(Debug)]
+pub struct Buffer<H> {
+    /// What its pixels look like.
+    pub geometry: Geometry,
+    /// The descriptor.
+    pub dma_buf: DmaBuf,
+    /// What the host keeps of it, for instance a texture; made when first needed.
+    pub host: Option<H>,
+    ids: Vec<u32>,
+    pins: [u32; USERS],
+    used: u64,
+}
+
+impl<H> Buffer<H> {
+    /// Whether anybody shows it or was lent it.
+    pub fn is_pinned(&self) -> bool {
+        self.pins.iter().any(|&count| count > 0)
+    }
+}
+
+/// What a pool holds and did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Buffers held.
+    pub buffers: usize,
+    /// Of these, pinned.
+    pub pinned: usize,
+    /// Bytes held.
+    pub bytes: u64,
+    /// Buffers that went because the pool was full, so far.
+    pub evictions: u64,
+    /// Descriptors that turned out to be of a buffer held already, so far.
+    pub duplicates: u64,
+    /// Breaches of the contract, so far.
+    pub violations: u64,
+}
+
+/// The dma-bufs that a display holds.
+#[derive(Debug)]
+pub struct Pool<H> {
+    limits: Limits,
+    buffers: HashMap<Key, Buffer<H>>,
+    by_id: HashMap<u32, Key>,
+    by_identity: HashMap<(Identity, Geometry), Key>,
+    retired: Vec<Buffer<H>>,
+    next_key: u64,
+    now: u64,
+    bytes: u64,
+    evictions: u64,
+    duplicates: u64,
+    violations: u64,
+    unreported: Option<Violation>,
+}
+
+impl<H> Pool<H> {
+    /// An empty pool.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            buffers: HashMap::new(),
+            by_id: HashMap::new(),
+            by_identity: HashMap::new(),
+            retired: Vec::new(),
+            next_key: 0,
+            now: 0,
+            bytes: 0,
+            evictions: 0,
+            duplicates: 0,
+            violations: 0,
+            unreported: None,
+        }
+    }
+
+    /// Looks for the buffer with this id and geometry, and counts it as used.
+    ///
+    /// Finding the id with another geometry means that the device gave the id to a new buffer: the old one is
+    /// invalidated.
+    pub fn look_up(&mut self, id: u32, geometry: &Geometry) -> Option<Key> {
+        let key = *self.by_id.get(&id)?;
+        self.now += 1;
+        let buffer = self.buffers.get_mut(&key)?;
+        if buffer.geometry != *geometry {
+            self.invalidate_id(id);
+            return None;
+        }
+        buffer.used = self.now;
+        Some(key)
+    }
+
+    /// Takes in what a get returned. A buffer that is held already, by another id, is recognised, and the new
+    /// descriptor is closed.
+    pub fn insert(&mut self, id: u32, geometry: Geometry, dma_buf: DmaBuf) -> Key {
+        self.invalidate_id(id);
+        self.now += 1;
+        let identity = dma_buf.identity().map(|identity| (identity, geometry));
+        if let Some(&key) = identity.and_then(|identity| self.by_identity.get(&identity))
+            && let Some(buffer) = self.buffers.get_mut(&key)
+        {
+            self.duplicates += 1;
+            buffer.ids.push(id);
+            buffer.used = self.now;
+            self.by_id.insert(id, key);
+            return key;
+        }
+        let key = Key(self.next_key);
+        self.next_key += 1;
+        self.bytes += dma_buf.size();
+        if let Some(identity) = identity {
+            self.by_identity.insert(identity, key);
+        }
+        self.by_id.insert(id, key);
+        self.buffers.insert(
+            key,
+            Buffer {
+                geometry,
+                dma_buf,
+                host: None,
+                ids: vec![id],
+                pins: [0; USERS],
+                used: self.now,
+            },
+        );
+        key
+    }
+
+    /// The buffer of this name, if it is still there.
+    pub fn get(&self, key: Key) -> Option<&Buffer<H>> {
+        self.buffers.get(&key)
+    }
+
+    /// As [`Pool::get`], to let the host attach what it made of the buffer.
+    pub fn get_mut(&mut self, key: Key) -> Option<&mut Buffer<H>> {
+        self.buffers.get_mut(&key)
+    }
+
+    /// Whether the device has taken the buffer back.
+    pub fn is_stale(&self, key: Key) -> bool {
+        self.buffers.get(&key).is_none_or(|buffer| buffer.ids.is_empty())
+    }
+
+    /// Keeps the buffer from being evicted until the same user unpins it.
+    pub fn pin(&mut self, key: Key, user: User) {
+        match self.buffers.get_mut(&key) {
+            Some(buffer) => buffer.pins[user as usize] += 1,
+            None => self.violation(Breach::PinOfGone, user, key),
+        }
+    }
+
+    /// Takes one pin of this user back. A stale buffer retires with its last pin.
+    pub fn unpin(&mut self, key: Key, user: User) {
+        let Some(buffer) = self.buffers.get_mut(&key) else {
+            return self.violation(Breach::UnpinOfGone, user, key);
+        };
+        let Some(fewer) = buffer.pins[user as usize].checked_sub(1) else {
+            return self.violation(Breach::UnpinOfUnpinned, user, key);
+        };
+        buffer.pins[user as usize] = fewer;
+        if buffer.ids.is_empty() && !buffer.is_pinned() {
+            self.retire(key);
+        }
+    }
+
+    /// Evicts cached buffers until the pool is within its limits, except `keep`, which is about to be pinned.
+    pub fn evict(&mut self, keep: Option<Key>) {
+        while self.buffers.len() > self.limits.count || self.bytes > self.limits.bytes {
+            let oldest = self
+                .buffers
+                .iter()
+                .filter(|(key, buffer)| !buffer.is_pinned() && Some(**key) != keep)
+                .min_by_key(|(_, buffer)| buffer.used)
+                .map(|(key, _)| *key);
+            let Some(oldest) = oldest else { return };
+            self.evictions += 1;
+            self.retire(oldest);
+        }
+    }
+
+    /// The device may have reused all memory: see the contract.
+    pub fn invalidate(&mut self) {
+        self.by_id.clear();
+        self.by_identity.clear();
+        for buffer in self.buffers.values_mut() {
+            buffer.ids.clear();
+        }
+        let cached: Vec<Key> = self
+            .buffers
+            .iter()
+            .filter(|(_, buffer)| !buffer.is_pinned())
+            .map(|(key, _)| *key)
+            .collect();
+        for key in cached {
+            self.retire(key);
+        }
+    }
+
+    /// The device no longer means by `id` what it meant: the buffer loses it, and goes with its last id.
+    pub fn invalidate_id(&mut self, id: u32) {
+        let Some(key) = self.by_id.remove(&id) else { return };
+        let Some(buffer) = self.buffers.get_mut(&key) else { return };
+        buffer.ids.retain(|&other| other != id);
+        if buffer.ids.is_empty() {
+            if let Some(identity) = buffer.dma_buf.identity() {
+                self.by_identity.remove(&(identity, buffer.geometry));
+            }
+            if !buffer.is_pinned() {
+                self.retire(key);
+            }
+        }
+    }
+
+    /// Takes the buffers that went since the last call. What the host kept of them is to be released before they are dropped.
+    pub fn take_retired(&mut self) -> Vec<Buffer<H>> {
+        std::mem::take(&mut self.retired)
+    }
+
+    /// What the pool holds and did.
+    pub fn statistics(&self) -> Statistics {
+        Statistics {
+            buffers: self.buffers.len(),
+            pinned: self.buffers.values().filter(|buffer| buffer.is_pinned()).count(),
+            bytes: self.bytes,
+            evictions: self.evictions,
+            duplicates: self.duplicates,
+            violations: self.violations,
+        }
+    }
+
+    /// Breaches of the contract, so far.
+    pub fn violations(&self) -> u64 {
+        self.violations
+    }
+
+    /// The last breach, once, for the log.
+    pub fn take_violation(&mut self) -> Option<Violation> {
+        self.unreported.take()
+    }
+
+    fn retire(&mut self, key: Key) {
+        let Some(buffer) = self.buffers.remove(&key) else { return };
+        for id in &buffer.ids {
+            self.by_id.remove(id);
+        }
+        if let Some(identity) = buffer.dma_buf.identity()
+            && self.by_identity.get(&(identity, buffer.geometry)) == Some(&key)
+        {
+            self.by_identity.remove(&(identity, buffer.geometry));
+        }
+        self.bytes -= buffer.dma_buf.size();
+        self.retired.push(buffer);
+    }
+
+    fn violation(&mut self, breach: Breach, user: User, key: Key) {
+        self.violations += 1;
+        let backtrace = cfg!(debug_assertions).then(Backtrace::force_capture);
+        self.unreported = Some(Violation { breach, user, key, backtrace });
+    }
+}
+
+/// A breach of the pool's contract.
+#[derive(Debug)]
+pub struct Violation {
+    breach: Breach,
+    user: User,
+    key: Key,
+    backtrace: Option<Backtrace>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Breach {
+    PinOfGone,
+    UnpinOfGone,
+    UnpinOfUnpinned,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (user, key) = (self.user, self.key.0);
+        match self.breach {
+            Breach::PinOfGone => write!(f, "{user:?} pins buffer {key}, which is gone")?,
+            Breach::UnpinOfGone => write!(f, "{user:?} unpins buffer {key}, which is gone")?,
+            Breach::UnpinOfUnpinned => {
+                write!(f, "{user:?} unpins buffer {key}, which it has not pinned")?;
+            }
+        }
+        match &self.backtrace {
+            Some(backtrace) => write!(f, "\n{backtrace}"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::Format;
+    use crate::memory::tests::memfd;
+    use drm_fourcc::{DrmFourcc, DrmModifier};
+
+    const GEOMETRY: Geometry = Geometry {
+        format: Format { fourcc: DrmFourcc::Xrgb8888, modifier: DrmModifier::Linear },
+        width: 16,
+        height: 16,
+        stride: 64,
+        size: 1024,
+    };
+
+    fn pool(count: usize) -> Pool<()> {
+        Pool::new(Limits { count, bytes: 1 << 20 })
+    }
+
+    fn dma_buf() -> DmaBuf {
+        DmaBuf::new(memfd(&[0; 1024], true).into()).unwrap()
+    }
+
+    fn insert(pool: &mut Pool<()>, id: u32) -> Key {
+        let key = pool.insert(id, GEOMETRY, dma_buf());
+        pool.evict(Some(key));
+        key
+    }
+
+    #[test]
+    fn what_rotates_within_the_limit_stays() {
+        let mut pool = pool(16);
+        let keys: Vec<Key> = (0..16).map(|id| insert(&mut pool, id)).collect();
+        for flip in 0..1000 {
+            let id = flip % 16;
+            assert_eq!(pool.look_up(id, &GEOMETRY), Some(keys[id as usize]));
+        }
+        assert!(pool.take_retired().is_empty());
+    }
+
+    #[test]
+    fn the_one_used_longest_ago_goes_first_and_pinned_ones_never() {
+        let mut pool = pool(3);
+        let keys: Vec<Key> = (0..3).map(|id| insert(&mut pool, id)).collect();
+        pool.pin(keys[0], User::Scanout);
+        pool.look_up(1, &GEOMETRY);
+        insert(&mut pool, 3);
+        assert_eq!(pool.take_retired().len(), 1);
+        assert_eq!(pool.look_up(2, &GEOMETRY), None);
+        for id in 4..100 {
+            insert(&mut pool, id);
+        }
+        assert_eq!(pool.look_up(0, &GEOMETRY), Some(keys[0]));
+        let statistics = pool.statistics();
+        assert_eq!((statistics.buffers, statistics.pinned, statistics.bytes), (3, 1, 3 * 1024));
+        assert_eq!(statistics.evictions, 97);
+    }
+
+    #[test]
+    fn bytes_are_bounded_too() {
+        let mut pool: Pool<()> = Pool::new(Limits { count: 100, bytes: 2048 });
+        for id in 0..10 {
+            insert(&mut pool, id);
+        }
+        assert_eq!(pool.statistics().bytes, 2048);
+    }
+
+    #[test]
+    fn an_id_with_another_geometry_is_another_buffer() {
+        let mut pool = pool(16);
+        let old = insert(&mut pool, 1);
+        pool.pin(old, User::Scanout);
+        let other = Geometry { width: 8, ..GEOMETRY };
+        assert_eq!(pool.look_up(1, &other), None);
+        assert!(pool.is_stale(old));
+        assert!(pool.get(old).is_some(), "what is on screen stays until it is replaced");
+        let new = pool.insert(1, other, dma_buf());
+        assert_ne!(new, old);
+        pool.unpin(old, User::Scanout);
+        assert_eq!(pool.take_retired().len(), 1);
+        assert_eq!(pool.look_up(1, &other), Some(new));
+    }
+
+    #[test]
+    fn two_descriptors_of_one_file_are_one_buffer() {
+        let mut pool = pool(16);
+        let file = memfd(&[0; 1024], true);
+        let again = || DmaBuf::new(file.try_clone().unwrap().into()).unwrap();
+        let key = pool.insert(1, GEOMETRY, again());
+        assert_eq!(pool.insert(2, GEOMETRY, again()), key);
+        assert_eq!(pool.look_up(2, &GEOMETRY), Some(key));
+        assert_eq!(pool.look_up(1, &GEOMETRY), Some(key));
+        assert_eq!(pool.statistics().duplicates, 1);
+        pool.invalidate_id(1);
+        assert!(!pool.is_stale(key), "the other id still leads to it");
+        pool.invalidate_id(2);
+        assert_eq!(pool.take_retired().len(), 1);
+        assert_ne!(
+            pool.insert(1, GEOMETRY, again()),
+            key,
+            "what has gone is not found by its inode"
+        );
+    }
+
+    #[test]
+    fn invalidation_spares_what_is_pinned_until_it_is_unpinned() {
+        let mut pool = pool(16);
+        let shown = insert(&mut pool, 1);
+        insert(&mut pool, 2);
+        pool.pin(shown, User::Scanout);
+        pool.pin(shown, User::FrontEnd);
+        pool.invalidate();
+        assert_eq!(pool.take_retired().len(), 1);
+        assert!(pool.is_stale(shown));
+        assert_eq!(pool.look_up(1, &GEOMETRY), None);
+        pool.unpin(shown, User::Scanout);
+        assert!(pool.take_retired().is_empty());
+        pool.unpin(shown, User::FrontEnd);
+        assert_eq!(pool.take_retired().len(), 1);
+        let empty = Statistics { ..Statistics::default() };
+        assert_eq!(pool.statistics(), empty);
+    }
+
+    #[test]
+    fn breaches_are_counted_described_and_harmless() {
+        let mut pool = pool(16);
+        let key = insert(&mut pool, 1);
+        pool.unpin(key, User::Cursor);
+        let said = pool.take_violation().unwrap().to_string();
+        assert!(said.starts_with("Cursor unpins buffer 0, which it has not pinned"), "{said}");
+        assert_eq!(said.contains("breaches_are_counted"), cfg!(debug_assertions), "{said}");
+        pool.invalidate();
+        pool.pin(key, User::Scanout);
+        pool.unpin(key, User::Scanout);
+        assert_eq!(pool.violations(), 3);
+        assert!(pool.take_violation().unwrap().to_string().contains("which is gone"));
+        assert!(pool.take_violation().is_none());
+    }
+}
