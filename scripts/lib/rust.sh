@@ -1,0 +1,40 @@
+# shellcheck shell=bash
+# The Rust toolchain, and the programs of this workspace that the scripts run.
+#
+# Needs common.sh and apt.sh.
+
+# rust_minimum: the oldest Rust that the workspace builds with, from Cargo.toml.
+rust_minimum() { sed -n 's/^rust-version = "\(.*\)"/\1/p' "$ROOT/Cargo.toml" | head -n 1; }
+
+# need_cargo: cargo of at least that version, or the end of the script. Call it early: without
+# cargo everything else is wasted time.
+need_cargo() {
+    local minimum found=''
+    minimum=$(rust_minimum)
+    have cargo && found=$(version_of cargo --version)
+    [[ -n $found ]] && version_at_least "$found" "$minimum" && return
+    if on_debian && [[ -z $found && $(debian_codename) != @(buster|bullseye|bookworm) ]]; then
+        need_packages "the Rust toolchain" cargo rustc
+        found=$(version_of cargo --version)
+        version_at_least "$found" "$minimum" && return
+    fi
+    die "cargo $minimum or later is needed; found: ${found:-none}." \
+        "Debian 13 has one (packages cargo and rustc); on Debian 12 install it with rustup" \
+        "(https://rustup.rs), which puts it into ~/.cargo/bin, then run this again."
+}
+
+# build_vgpu: builds the vGPU and sets VGPU to its path.
+build_vgpu() {
+    need_cargo
+    need_packages "the Rust programs" gcc libc6-dev pkg-config libglib2.0-dev libepoxy-dev
+    cargo_logged "building vgpu" cargo-vgpu build --locked --release -p vgpu
+    # shellcheck disable=SC2034  # read by the callers
+    VGPU=${CARGO_TARGET_DIR:-$ROOT/target}/release/vgpu
+}
+
+# cargo_logged WHAT LOGNAME ARG...: cargo in the project's root, quietly.
+cargo_logged() {
+    local what=$1 log=$2
+    shift 2
+    logged "$what" "$log" env --chdir="$ROOT" cargo "$@"
+}
