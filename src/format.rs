@@ -131,10 +131,10 @@ fn bits_per_pixel(fourcc: DrmFourcc) -> Option<u32> {
 }
 
 /// How pixels of one format become XRGB8888, row by row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub enum Conversion {
     /// The bytes are XRGB8888 already; alpha, if any, is ignored: a primary plane is opaque.
-    None,
+    Identity,
     /// Each pixel is `bytes` long and goes through `pixel`.
     PerPixel {
         /// Bytes of one pixel, 2 or 4.
@@ -153,7 +153,7 @@ impl Conversion {
         }
         let four = |pixel| Self::PerPixel { bytes: 4, pixel };
         Some(match format.fourcc {
-            F::Xrgb8888 | F::Argb8888 => Self::None,
+            F::Xrgb8888 | F::Argb8888 => Self::Identity,
             F::Xbgr8888 | F::Abgr8888 => four(|p| swap_red_blue(p & 0x00ff_ffff)),
             F::Rgbx8888 | F::Rgba8888 => four(|p| p >> 8),
             F::Bgrx8888 | F::Bgra8888 => four(|p| swap_red_blue(p >> 8)),
@@ -165,10 +165,15 @@ impl Conversion {
         })
     }
 
+    /// Whether there is nothing to do.
+    pub fn is_identity(self) -> bool {
+        matches!(self, Self::Identity)
+    }
+
     /// Converts one row. `xrgb` gives the number of pixels; `row` holds at least as many.
     pub fn convert(self, row: &[u8], xrgb: &mut [u8]) {
         match self {
-            Self::None => xrgb.copy_from_slice(&row[..xrgb.len()]),
+            Self::Identity => xrgb.copy_from_slice(&row[..xrgb.len()]),
             Self::PerPixel { bytes, pixel } => {
                 for (from, to) in row.chunks_exact(bytes).zip(xrgb.chunks_exact_mut(4)) {
                     let mut wide = [0; 4];
@@ -250,7 +255,7 @@ mod tests {
 
     #[test]
     fn palettes_and_yuv_are_refused() {
-        assert_eq!(Conversion::to_xrgb8888(linear(DrmFourcc::C8)), None);
-        assert_eq!(Conversion::to_xrgb8888(linear(DrmFourcc::Yuyv)), None);
+        assert!(Conversion::to_xrgb8888(linear(DrmFourcc::C8)).is_none());
+        assert!(Conversion::to_xrgb8888(linear(DrmFourcc::Yuyv)).is_none());
     }
 }

@@ -143,13 +143,9 @@ impl Plane {
         if !(1..=max).contains(&width) || !(1..=max).contains(&height) {
             return Err(PlaneError::Size { width, height, max });
         }
-        if let Some(needed) = format.row_bytes(width)
-            && u64::from(info.stride) < needed
-        {
+        let needed = format.row_bytes(width).unwrap_or(1);
+        if u64::from(info.stride) < needed {
             return Err(PlaneError::Stride { stride: info.stride, needed, width, format });
-        }
-        if info.stride == 0 {
-            return Err(PlaneError::Stride { stride: 0, needed: 1, width, format });
         }
         let geometry = Geometry { format, width, height, stride: info.stride, size: info.size };
         let needed = geometry.bytes_needed();
@@ -161,7 +157,7 @@ impl Plane {
         Ok(Some(Self {
             geometry,
             handle: info.handle,
-            position: (info.x_pos.cast_signed(), info.y_pos.cast_signed()),
+            position: (signed(info.x_pos), signed(info.y_pos)),
             hotspot,
         }))
     }
@@ -178,6 +174,11 @@ impl Plane {
         }
         Ok(())
     }
+}
+
+/// The same bits: a position left of or above the screen is negative, where a driver tells so.
+fn signed(position: u32) -> i32 {
+    i32::from_ne_bytes(position.to_ne_bytes())
 }
 
 /// Why a plane cannot be believed.

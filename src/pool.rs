@@ -28,7 +28,7 @@ use std::backtrace::Backtrace;
 use std::collections::HashMap;
 use std::fmt;
 
-use crate::memory::{DmaBuf, Identity};
+use crate::memory::{DmaBuf, Identity, Memory};
 use crate::plane::Geometry;
 
 /// Who pins a buffer.
@@ -77,6 +77,8 @@ pub struct Buffer<H> {
     pub dma_buf: DmaBuf,
     /// What the host keeps of it, for instance a texture; made when first needed.
     pub host: Option<H>,
+    /// Its bytes, mapped when first needed.
+    pub memory: Option<Memory>,
     ids: Vec<u32>,
     pins: [u32; USERS],
     used: u64,
@@ -164,9 +166,8 @@ impl<H> Pool<H> {
         self.invalidate_id(id);
         self.now += 1;
         let identity = dma_buf.identity().map(|identity| (identity, geometry));
-        if let Some(&key) = identity.and_then(|identity| self.by_identity.get(&identity))
-            && let Some(buffer) = self.buffers.get_mut(&key)
-        {
+        let held = identity.and_then(|identity| self.by_identity.get(&identity).copied());
+        if let Some((key, buffer)) = held.and_then(|key| Some((key, self.buffers.get_mut(&key)?))) {
             self.duplicates += 1;
             buffer.ids.push(id);
             buffer.used = self.now;
@@ -186,6 +187,7 @@ impl<H> Pool<H> {
                 geometry,
                 dma_buf,
                 host: None,
+                memory: None,
                 ids: vec![id],
                 pins: [0; USERS],
                 used: self.now,
@@ -311,10 +313,11 @@ impl<H> Pool<H> {
         for id in &buffer.ids {
             self.by_id.remove(id);
         }
-        if let Some(identity) = buffer.dma_buf.identity()
-            && self.by_identity.get(&(identity, buffer.geometry)) == Some(&key)
-        {
-            self.by_identity.remove(&(identity, buffer.geometry));
+        if let Some(identity) = buffer.dma_buf.identity().map(|it| (it, buffer.geometry)) {
+            // A newer buffer may have the same file by now.
+            if self.by_identity.get(&identity) == Some(&key) {
+                self.by_identity.remove(&identity);
+            }
         }
         self.bytes -= buffer.dma_buf.size();
         self.retired.push(buffer);

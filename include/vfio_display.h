@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+
+#ifndef VFIO_DISPLAY_H
+#define VFIO_DISPLAY_H
+
+/* Generated from src/capi by `UPDATE_HEADER=1 cargo test --test header`: do not edit. */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <linux/vfio.h>
+
+// How much a message matters.
+typedef enum VfioDpySeverity {
+    // The user sees no picture, or a wrong one.
+    VFIO_DPY_SEVERITY_ERROR = 0,
+    // The user should know.
+    VFIO_DPY_SEVERITY_WARNING = 1,
+    // A decision that the display took, for those who trace it.
+    VFIO_DPY_SEVERITY_TRACE = 2,
+} VfioDpySeverity;
+
+// How a device gives its planes.
+typedef enum VfioDpyMode {
+    // The device has no graphics planes.
+    VFIO_DPY_MODE_NONE = 0,
+    // As dma-bufs.
+    VFIO_DPY_MODE_DMA_BUF = 1,
+    // In a region of its own.
+    VFIO_DPY_MODE_REGION = 2,
+} VfioDpyMode;
+
+// The display of one device.
+//
+// All functions of a display run on one thread, or under one lock; they may be called from within the callbacks, and then take
+// effect when the outer call ends.
+typedef struct VfioDpy VfioDpy;
+
+// A region of a device, as a device's `region_info` callback tells it.
+typedef struct VfioDpyRegion {
+    // Bytes in the region.
+    uint64_t size;
+    // Where the region begins in the file behind `fd`, in bytes.
+    uint64_t offset;
+    // A descriptor to map the region from, which from then on belongs to the library; -1 if the
+    // region cannot be mapped.
+    int fd;
+} VfioDpyRegion;
+
+// What a vfio device offers to its display. All callbacks are required.
+//
+// `device` is what was given to vfio_dpy_probe() or vfio_dpy_new(). Errors are negative errno values, those that the kernel
+// or the device process gave: -ENOTTY where there are no graphics planes, -ETIMEDOUT where the device
+// did not answer, -ENODEV where it is gone.
+typedef struct VfioDpyDeviceOps {
+    // VFIO_DEVICE_QUERY_GFX_PLANE; `info` holds the question and takes the answer. Returns 0 or a negative errno.
+    int (*query_plane)(void *device, vfio_device_gfx_plane_info *info);
+    // VFIO_DEVICE_GET_GFX_DMABUF. Returns a descriptor, which from then on belongs to the library, or a negative errno.
+    int (*get_dmabuf)(void *device, uint32_t id);
+    // VFIO_DEVICE_GET_REGION_INFO, for any index. Returns 0 or a negative errno; fills in `region` on success only.
+    int (*region_info)(void *device, uint32_t index, struct VfioDpyRegion *region);
+    // Reads `size` bytes from `offset` on. Returns 0 if all were read, else a negative errno.
+    int (*region_read)(void *device, uint32_t index, uint64_t offset, uint8_t *data, uint32_t size);
+    // Writes `size` bytes from `offset` on. Returns 0 if all were written, else a negative errno.
+    int (*region_write)(void *device,
+                        uint32_t index,
+                        uint64_t offset,
+                        const uint8_t *data,
+                        uint32_t size);
+    // Returns the index of the region with type VFIO_REGION_TYPE_GFX and subtype VFIO_REGION_SUBTYPE_GFX_EDID, or a negative
+    // errno if there is none.
+    int (*edid_region)(void *device);
+} VfioDpyDeviceOps;
+
+// A dma-buf with one plane whose pixels begin at its first byte.
+typedef struct VfioDpyBuffer {
+    // DRM format modifier; LINEAR is 0.
+    uint64_t modifier;
+    // The descriptor. It stays the library's, and open until the import of the buffer is released.
+    int fd;
+    // Pixels in a row.
+    uint32_t width;
+    // Rows.
+    uint32_t height;
+    // Bytes from a row to the next.
+    uint32_t stride;
+    // DRM format.
+    uint32_t fourcc;
+} VfioDpyBuffer;
+
+// What the guest shall believe of its monitor. Zero is unknown.
+typedef struct VfioDpyMonitor {
+    // Preferred pixels in a row.
+    uint32_t width;
+    // Preferred rows.
+    uint32_t height;
+    // The most that the device can do, pixels in a row.
+    uint32_t max_width;
+    // The most that the device can do, rows.
+    uint32_t max_height;
+    // Width of the picture, in millimetres.
+    uint32_t width_mm;
+    // Height of the picture, in millimetres.
+    uint32_t height_mm;
+    // Refreshes in 1000 seconds.
+    uint32_t refresh_rate;
+} VfioDpyMonitor;
+
+// What the host's console takes. All callbacks are required.
+//
+// The console shows one thing at a time: a scanout, a surface, a message, or the firmware's framebuffer; showing
+// one ends the other. `console` is what was given to vfio_dpy_new().
+typedef struct VfioDpyConsoleOps {
+    // Whether a front end is there that imports dma-bufs like this one.
+    bool (*takes)(void *console, const struct VfioDpyBuffer *buffer);
+    // Prepares a dma-buf for the front ends. The result is given back to `release`.
+    void *(*import)(void *console, const struct VfioDpyBuffer *buffer);
+    // Ends an import, and frees it. It is not shown any more.
+    void (*release)(void *console, void *import);
+    // Shows an imported dma-buf.
+    void (*scanout)(void *console, void *import);
+    // A part of the scanout may have changed, in pixels.
+    void (*update_scanout)(void *console, uint32_t x, uint32_t y, uint32_t width, uint32_t height);
+    // Shows a new surface in XRGB8888. Returns its pixels, `height` rows that begin `*stride` bytes apart, which stay writable
+    // until the console shows something else.
+    uint8_t *(*show_surface)(void *console, uint32_t width, uint32_t height, size_t *stride);
+    // A part of the surface has changed, in pixels.
+    void (*update_surface)(void *console, uint32_t x, uint32_t y, uint32_t width, uint32_t height);
+    // Shows a line of text on a surface of this size.
+    void (*show_message)(void *console, uint32_t width, uint32_t height, const char *text);
+    // Shows the firmware's framebuffer, or what changed of it. Returns false if there is none.
+    bool (*show_firmware)(void *console);
+    // Shows an imported dma-buf as the pointer above a scanout; NULL hides it.
+    void (*scanout_cursor)(void *console,
+                           void *import,
+                           bool has_hotspot,
+                           uint32_t hot_x,
+                           uint32_t hot_y);
+    // Moves the upper left corner of the pointer above a scanout.
+    void (*move_scanout_cursor)(void *console, int32_t x, int32_t y);
+    // Defines the pointer above a surface, in ARGB8888 with straight alpha, without padding; NULL hides it. The pixels are the
+    // library's, and valid during the call.
+    void (*surface_cursor)(void *console,
+                           const uint8_t *pixels,
+                           uint32_t width,
+                           uint32_t height,
+                           uint32_t hot_x,
+                           uint32_t hot_y);
+    // Moves the upper left corner of the pointer above a surface.
+    void (*move_surface_cursor)(void *console, int32_t x, int32_t y);
+    // Writes an EDID for this monitor to `blob`, which has `size` zero bytes, and returns its length.
+    size_t (*generate_edid)(void *console,
+                            const struct VfioDpyMonitor *monitor,
+                            uint8_t *blob,
+                            size_t size);
+    // Says something; the text is the library's, and valid during the call.
+    void (*log)(void *console, enum VfioDpySeverity severity, const char *message);
+    // Whether messages of severity VFIO_DPY_TRACE are wanted.
+    bool (*tracing)(void *console);
+} VfioDpyConsoleOps;
+
+// What a user may choose. Zero everywhere is a good choice.
+typedef struct VfioDpyConfig {
+    // Preferred pixels in a row, for the EDID; 0: the most that the device can do.
+    uint32_t xres;
+    // Preferred rows, for the EDID; 0: the most that the device can do.
+    uint32_t yres;
+    // How many dma-bufs to hold at most, besides those on screen; 0: the default.
+    uint32_t pool_buffers;
+    // How many bytes of dma-bufs to hold at most, besides those on screen; 0: the default.
+    uint64_t pool_bytes;
+    // Show all as a surface, even where a front end imports dma-bufs.
+    bool surfaces_only;
+} VfioDpyConfig;
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+// Finds out how a device gives its planes.
+//
+// Returns a VfioDpyMode, or a negative errno if the device does not answer at all.
+//
+// # Safety
+//
+// `ops` points to a whole table, which works with `device`.
+int vfio_dpy_probe(const struct VfioDpyDeviceOps *ops, void *device);
+
+// Makes the display of a device that vfio_dpy_probe() found to be in this mode.
+//
+// `name` is how messages name the device. The tables, the configuration and the name are copied; `device` and `console` are
+// used until vfio_dpy_free(). Returns NULL if `mode` is not VFIO_DPY_MODE_DMA_BUF or VFIO_DPY_MODE_REGION.
+//
+// # Safety
+//
+// All pointers are valid, `name` is a string, the tables work with `device` and `console`.
+struct VfioDpy *vfio_dpy_new(int mode,
+                             const struct VfioDpyDeviceOps *device_ops,
+                             void *device,
+                             const char *name,
+                             const struct VfioDpyConsoleOps *console_ops,
+                             void *console,
+                             const struct VfioDpyConfig *config);
+
+// Ends a display: releases all imports, and closes all descriptors. Not from within a callback. NULL is fine.
+//
+// # Safety
+//
+// `dpy` is from vfio_dpy_new() and not freed yet, or NULL.
+void vfio_dpy_free(struct VfioDpy *dpy);
+
+// Whether the guest can be told about its monitor.
+//
+// # Safety
+//
+// `dpy` is from vfio_dpy_new().
+bool vfio_dpy_has_edid(const struct VfioDpy *dpy);
+
+// Looks at the device, and shows what it shows now: GraphicHwOps.gfx_update.
+//
+// # Safety
+//
+// `dpy` is from vfio_dpy_new().
+void vfio_dpy_refresh(const struct VfioDpy *dpy);
+
+// A front end wants to see all again: GraphicHwOps.invalidate.
+//
+// # Safety
+//
+// `dpy` is from vfio_dpy_new().
+void vfio_dpy_invalidate(const struct VfioDpy *dpy);
+
+// A front end shows the console in a window like this: GraphicHwOps.ui_info. Zero pixels: it does not show it.
+//
+// # Safety
+//
+// `dpy` is from vfio_dpy_new(), `monitor` is valid.
+void vfio_dpy_set_monitor(const struct VfioDpy *dpy,
+                          const struct VfioDpyMonitor *monitor);
+
+// A front end took the scanout and has not released it yet, or now has: GraphicHwOps.gl_block.
+//
+// # Safety
+//
+// `dpy` is from vfio_dpy_new().
+void vfio_dpy_block(const struct VfioDpy *dpy, bool block);
+
+// The device is about to be reset: nothing that it told holds any more.
+//
+// # Safety
+//
+// `dpy` is from vfio_dpy_new().
+void vfio_dpy_reset(const struct VfioDpy *dpy);
+
+// What the display shows, holds and did, as a JSON object. Free it with g_free(). NULL from within a callback.
+//
+// # Safety
+//
+// `dpy` is from vfio_dpy_new().
+char *vfio_dpy_status(const struct VfioDpy *dpy);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* VFIO_DISPLAY_H */

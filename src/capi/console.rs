@@ -1,0 +1,247 @@
+//! `VfioDpyConsoleOps`: what the host's console takes, as a table of callbacks.
+
+use std::ffi::{CString, c_char, c_int, c_void};
+use std::fmt;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr::NonNull;
+
+use crate::console::{Console, CursorImage, Monitor, Severity};
+use crate::damage::{Canvas, Rect};
+use crate::plane::Geometry;
+
+/// A dma-buf with one plane whose pixels begin at its first byte.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct VfioDpyBuffer {
+    /// DRM format modifier; LINEAR is 0.
+    pub modifier: u64,
+    /// The descriptor. It stays the library's, and open until the import of the buffer is released.
+    pub fd: c_int,
+    /// Pixels in a row.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+    /// Bytes from a row to the next.
+    pub stride: u32,
+    /// DRM format.
+    pub fourcc: u32,
+}
+
+/// What the host's console takes. All callbacks are required.
+///
+/// The console shows one thing at a time: a scanout, a surface, a message, or the firmware's framebuffer; showing
+/// one ends the other. `console` is what was given to vfio_dpy_new().
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct VfioDpyConsoleOps {
+    /// Whether a front end is there that imports dma-bufs like this one.
+    pub takes: unsafe extern "C" fn(console: *mut c_void, buffer: *const VfioDpyBuffer) -> bool,
+    /// Prepares a dma-buf for the front ends. The result is given back to `release`.
+    pub import:
+        unsafe extern "C" fn(console: *mut c_void, buffer: *const VfioDpyBuffer) -> *mut c_void,
+    /// Ends an import, and frees it. It is not shown any more.
+    pub release: unsafe extern "C" fn(console: *mut c_void, import: *mut c_void),
+    /// Shows an imported dma-buf.
+    pub scanout: unsafe extern "C" fn(console: *mut c_void, import: *mut c_void),
+    /// A part of the scanout may have changed, in pixels.
+    pub update_scanout:
+        unsafe extern "C" fn(console: *mut c_void, x: u32, y: u32, width: u32, height: u32),
+    /// Shows a new surface in XRGB8888. Returns its pixels, `height` rows that begin `*stride` bytes apart, which stay writable
+    /// until the console shows something else.
+    pub show_surface: unsafe extern "C" fn(
+        console: *mut c_void,
+        width: u32,
+        height: u32,
+        stride: *mut usize,
+    ) -> *mut u8,
+    /// A part of the surface has changed, in pixels.
+    pub update_surface:
+        unsafe extern "C" fn(console: *mut c_void, x: u32, y: u32, width: u32, height: u32),
+    /// Shows a line of text on a surface of this size.
+    pub show_message:
+        unsafe extern "C" fn(console: *mut c_void, width: u32, height: u32, text: *const c_char),
+    /// Shows the firmware's framebuffer, or what changed of it. Returns false if there is none.
+    pub show_firmware: unsafe extern "C" fn(console: *mut c_void) -> bool,
+    /// Shows an imported dma-buf as the pointer above a scanout; NULL hides it.
+    pub scanout_cursor: unsafe extern "C" fn(
+        console: *mut c_void,
+        import: *mut c_void,
+        has_hotspot: bool,
+        hot_x: u32,
+        hot_y: u32,
+    ),
+    /// Moves the upper left corner of the pointer above a scanout.
+    pub move_scanout_cursor: unsafe extern "C" fn(console: *mut c_void, x: i32, y: i32),
+    /// Defines the pointer above a surface, in ARGB8888 with straight alpha, without padding; NULL hides it. The pixels are the
+    /// library's, and valid during the call.
+    pub surface_cursor: unsafe extern "C" fn(
+        console: *mut c_void,
+        pixels: *const u8,
+        width: u32,
+        height: u32,
+        hot_x: u32,
+        hot_y: u32,
+    ),
+    /// Moves the upper left corner of the pointer above a surface.
+    pub move_surface_cursor: unsafe extern "C" fn(console: *mut c_void, x: i32, y: i32),
+    /// Writes an EDID for this monitor to `blob`, which has `size` zero bytes, and returns its length.
+    pub generate_edid: unsafe extern "C" fn(
+        console: *mut c_void,
+        monitor: *const Monitor,
+        blob: *mut u8,
+        size: usize,
+    ) -> usize,
+    /// Says something; the text is the library's, and valid during the call.
+    pub log: unsafe extern "C" fn(console: *mut c_void, severity: Severity, message: *const c_char),
+    /// Whether messages of severity VFIO_DPY_TRACE are wanted.
+    pub tracing: unsafe extern "C" fn(console: *mut c_void) -> bool,
+}
+
+/// A [`Console`] whose calls are callbacks into C.
+pub struct HostConsole {
+    ops: VfioDpyConsoleOps,
+    console: *mut c_void,
+}
+
+/// The pixels of a surface of the host.
+pub struct HostCanvas {
+    pixels: NonNull<u8>,
+    stride: usize,
+    len: usize,
+}
+
+impl Canvas for HostCanvas {
+    fn stride(&self) -> usize {
+        self.stride
+    }
+
+    fn pixels(&mut self) -> &mut [u8] {
+        // SAFETY: the host keeps the pixels writable until the console shows something else, and the display drops the canvas
+        // then; it reads them only between the calls into the library.
+        unsafe { std::slice::from_raw_parts_mut(self.pixels.as_ptr(), self.len) }
+    }
+}
+
+impl HostConsole {
+    /// # Safety
+    ///
+    /// The callbacks must be callable with `console`, from this thread, for as long as the value lives, and do what
+    /// [`VfioDpyConsoleOps`] says.
+    pub unsafe fn new(ops: VfioDpyConsoleOps, console: *mut c_void) -> Self {
+        Self { ops, console }
+    }
+}
+
+fn describe(buffer: BorrowedFd<'_>, geometry: &Geometry) -> VfioDpyBuffer {
+    VfioDpyBuffer {
+        modifier: geometry.format.modifier.into(),
+        fd: buffer.as_raw_fd(),
+        width: geometry.width,
+        height: geometry.height,
+        stride: geometry.stride,
+        fourcc: geometry.format.fourcc as u32,
+    }
+}
+
+fn c_string(text: &fmt::Arguments<'_>) -> CString {
+    // A device's name is the only part that could hold a NUL.
+    CString::new(text.to_string().replace('\0', " ")).unwrap_or_default()
+}
+
+// SAFETY of all calls below: `HostConsole::new` demands a callable table; pointers are to values that live during the call.
+impl Console for HostConsole {
+    type Import = *mut c_void;
+    type Canvas = HostCanvas;
+
+    fn takes(&self, buffer: BorrowedFd<'_>, geometry: &Geometry) -> bool {
+        // SAFETY: as said above the impl.
+        unsafe { (self.ops.takes)(self.console, &describe(buffer, geometry)) }
+    }
+
+    fn import(&self, buffer: BorrowedFd<'_>, geometry: &Geometry) -> Self::Import {
+        // SAFETY: as said above the impl.
+        unsafe { (self.ops.import)(self.console, &describe(buffer, geometry)) }
+    }
+
+    fn release(&self, import: Self::Import) {
+        // SAFETY: as said above the impl; the import is not used again.
+        unsafe { (self.ops.release)(self.console, import) }
+    }
+
+    fn scanout(&self, import: &Self::Import) {
+        // SAFETY: as said above the impl; the import was not released yet.
+        unsafe { (self.ops.scanout)(self.console, *import) }
+    }
+
+    fn update_scanout(&self, part: Rect) {
+        let Rect { x, y, width, height } = part;
+        // SAFETY: as said above the impl.
+        unsafe { (self.ops.update_scanout)(self.console, x, y, width, height) }
+    }
+
+    fn show_surface(&self, width: u32, height: u32) -> Self::Canvas {
+        let mut stride = 0;
+        // SAFETY: as said above the impl.
+        let pixels =
+            unsafe { (self.ops.show_surface)(self.console, width, height, &raw mut stride) };
+        let pixels = NonNull::new(pixels).expect("the host gives a surface");
+        assert!(stride >= width as usize * 4, "the host gives a surface that is wide enough");
+        HostCanvas { pixels, stride, len: stride * height as usize }
+    }
+
+    fn update_surface(&self, part: Rect) {
+        let Rect { x, y, width, height } = part;
+        // SAFETY: as said above the impl.
+        unsafe { (self.ops.update_surface)(self.console, x, y, width, height) }
+    }
+
+    fn show_message(&self, width: u32, height: u32, text: &str) {
+        let text = c_string(&format_args!("{text}"));
+        // SAFETY: as said above the impl.
+        unsafe { (self.ops.show_message)(self.console, width, height, text.as_ptr()) }
+    }
+
+    fn show_firmware(&self) -> bool {
+        // SAFETY: as said above the impl.
+        unsafe { (self.ops.show_firmware)(self.console) }
+    }
+
+    fn scanout_cursor(&self, cursor: Option<&Self::Import>, hotspot: Option<(u32, u32)>) {
+        let import = cursor.map_or(std::ptr::null_mut(), |import| *import);
+        let (x, y) = hotspot.unwrap_or_default();
+        // SAFETY: as said above the impl; the import was not released yet.
+        unsafe { (self.ops.scanout_cursor)(self.console, import, hotspot.is_some(), x, y) }
+    }
+
+    fn move_scanout_cursor(&self, x: i32, y: i32) {
+        // SAFETY: as said above the impl.
+        unsafe { (self.ops.move_scanout_cursor)(self.console, x, y) }
+    }
+
+    fn surface_cursor(&self, cursor: Option<&CursorImage<'_>>) {
+        let hidden = CursorImage { width: 0, height: 0, hotspot: (0, 0), pixels: &[] };
+        let CursorImage { width, height, hotspot: (x, y), pixels } = *cursor.unwrap_or(&hidden);
+        let pixels = if cursor.is_some() { pixels.as_ptr() } else { std::ptr::null() };
+        // SAFETY: as said above the impl; the pixels are as many as width and height say.
+        unsafe { (self.ops.surface_cursor)(self.console, pixels, width, height, x, y) }
+    }
+
+    fn move_surface_cursor(&self, x: i32, y: i32) {
+        // SAFETY: as said above the impl.
+        unsafe { (self.ops.move_surface_cursor)(self.console, x, y) }
+    }
+
+    fn generate_edid(&self, monitor: &Monitor, blob: &mut [u8]) -> usize {
+        // SAFETY: as said above the impl; the blob is writable for its length.
+        unsafe { (self.ops.generate_edid)(self.console, monitor, blob.as_mut_ptr(), blob.len()) }
+    }
+
+    fn log(&self, severity: Severity, message: fmt::Arguments<'_>) {
+        // SAFETY: as said above the impl.
+        if severity == Severity::Trace && !unsafe { (self.ops.tracing)(self.console) } {
+            return;
+        }
+        // SAFETY: as said above the impl.
+        unsafe { (self.ops.log)(self.console, severity, c_string(&message).as_ptr()) }
+    }
+}

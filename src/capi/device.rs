@@ -1,0 +1,146 @@
+//! `VfioDpyDeviceOps`: what a vfio device offers, as a table of callbacks.
+
+use std::ffi::{c_int, c_void};
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
+
+use vfio_bindings::bindings::vfio::vfio_device_gfx_plane_info;
+
+use crate::device::{Device, RegionInfo, RegionMemory};
+use crate::plane::PlaneInfo;
+
+const _: () = {
+    use std::mem::offset_of;
+    assert!(size_of::<PlaneInfo>() == size_of::<vfio_device_gfx_plane_info>());
+    assert!(align_of::<PlaneInfo>() == align_of::<vfio_device_gfx_plane_info>());
+    assert!(
+        offset_of!(PlaneInfo, drm_format_mod)
+            == offset_of!(vfio_device_gfx_plane_info, drm_format_mod)
+    );
+    assert!(
+        offset_of!(PlaneInfo, handle) == offset_of!(vfio_device_gfx_plane_info, __bindgen_anon_1)
+    );
+};
+
+/// A region of a device, as a device's `region_info` callback tells it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct VfioDpyRegion {
+    /// Bytes in the region.
+    pub size: u64,
+    /// Where the region begins in the file behind `fd`, in bytes.
+    pub offset: u64,
+    /// A descriptor to map the region from, which from then on belongs to the library; -1 if the
+    /// region cannot be mapped.
+    pub fd: c_int,
+}
+
+/// What a vfio device offers to its display. All callbacks are required.
+///
+/// `device` is what was given to vfio_dpy_probe() or vfio_dpy_new(). Errors are negative errno values, those that the kernel
+/// or the device process gave: -ENOTTY where there are no graphics planes, -ETIMEDOUT where the device
+/// did not answer, -ENODEV where it is gone.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct VfioDpyDeviceOps {
+    /// VFIO_DEVICE_QUERY_GFX_PLANE; `info` holds the question and takes the answer. Returns 0 or a negative errno.
+    pub query_plane: unsafe extern "C" fn(device: *mut c_void, info: *mut PlaneInfo) -> c_int,
+    /// VFIO_DEVICE_GET_GFX_DMABUF. Returns a descriptor, which from then on belongs to the library, or a negative errno.
+    pub get_dmabuf: unsafe extern "C" fn(device: *mut c_void, id: u32) -> c_int,
+    /// VFIO_DEVICE_GET_REGION_INFO, for any index. Returns 0 or a negative errno; fills in `region` on success only.
+    pub region_info:
+        unsafe extern "C" fn(device: *mut c_void, index: u32, region: *mut VfioDpyRegion) -> c_int,
+    /// Reads `size` bytes from `offset` on. Returns 0 if all were read, else a negative errno.
+    pub region_read: unsafe extern "C" fn(
+        device: *mut c_void,
+        index: u32,
+        offset: u64,
+        data: *mut u8,
+        size: u32,
+    ) -> c_int,
+    /// Writes `size` bytes from `offset` on. Returns 0 if all were written, else a negative errno.
+    pub region_write: unsafe extern "C" fn(
+        device: *mut c_void,
+        index: u32,
+        offset: u64,
+        data: *const u8,
+        size: u32,
+    ) -> c_int,
+    /// Returns the index of the region with type VFIO_REGION_TYPE_GFX and subtype VFIO_REGION_SUBTYPE_GFX_EDID, or a negative
+    /// errno if there is none.
+    pub edid_region: unsafe extern "C" fn(device: *mut c_void) -> c_int,
+}
+
+/// A [`Device`] whose calls are callbacks into C.
+pub struct HostDevice {
+    ops: VfioDpyDeviceOps,
+    device: *mut c_void,
+    name: String,
+}
+
+impl HostDevice {
+    /// # Safety
+    ///
+    /// The callbacks must be callable with `device`, from this thread, for as long as the value lives.
+    pub unsafe fn new(ops: VfioDpyDeviceOps, device: *mut c_void, name: String) -> Self {
+        Self { ops, device, name }
+    }
+}
+
+impl Device for HostDevice {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn query_plane(&self, info: &mut PlaneInfo) -> io::Result<()> {
+        // SAFETY: `new` demands a callable table; `info` has the layout of the struct that C expects (asserted above).
+        check(unsafe { (self.ops.query_plane)(self.device, info) })
+    }
+
+    fn get_dmabuf(&self, id: u32) -> io::Result<OwnedFd> {
+        // SAFETY: `new` demands a callable table.
+        let fd = unsafe { (self.ops.get_dmabuf)(self.device, id) };
+        if fd < 0 {
+            return Err(error(fd));
+        }
+        // SAFETY: the callback gives a descriptor away that nobody else closes.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+
+    fn region(&self, index: u32) -> io::Result<RegionInfo> {
+        let mut region = VfioDpyRegion { size: 0, offset: 0, fd: -1 };
+        // SAFETY: `new` demands a callable table; `region` is writable.
+        check(unsafe { (self.ops.region_info)(self.device, index, &raw mut region) })?;
+        let memory = (region.fd >= 0).then(|| {
+            // SAFETY: the callback gives a descriptor away that nobody else closes.
+            let fd = unsafe { OwnedFd::from_raw_fd(region.fd) };
+            RegionMemory { fd, offset: region.offset }
+        });
+        Ok(RegionInfo { size: region.size, memory })
+    }
+
+    fn read_region(&self, index: u32, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        let size = u32::try_from(buf.len()).map_err(|_| error(-libc::E2BIG))?;
+        // SAFETY: `new` demands a callable table; `buf` is writable for `size` bytes.
+        check(unsafe { (self.ops.region_read)(self.device, index, offset, buf.as_mut_ptr(), size) })
+    }
+
+    fn write_region(&self, index: u32, offset: u64, buf: &[u8]) -> io::Result<()> {
+        let size = u32::try_from(buf.len()).map_err(|_| error(-libc::E2BIG))?;
+        // SAFETY: `new` demands a callable table; `buf` is readable for `size` bytes.
+        check(unsafe { (self.ops.region_write)(self.device, index, offset, buf.as_ptr(), size) })
+    }
+
+    fn edid_region(&self) -> Option<u32> {
+        // SAFETY: `new` demands a callable table.
+        u32::try_from(unsafe { (self.ops.edid_region)(self.device) }).ok()
+    }
+}
+
+fn check(result: c_int) -> io::Result<()> {
+    if result < 0 { Err(error(result)) } else { Ok(()) }
+}
+
+fn error(negative_errno: c_int) -> io::Error {
+    io::Error::from_raw_os_error(negative_errno.saturating_neg())
+}

@@ -1,0 +1,283 @@
+//! `VfioDpy`: the display of one device.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::rc::Rc;
+
+use crate::clock::Alarm;
+use crate::console::Monitor;
+use crate::display::{self, Config, Display, Mode};
+use crate::pool::Limits;
+
+use super::boundary;
+use super::clock::{MainLoopClock, Sleeper};
+use super::console::{HostConsole, VfioDpyConsoleOps};
+use super::device::{HostDevice, VfioDpyDeviceOps};
+
+/// How a device gives its planes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VfioDpyMode {
+    /// The device has no graphics planes.
+    None = 0,
+    /// As dma-bufs.
+    DmaBuf = 1,
+    /// In a region of its own.
+    Region = 2,
+}
+
+/// What a user may choose. Zero everywhere is a good choice.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct VfioDpyConfig {
+    /// Preferred pixels in a row, for the EDID; 0: the most that the device can do.
+    pub xres: u32,
+    /// Preferred rows, for the EDID; 0: the most that the device can do.
+    pub yres: u32,
+    /// How many dma-bufs to hold at most, besides those on screen; 0: the default.
+    pub pool_buffers: u32,
+    /// How many bytes of dma-bufs to hold at most, besides those on screen; 0: the default.
+    pub pool_bytes: u64,
+    /// Show all as a surface, even where a front end imports dma-bufs.
+    pub surfaces_only: bool,
+}
+
+/// The display of one device.
+///
+/// All functions of a display run on one thread, or under one lock; they may be called from within the callbacks, and then take
+/// effect when the outer call ends.
+pub struct VfioDpy {
+    display: RefCell<Display<HostDevice, HostConsole, MainLoopClock>>,
+    pending: RefCell<VecDeque<Event>>,
+    broken: Cell<bool>,
+}
+
+/// What a caller wants of the display.
+enum Event {
+    Refresh,
+    Invalidate,
+    SetMonitor(Monitor),
+    Block(bool),
+    Reset,
+    Alarm(Alarm),
+}
+
+impl VfioDpy {
+    /// Called when an alarm goes off.
+    pub(super) fn wake(&self, alarm: Alarm) {
+        self.handle(Event::Alarm(alarm));
+    }
+
+    /// Callbacks may call back: what comes while the display is busy waits for its turn.
+    fn handle(&self, event: Event) {
+        if self.broken.get() {
+            return;
+        }
+        self.pending.borrow_mut().push_back(event);
+        let finished = boundary(false, || {
+            let Ok(mut display) = self.display.try_borrow_mut() else { return true };
+            loop {
+                let Some(event) = self.pending.borrow_mut().pop_front() else { return true };
+                match event {
+                    Event::Refresh => display.refresh(),
+                    Event::Invalidate => display.invalidate(),
+                    Event::SetMonitor(monitor) => display.set_monitor(monitor),
+                    Event::Block(block) => display.block(block),
+                    Event::Reset => display.reset(),
+                    Event::Alarm(alarm) => display.alarm(alarm),
+                }
+            }
+        });
+        // After a panic nobody knows what the display believes: the picture stands still, the VM runs on.
+        self.broken.set(!finished);
+    }
+}
+
+/// Finds out how a device gives its planes.
+///
+/// Returns a VfioDpyMode, or a negative errno if the device does not answer at all.
+///
+/// # Safety
+///
+/// `ops` points to a whole table, which works with `device`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfio_dpy_probe(
+    ops: *const VfioDpyDeviceOps,
+    device: *mut c_void,
+) -> c_int {
+    boundary(-libc::EIO, || {
+        // SAFETY: the caller gives a whole table that works with `device`.
+        let device = unsafe { HostDevice::new(*ops, device, String::new()) };
+        match display::probe(&device) {
+            Ok(Some(Mode::DmaBuf)) => VfioDpyMode::DmaBuf as c_int,
+            Ok(Some(Mode::Region)) => VfioDpyMode::Region as c_int,
+            Ok(None) => VfioDpyMode::None as c_int,
+            Err(error) => -error.raw_os_error().unwrap_or(libc::EIO),
+        }
+    })
+}
+
+/// Makes the display of a device that vfio_dpy_probe() found to be in this mode.
+///
+/// `name` is how messages name the device. The tables, the configuration and the name are copied; `device` and `console` are
+/// used until vfio_dpy_free(). Returns NULL if `mode` is not VFIO_DPY_MODE_DMA_BUF or VFIO_DPY_MODE_REGION.
+///
+/// # Safety
+///
+/// All pointers are valid, `name` is a string, the tables work with `device` and `console`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfio_dpy_new(
+    mode: c_int,
+    device_ops: *const VfioDpyDeviceOps,
+    device: *mut c_void,
+    name: *const c_char,
+    console_ops: *const VfioDpyConsoleOps,
+    console: *mut c_void,
+    config: *const VfioDpyConfig,
+) -> *mut VfioDpy {
+    boundary(std::ptr::null_mut(), || {
+        let mode = match mode {
+            m if m == VfioDpyMode::DmaBuf as c_int => Mode::DmaBuf,
+            m if m == VfioDpyMode::Region as c_int => Mode::Region,
+            _ => return std::ptr::null_mut(),
+        };
+        // SAFETY: the caller gives a valid string.
+        let name = unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned();
+        // SAFETY: the caller gives a whole table that works with `device`, until the display is freed.
+        let device = unsafe { HostDevice::new(*device_ops, device, name) };
+        // SAFETY: the caller gives a whole table that works with `console`, until the display is freed.
+        let console = unsafe { HostConsole::new(*console_ops, console) };
+        // SAFETY: the caller gives a valid configuration.
+        let config = unsafe { *config };
+
+        let sleeper = Sleeper::new(Cell::new(std::ptr::null()));
+        let clock = MainLoopClock::new(Rc::clone(&sleeper));
+        let display = Display::new(device, console, clock, mode, config.into());
+        let handle = Box::into_raw(Box::new(VfioDpy {
+            display: RefCell::new(display),
+            pending: RefCell::default(),
+            broken: Cell::new(false),
+        }));
+        sleeper.set(handle);
+        handle
+    })
+}
+
+impl From<VfioDpyConfig> for Config {
+    fn from(config: VfioDpyConfig) -> Self {
+        let default = Limits::default();
+        let count = match config.pool_buffers {
+            0 => default.count,
+            count => count as usize,
+        };
+        let bytes = match config.pool_bytes {
+            0 => default.bytes,
+            bytes => bytes,
+        };
+        Self {
+            xres: config.xres,
+            yres: config.yres,
+            pool: Limits { count, bytes },
+            scanout: !config.surfaces_only,
+        }
+    }
+}
+
+/// Ends a display: releases all imports, and closes all descriptors. Not from within a callback. NULL is fine.
+///
+/// # Safety
+///
+/// `dpy` is from vfio_dpy_new() and not freed yet, or NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfio_dpy_free(dpy: *mut VfioDpy) {
+    if !dpy.is_null() {
+        // SAFETY: the pointer is from `Box::into_raw` in vfio_dpy_new(), and freed once.
+        boundary((), || drop(unsafe { Box::from_raw(dpy) }));
+    }
+}
+
+/// Whether the guest can be told about its monitor.
+///
+/// # Safety
+///
+/// `dpy` is from vfio_dpy_new().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfio_dpy_has_edid(dpy: *const VfioDpy) -> bool {
+    // SAFETY: the caller gives a display.
+    let dpy = unsafe { &*dpy };
+    boundary(false, || dpy.display.try_borrow().is_ok_and(|display| display.has_edid()))
+}
+
+/// Looks at the device, and shows what it shows now: GraphicHwOps.gfx_update.
+///
+/// # Safety
+///
+/// `dpy` is from vfio_dpy_new().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfio_dpy_refresh(dpy: *const VfioDpy) {
+    // SAFETY: the caller gives a display.
+    unsafe { &*dpy }.handle(Event::Refresh);
+}
+
+/// A front end wants to see all again: GraphicHwOps.invalidate.
+///
+/// # Safety
+///
+/// `dpy` is from vfio_dpy_new().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfio_dpy_invalidate(dpy: *const VfioDpy) {
+    // SAFETY: the caller gives a display.
+    unsafe { &*dpy }.handle(Event::Invalidate);
+}
+
+/// A front end shows the console in a window like this: GraphicHwOps.ui_info. Zero pixels: it does not show it.
+///
+/// # Safety
+///
+/// `dpy` is from vfio_dpy_new(), `monitor` is valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfio_dpy_set_monitor(dpy: *const VfioDpy, monitor: *const Monitor) {
+    // SAFETY: the caller gives a display and a monitor.
+    let (dpy, monitor) = unsafe { (&*dpy, *monitor) };
+    dpy.handle(Event::SetMonitor(monitor));
+}
+
+/// A front end took the scanout and has not released it yet, or now has: GraphicHwOps.gl_block.
+///
+/// # Safety
+///
+/// `dpy` is from vfio_dpy_new().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfio_dpy_block(dpy: *const VfioDpy, block: bool) {
+    // SAFETY: the caller gives a display.
+    unsafe { &*dpy }.handle(Event::Block(block));
+}
+
+/// The device is about to be reset: nothing that it told holds any more.
+///
+/// # Safety
+///
+/// `dpy` is from vfio_dpy_new().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfio_dpy_reset(dpy: *const VfioDpy) {
+    // SAFETY: the caller gives a display.
+    unsafe { &*dpy }.handle(Event::Reset);
+}
+
+/// What the display shows, holds and did, as a JSON object. Free it with g_free(). NULL from within a callback.
+///
+/// # Safety
+///
+/// `dpy` is from vfio_dpy_new().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfio_dpy_status(dpy: *const VfioDpy) -> *mut c_char {
+    // SAFETY: the caller gives a display.
+    let dpy = unsafe { &*dpy };
+    boundary(std::ptr::null_mut(), || {
+        let Ok(display) = dpy.display.try_borrow() else { return std::ptr::null_mut() };
+        let json = CString::new(display.status().to_string()).unwrap_or_default();
+        // SAFETY: the string is valid; the result is GLib's.
+        unsafe { glib::ffi::g_strdup(json.as_ptr()) }
+    })
+}

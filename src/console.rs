@@ -1,0 +1,112 @@
+//! What the host's console takes: QEMU's, or a test's.
+//!
+//! A console shows one thing at a time: a dma-buf that a front end imports ([`Console::scanout`]), a surface that we draw
+//! ([`Console::show_surface`]), or a message. Showing one ends the other.
+
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::os::fd::BorrowedFd;
+
+use crate::damage::{Canvas, Rect};
+use crate::plane::Geometry;
+
+/// The console of one device.
+pub trait Console {
+    /// What the host keeps of a dma-buf, for instance a texture. Made by [`Console::import`], given back to
+    /// [`Console::release`].
+    type Import;
+
+    /// The pixels of a surface.
+    type Canvas: Canvas;
+
+    /// Whether a front end is there that imports dma-bufs like this one. May change at any time.
+    fn takes(&self, buffer: BorrowedFd<'_>, geometry: &Geometry) -> bool;
+
+    /// Prepares a dma-buf for the front ends. The descriptor stays open, and the geometry the same, until it is released.
+    fn import(&self, buffer: BorrowedFd<'_>, geometry: &Geometry) -> Self::Import;
+
+    /// Ends an import; it is not shown any more.
+    fn release(&self, import: Self::Import);
+
+    /// Shows a dma-buf.
+    fn scanout(&self, import: &Self::Import);
+
+    /// A part of the dma-buf that is shown may have changed.
+    fn update_scanout(&self, part: Rect);
+
+    /// Shows a new surface of this many pixels. The canvas is valid until the console shows something else.
+    fn show_surface(&self, width: u32, height: u32) -> Self::Canvas;
+
+    /// A part of the surface has changed.
+    fn update_surface(&self, part: Rect);
+
+    /// Shows a line of text instead of a picture.
+    fn show_message(&self, width: u32, height: u32, text: &str);
+
+    /// Shows the framebuffer of the firmware. `false` if there is none.
+    fn show_firmware(&self) -> bool;
+
+    /// Shows a dma-buf as the pointer, above a scanout. `None` hides it.
+    fn scanout_cursor(&self, cursor: Option<&Self::Import>, hotspot: Option<(u32, u32)>);
+
+    /// Moves the pointer above a scanout: its upper left corner.
+    fn move_scanout_cursor(&self, x: i32, y: i32);
+
+    /// Defines the pointer above a surface. `None` hides it.
+    fn surface_cursor(&self, cursor: Option<&CursorImage<'_>>);
+
+    /// Moves the pointer above a surface: its upper left corner.
+    fn move_surface_cursor(&self, x: i32, y: i32);
+
+    /// Writes an EDID for a monitor like this into `blob`, which is zero, and returns its length.
+    fn generate_edid(&self, monitor: &Monitor, blob: &mut [u8]) -> usize;
+
+    /// Says something to the user, or to a developer.
+    fn log(&self, severity: Severity, message: fmt::Arguments<'_>);
+}
+
+/// The pixels of a pointer.
+#[derive(Clone, Copy, Debug)]
+pub struct CursorImage<'a> {
+    /// Pixels in a row.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+    /// The pixel that points.
+    pub hotspot: (u32, u32),
+    /// ARGB8888 without padding, alpha not multiplied into the colours.
+    pub pixels: &'a [u8],
+}
+
+/// What the guest shall believe of its monitor. Zero is unknown.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Monitor {
+    /// Preferred pixels in a row.
+    pub width: u32,
+    /// Preferred rows.
+    pub height: u32,
+    /// The most that the device can do, pixels in a row.
+    pub max_width: u32,
+    /// The most that the device can do, rows.
+    pub max_height: u32,
+    /// Width of the picture, in millimetres.
+    pub width_mm: u32,
+    /// Height of the picture, in millimetres.
+    pub height_mm: u32,
+    /// Refreshes in 1000 seconds.
+    pub refresh_rate: u32,
+}
+
+/// How much a message matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub enum Severity {
+    /// The user sees no picture, or a wrong one.
+    Error = 0,
+    /// The user should know.
+    Warning = 1,
+    /// A decision that the display took, for those who trace it.
+    Trace = 2,
+}

@@ -1,0 +1,124 @@
+//! dma-buf mode: query, then get, into the pool.
+//!
+//! The guest may flip between the two calls, and the device then no longer knows the id that it just told. That is no error: the
+//! question is asked again, a bounded number of times within one refresh.
+
+use crate::device::{Device, Failure};
+use crate::memory::DmaBuf;
+use crate::plane::{Plane, PlaneInfo, PlaneKind};
+use crate::pool::{Key, Limits, Pool};
+
+use super::Counters;
+use super::problem::Problem;
+
+/// How often a refresh asks again because the guest flipped in between. A guest that flips a thousand times a second wins
+/// this race once in a while, but not four times.
+const ATTEMPTS: u32 = 4;
+
+/// The planes of a device in dma-buf mode.
+#[derive(Debug)]
+pub struct DmaBufPlanes<H> {
+    /// What we hold.
+    pub pool: Pool<H>,
+    primary: Option<Known>,
+    cursor: Option<Known>,
+}
+
+/// The last answer of the device, and what it led to.
+#[derive(Debug)]
+struct Known {
+    info: PlaneInfo,
+    plane: Plane,
+    key: Key,
+}
+
+impl<H> DmaBufPlanes<H> {
+    /// Holds nothing yet.
+    pub fn new(limits: Limits) -> Self {
+        Self { pool: Pool::new(limits), primary: None, cursor: None }
+    }
+
+    /// The buffer that the plane shows now; `None` if the plane is off.
+    pub fn look(
+        &mut self,
+        device: &impl Device,
+        kind: PlaneKind,
+        counters: &mut Counters,
+    ) -> Result<Option<(Key, Plane)>, Problem> {
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let mut info = PlaneInfo::request(PlaneInfo::DMABUF, kind);
+            counters.queries += 1;
+            device.query_plane(&mut info).map_err(|error| Problem::Query { kind, error })?;
+            let known = self.known(kind).filter(|known| known.info == info);
+            if let Some(known) = known.filter(|known| !self.pool.is_stale(known.key)) {
+                return Ok(Some((known.key, known.plane)));
+            }
+
+            let checked =
+                Plane::check(kind, &info).map_err(|error| Problem::Lie { kind, error })?;
+            let Some(plane) = checked else {
+                *self.slot(kind) = None;
+                return Ok(None);
+            };
+            let id = plane.handle;
+            let key = match self.pool.look_up(id, &plane.geometry) {
+                Some(key) => key,
+                None => match self.get(device, &plane, kind, counters) {
+                    Ok(key) => key,
+                    Err(Problem::Get { error, .. })
+                        if Failure::of(&error) == Failure::NotThere && attempts < ATTEMPTS =>
+                    {
+                        counters.races += 1;
+                        continue;
+                    }
+                    Err(Problem::Get { error, .. }) => {
+                        return Err(Problem::Get { id, attempts, error });
+                    }
+                    Err(other) => return Err(other),
+                },
+            };
+            *self.slot(kind) = Some(Known { info, plane, key });
+            return Ok(Some((key, plane)));
+        }
+    }
+
+    /// The device was reset, or is gone: nothing that it told holds any more.
+    pub fn invalidate(&mut self) {
+        self.primary = None;
+        self.cursor = None;
+        self.pool.invalidate();
+    }
+
+    fn get(
+        &mut self,
+        device: &impl Device,
+        plane: &Plane,
+        kind: PlaneKind,
+        counters: &mut Counters,
+    ) -> Result<Key, Problem> {
+        let id = plane.handle;
+        counters.gets += 1;
+        let fd = device.get_dmabuf(id).map_err(|error| Problem::Get { id, attempts: 1, error })?;
+        let dma_buf = DmaBuf::new(fd).map_err(|error| Problem::DmaBuf { id, error })?;
+        plane.fits(dma_buf.size()).map_err(|error| Problem::Lie { kind, error })?;
+        let key = self.pool.insert(id, plane.geometry, dma_buf);
+        self.pool.evict(Some(key));
+        Ok(key)
+    }
+
+    fn known(&self, kind: PlaneKind) -> Option<&Known> {
+        match kind {
+            PlaneKind::Primary => self.primary.as_ref(),
+            PlaneKind::Cursor => self.cursor.as_ref(),
+        }
+    }
+
+    fn slot(&mut self, kind: PlaneKind) -> &mut Option<Known> {
+        match kind {
+            PlaneKind::Primary => &mut self.primary,
+            PlaneKind::Cursor => &mut self.cursor,
+        }
+    }
+}

@@ -1,0 +1,733 @@
+//! The engine: one refresh walks from the device's plane to the console.
+//!
+//! | the device says         | the console shows                                                     |
+//! |-------------------------|-----------------------------------------------------------------------|
+//! | a plane                 | it: as a scanout where a front end takes the dma-buf, else as a surface |
+//! | no plane now            | the firmware's framebuffer if there is one, else that the display is off |
+//! | an error, or nonsense   | for a few refreshes what it showed, then what is wrong                  |
+//! | that it has no planes   | [`probe`] said so, and there is no display                              |
+
+#![forbid(unsafe_code)]
+
+mod cursor;
+mod dmabuf;
+mod edid;
+mod problem;
+mod region;
+mod report;
+mod surface;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::clock::{Alarm, Clock};
+use crate::console::{Console, CursorImage, Monitor, Severity};
+use crate::damage::Rect;
+use crate::device::{Device, Failure};
+use crate::format::Conversion;
+use crate::plane::{Geometry, Plane, PlaneInfo, PlaneKind};
+use crate::pool::{Key, Limits, User};
+
+use cursor::Cursor;
+use dmabuf::DmaBufPlanes;
+use edid::{Edid, EdidHost};
+use problem::Problem;
+use region::RegionPlane;
+use report::Reporter;
+use surface::{Surface, SurfaceError};
+
+pub use edid::EdidError;
+
+/// So many refreshes in a row may fail before the picture goes: a mode set takes a moment.
+const PATIENCE: u32 = 3;
+
+/// A device that is gone or silent is left alone for this long.
+const RESPITE: Duration = Duration::from_secs(1);
+
+/// Size of messages before any picture was seen, in pixels.
+const MESSAGE_SIZE: (u32, u32) = (640, 480);
+
+const DISPLAY_IS_OFF: &str = "The display is off.";
+
+/// How a device gives its planes. It is a fixed property of the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// As dma-bufs.
+    DmaBuf,
+    /// In a region of its own.
+    Region,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::DmaBuf => "dma-buf",
+            Self::Region => "region",
+        })
+    }
+}
+
+/// Finds out how the device gives its planes. `Ok(None)`: it has none.
+///
+/// Fails if the device does not answer the question at all.
+pub fn probe(device: &impl Device) -> io::Result<Option<Mode>> {
+    for (mode, flag) in [(Mode::DmaBuf, PlaneInfo::DMABUF), (Mode::Region, PlaneInfo::REGION)] {
+        let mut info = PlaneInfo {
+            drm_plane_type: 0,
+            ..PlaneInfo::request(PlaneInfo::PROBE | flag, PlaneKind::Primary)
+        };
+        match device.query_plane(&mut info) {
+            Ok(()) => return Ok(Some(mode)),
+            Err(e) if matches!(Failure::of(&e), Failure::Gone | Failure::Silent) => return Err(e),
+            Err(_) => (),
+        }
+    }
+    Ok(None)
+}
+
+/// What a user may choose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Preferred pixels in a row; 0: the most that the device can do.
+    pub xres: u32,
+    /// Preferred rows; 0: the most that the device can do.
+    pub yres: u32,
+    /// How many dma-bufs to hold.
+    pub pool: Limits,
+    /// Whether front ends may import dma-bufs; if not, all is shown as a surface.
+    pub scanout: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { xres: 0, yres: 0, pool: Limits::default(), scanout: true }
+    }
+}
+
+/// What a display did so far.
+#[derive(Clone, Debug, Default)]
+struct Counters {
+    refreshes: u64,
+    queries: u64,
+    gets: u64,
+    races: u64,
+    imports: u64,
+    maps: u64,
+    flips: u64,
+    errors: BTreeMap<&'static str, u64>,
+}
+
+#[expect(clippy::large_enum_variant, reason = "there is one per display")]
+enum Planes<H> {
+    DmaBuf(DmaBufPlanes<H>),
+    Region(RegionPlane),
+}
+
+/// What the console shows.
+enum Screen<C: Console> {
+    /// What it showed before we came.
+    Untouched,
+    Firmware,
+    Message(&'static str),
+    /// A dma-buf, which a front end imported.
+    Scanout(Key),
+    /// A surface that we draw; of a dma-buf, or of a region.
+    Surface(Surface<C>, Option<Key>),
+}
+
+impl<C: Console> Screen<C> {
+    fn buffer(&self) -> Option<Key> {
+        match self {
+            Self::Scanout(key) => Some(*key),
+            Self::Surface(_, key) => *key,
+            _ => None,
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Untouched => "nothing",
+            Self::Firmware => "firmware",
+            Self::Message(_) => "message",
+            Self::Scanout(_) => "scanout",
+            Self::Surface(..) => "surface",
+        }
+    }
+}
+
+/// The display of one device.
+pub struct Display<D: Device, C: Console, T: Clock> {
+    device: D,
+    console: C,
+    clock: T,
+    config: Config,
+    planes: Planes<C::Import>,
+    plane: Option<Plane>,
+    screen: Screen<C>,
+    cursor: Cursor,
+    edid: Option<Edid>,
+    lent: Option<Key>,
+    redraw: bool,
+    failing: u32,
+    resume: Duration,
+    counters: Counters,
+    reporter: Reporter,
+}
+
+impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
+    /// A display for a device that [`probe`] found to be in this mode.
+    ///
+    /// An EDID region that does not work costs the guest its choice of resolutions, not the user the picture:
+    /// it is reported, and [`Display::has_edid`] is `false`.
+    pub fn new(device: D, console: C, clock: T, mode: Mode, config: Config) -> Self {
+        let mut reporter = Reporter::new(device.name());
+        let edid = Edid::open(&device, config.xres, config.yres).unwrap_or_else(|error| {
+            reporter.say(&console, clock.now(), Severity::Warning, &error);
+            None
+        });
+        let planes = match mode {
+            Mode::DmaBuf => Planes::DmaBuf(DmaBufPlanes::new(config.pool)),
+            Mode::Region => Planes::Region(RegionPlane::default()),
+        };
+        let mut display = Self {
+            device,
+            console,
+            clock,
+            config,
+            planes,
+            plane: None,
+            screen: Screen::Untouched,
+            cursor: Cursor::default(),
+            edid,
+            lent: None,
+            redraw: false,
+            failing: 0,
+            resume: Duration::ZERO,
+            counters: Counters::default(),
+            reporter,
+        };
+        display.trace(format_args!("{mode} mode, EDID {}", display.has_edid()));
+        display.with_edid(|edid, host| edid.set_monitor(edid.default_monitor(), host));
+        display
+    }
+
+    /// Whether the guest can be told about its monitor.
+    pub fn has_edid(&self) -> bool {
+        self.edid.is_some()
+    }
+
+    /// Looks at the device, and shows what it shows now.
+    pub fn refresh(&mut self) {
+        self.counters.refreshes += 1;
+        // A front end that has not released what it was given must not be given more.
+        if self.lent.is_some() || self.clock.now() < self.resume {
+            return;
+        }
+        let outcome = match self.planes {
+            Planes::DmaBuf(_) => self.refresh_dmabuf(),
+            Planes::Region(_) => self.refresh_region(),
+        };
+        match outcome {
+            Ok(true) => {
+                self.failing = 0;
+                self.redraw = false;
+                self.refresh_cursor();
+            }
+            Ok(false) => {
+                self.failing = 0;
+                self.show_no_plane();
+            }
+            Err(problem) => self.show_problem(&problem),
+        }
+        self.release_retired();
+    }
+
+    /// A front end wants to see all again.
+    pub fn invalidate(&mut self) {
+        self.redraw = true;
+    }
+
+    /// A front end shows the console in a window like this.
+    pub fn set_monitor(&mut self, monitor: Monitor) {
+        self.with_edid(|edid, host| edid.set_monitor(monitor, host));
+    }
+
+    /// A front end took the scanout and has not released it yet, or now has.
+    pub fn block(&mut self, block: bool) {
+        if let Planes::DmaBuf(planes) = &mut self.planes {
+            if let Some(key) = self.lent.take() {
+                planes.pool.unpin(key, User::FrontEnd);
+            }
+            if let (true, Screen::Scanout(key)) = (block, &self.screen) {
+                planes.pool.pin(*key, User::FrontEnd);
+                self.lent = Some(*key);
+            }
+            self.release_retired();
+        }
+    }
+
+    /// The device is about to be reset: nothing that it told holds any more.
+    pub fn reset(&mut self) {
+        self.trace(format_args!("reset"));
+        self.invalidate_planes();
+        self.block(false);
+        self.cursor.forget();
+        self.resume = Duration::ZERO;
+        self.failing = 0;
+        if !matches!(self.screen, Screen::Untouched) {
+            self.show_message(DISPLAY_IS_OFF);
+        }
+        self.plane = None;
+        self.release_retired();
+    }
+
+    /// An alarm that was set goes off.
+    pub fn alarm(&mut self, alarm: Alarm) {
+        match alarm {
+            Alarm::Edid => self.with_edid(Edid::alarm),
+        }
+    }
+
+    /// All that a person or a program may want to know.
+    pub fn status(&self) -> Value {
+        let counters = &self.counters;
+        let mut status = json!({
+            "device": self.device.name(),
+            "mode": match self.planes {
+                Planes::DmaBuf(_) => Mode::DmaBuf.to_string(),
+                Planes::Region(_) => Mode::Region.to_string(),
+            },
+            "shows": self.screen.name(),
+            "edid": self.has_edid(),
+            "refreshes": counters.refreshes,
+            "queries": counters.queries,
+            "flips": counters.flips,
+            "errors": counters.errors,
+        });
+        let mut add = |name: &str, value: Value| status[name] = value;
+        if let Some(plane) = &self.plane {
+            add("plane", plane_status(plane));
+        }
+        if let Some(shown) = &self.cursor.shown {
+            let mut cursor = plane_status(&shown.plane);
+            cursor["position"] = json!([shown.plane.position.0, shown.plane.position.1]);
+            cursor["hotspot"] = json!(shown.plane.hotspot.map(|(x, y)| [x, y]));
+            add("cursor", cursor);
+        }
+        if let Screen::Message(text) = &self.screen {
+            add("message", json!(text));
+        }
+        if let Screen::Surface(surface, _) = &self.screen {
+            let (compared, copied) = surface.counts();
+            add("frames", json!({ "compared": compared, "copied": copied }));
+        }
+        if let Some(edid) = &self.edid {
+            add("edids-written", json!(edid.written()));
+        }
+        match &self.planes {
+            Planes::DmaBuf(planes) => {
+                let pool = planes.pool.statistics();
+                add("gets", json!(counters.gets));
+                add("races", json!(counters.races));
+                add("imports", json!(counters.imports));
+                add(
+                    "pool",
+                    json!({
+                        "buffers": pool.buffers,
+                        "pinned": pool.pinned,
+                        "bytes": pool.bytes,
+                        "evictions": pool.evictions,
+                        "duplicates": pool.duplicates,
+                        "violations": pool.violations,
+                    }),
+                );
+            }
+            Planes::Region(_) => add("maps", json!(counters.maps)),
+        }
+        if let Some(last) = self.reporter.last() {
+            add("last-error", json!(last));
+            add("errors-withheld", json!(self.reporter.withheld()));
+        }
+        status
+    }
+
+    fn refresh_dmabuf(&mut self) -> Result<bool, Problem> {
+        let Planes::DmaBuf(planes) = &mut self.planes else { return Ok(false) };
+        let Some((key, plane)) =
+            planes.look(&self.device, PlaneKind::Primary, &mut self.counters)?
+        else {
+            return Ok(false);
+        };
+        self.note_plane(plane);
+        self.show_buffer(key, &plane)?;
+        Ok(true)
+    }
+
+    fn show_buffer(&mut self, key: Key, plane: &Plane) -> Result<(), Problem> {
+        let geometry = plane.geometry;
+        let Planes::DmaBuf(DmaBufPlanes { pool, .. }) = &mut self.planes else { return Ok(()) };
+        let Some(buffer) = pool.get_mut(key) else { return Ok(()) };
+        let changed = self.screen.buffer() != Some(key);
+
+        if self.config.scanout && self.console.takes(buffer.dma_buf.as_fd(), &geometry) {
+            if changed || self.redraw || !matches!(self.screen, Screen::Scanout(_)) {
+                if !matches!(self.screen, Screen::Scanout(_)) {
+                    self.hide_cursor();
+                }
+                self.import(key);
+                let Planes::DmaBuf(DmaBufPlanes { pool, .. }) = &mut self.planes else {
+                    return Ok(());
+                };
+                if let Some(import) = pool.get(key).and_then(|buffer| buffer.host.as_ref()) {
+                    self.console.scanout(import);
+                }
+                self.set_screen(Screen::Scanout(key));
+                self.trace(format_args!("scanout of id {}: {geometry}", plane.handle));
+            }
+            self.console.update_scanout(Rect::full(geometry.width, geometry.height));
+            return Ok(());
+        }
+
+        let what = "dma-buf with id";
+        if buffer.memory.is_none() {
+            let memory = buffer
+                .dma_buf
+                .memory(geometry.bytes_needed())
+                .map_err(|error| Problem::Map { what, handle: plane.handle, error })?;
+            buffer.memory = Some(memory);
+        }
+        let fits = matches!(&self.screen, Screen::Surface(s, _) if s.has_size_of(&geometry));
+        if !fits {
+            self.hide_cursor();
+            let surface = Surface::new(&self.console, geometry.width, geometry.height);
+            self.set_screen(Screen::Surface(surface, Some(key)));
+        } else if changed {
+            self.repin(Some(key));
+        }
+        let Self {
+            screen: Screen::Surface(surface, shown), planes: Planes::DmaBuf(planes), ..
+        } = self
+        else {
+            return Ok(());
+        };
+        *shown = Some(key);
+        let Some(memory) = planes.pool.get(key).and_then(|buffer| buffer.memory.as_ref()) else {
+            return Ok(());
+        };
+        let _reading = memory.begin_reading();
+        let read = |offset, to: &mut [u8]| memory.read(offset, to);
+        surface.update(&self.console, &geometry, &read, self.redraw).map_err(|error| match error {
+            SurfaceError::Refused(problem) => problem,
+            SurfaceError::Read(error) => Problem::Read { what, handle: plane.handle, error },
+        })
+    }
+
+    fn refresh_region(&mut self) -> Result<bool, Problem> {
+        let Planes::Region(region) = &mut self.planes else { return Ok(false) };
+        let Some((plane, moved)) = region.look(&self.device, &mut self.counters)? else {
+            return Ok(false);
+        };
+        self.note_plane(plane);
+        let geometry = plane.geometry;
+        let fits = matches!(&self.screen, Screen::Surface(s, _) if s.has_size_of(&geometry));
+        if !fits {
+            let surface = Surface::new(&self.console, geometry.width, geometry.height);
+            self.set_screen(Screen::Surface(surface, None));
+        }
+        if moved {
+            self.trace(format_args!("region {}: {geometry}", plane.handle));
+        }
+        let Self { screen: Screen::Surface(surface, _), planes: Planes::Region(region), .. } = self
+        else {
+            return Ok(false);
+        };
+        let Some(pixels) = region.pixels() else { return Ok(false) };
+        if moved && matches!(pixels, region::RegionPixels::Reads(_)) {
+            let slow = format!(
+                "graphics region {} cannot be mapped: it is read piece by piece, slowly",
+                plane.handle
+            );
+            self.reporter.say(&self.console, self.clock.now(), Severity::Warning, &slow);
+        }
+        let device = &self.device;
+        let read = |offset, to: &mut [u8]| pixels.read(device, offset, to);
+        let result = surface.update(&self.console, &geometry, &read, self.redraw);
+        match result {
+            Ok(()) => Ok(true),
+            Err(SurfaceError::Refused(problem)) => Err(problem),
+            Err(SurfaceError::Read(error)) => {
+                region.invalidate();
+                Err(Problem::Read { what: "graphics region", handle: plane.handle, error })
+            }
+        }
+    }
+
+    fn refresh_cursor(&mut self) {
+        if !self.cursor.is_due() {
+            return;
+        }
+        let Planes::DmaBuf(planes) = &mut self.planes else { return };
+        match planes.look(&self.device, PlaneKind::Cursor, &mut self.counters) {
+            Ok(Some((key, plane))) => {
+                self.cursor.seen();
+                if let Err(problem) = self.show_cursor(key, plane) {
+                    self.complain(&problem, Severity::Warning);
+                    self.hide_cursor();
+                }
+            }
+            Ok(None) => {
+                self.cursor.absent();
+                self.hide_cursor();
+            }
+            Err(problem) => match problem.failure() {
+                Some(Failure::Transient) => (),
+                Some(Failure::NotThere | Failure::Unsupported)
+                    if matches!(problem, Problem::Query { .. }) =>
+                {
+                    self.cursor.unsupported();
+                    self.hide_cursor();
+                }
+                _ => {
+                    self.complain(&problem, Severity::Warning);
+                    self.hide_cursor();
+                }
+            },
+        }
+    }
+
+    fn show_cursor(&mut self, key: Key, plane: Plane) -> Result<(), Problem> {
+        let before = self.cursor.shown.take();
+        let moved = before.as_ref().is_none_or(|b| b.plane.position != plane.position);
+        let same_buffer = before.as_ref().is_some_and(|b| b.key == key);
+        let same_hotspot = before.as_ref().is_some_and(|b| b.plane.hotspot == plane.hotspot);
+        self.move_pin(before.as_ref().map(|b| b.key), Some(key), User::Cursor);
+        let old_pixels = before.and_then(|b| b.pixels);
+        self.cursor.shown = Some(cursor::Shown { key, plane, pixels: None });
+
+        let (x, y) = plane.position;
+        if matches!(self.screen, Screen::Scanout(_)) {
+            if !same_buffer || !same_hotspot {
+                self.import(key);
+                let Planes::DmaBuf(planes) = &self.planes else { return Ok(()) };
+                let import = planes.pool.get(key).and_then(|buffer| buffer.host.as_ref());
+                self.console.scanout_cursor(import, plane.hotspot);
+            }
+            if moved || !same_buffer {
+                self.console.move_scanout_cursor(x, y);
+            }
+        } else {
+            let pixels = self.cursor_pixels(key, &plane)?;
+            if !same_hotspot || old_pixels.as_ref() != Some(&pixels) {
+                self.console.surface_cursor(Some(&CursorImage {
+                    width: plane.geometry.width,
+                    height: plane.geometry.height,
+                    hotspot: plane.hotspot.unwrap_or_default(),
+                    pixels: &pixels,
+                }));
+            }
+            if moved {
+                self.console.move_surface_cursor(x, y);
+            }
+            if let Some(shown) = &mut self.cursor.shown {
+                shown.pixels = Some(pixels);
+            }
+        }
+        Ok(())
+    }
+
+    fn cursor_pixels(&mut self, key: Key, plane: &Plane) -> Result<Vec<u8>, Problem> {
+        let (geometry, handle, what) = (plane.geometry, plane.handle, "cursor dma-buf with id");
+        let Planes::DmaBuf(planes) = &mut self.planes else { return Ok(Vec::new()) };
+        let Some(buffer) = planes.pool.get_mut(key) else { return Ok(Vec::new()) };
+        if !Conversion::to_xrgb8888(geometry.format).is_some_and(Conversion::is_identity) {
+            return Err(Problem::NoConversion { format: geometry.format });
+        }
+        if buffer.memory.is_none() {
+            let memory = buffer
+                .dma_buf
+                .memory(geometry.bytes_needed())
+                .map_err(|error| Problem::Map { what, handle, error })?;
+            buffer.memory = Some(memory);
+        }
+        let mut pixels = vec![0; geometry.width as usize * geometry.height as usize * 4];
+        if let Some(memory) = &buffer.memory {
+            let _reading = memory.begin_reading();
+            for (y, row) in (0..).zip(pixels.chunks_exact_mut(geometry.width as usize * 4)) {
+                memory
+                    .read(y * u64::from(geometry.stride), row)
+                    .map_err(|error| Problem::Read { what, handle, error })?;
+            }
+        }
+        Ok(pixels)
+    }
+
+    fn hide_cursor(&mut self) {
+        let Some(shown) = self.cursor.shown.take() else { return };
+        if shown.pixels.is_some() {
+            self.console.surface_cursor(None);
+        } else {
+            self.console.scanout_cursor(None, None);
+        }
+        self.move_pin(Some(shown.key), None, User::Cursor);
+    }
+
+    fn show_no_plane(&mut self) {
+        self.hide_cursor();
+        self.plane = None;
+        if self.console.show_firmware() {
+            if !matches!(self.screen, Screen::Firmware) {
+                self.set_screen(Screen::Firmware);
+                self.trace(format_args!("firmware"));
+            }
+        } else if !matches!(self.screen, Screen::Untouched) {
+            self.show_message(DISPLAY_IS_OFF);
+        }
+    }
+
+    fn show_problem(&mut self, problem: &Problem) {
+        self.failing += 1;
+        let lasting = !problem.is_passing() || self.failing > PATIENCE;
+        let failure = problem.failure();
+        if matches!(failure, Some(Failure::Gone | Failure::Silent)) {
+            self.resume = self.clock.now() + RESPITE;
+        }
+        if lasting || problem.is_worth_saying() {
+            self.complain(problem, Severity::Error);
+        } else {
+            self.count(problem);
+        }
+        if lasting || failure == Some(Failure::Silent) {
+            self.hide_cursor();
+            self.plane = None;
+            self.show_message(problem.headline());
+        }
+        if failure == Some(Failure::Gone) {
+            self.invalidate_planes();
+        }
+    }
+
+    fn show_message(&mut self, text: &'static str) {
+        if matches!(self.screen, Screen::Message(shown) if shown == text) && !self.redraw {
+            return;
+        }
+        self.hide_cursor();
+        self.redraw = false;
+        let (width, height) = self.plane.map_or(MESSAGE_SIZE, |plane| {
+            let Geometry { width, height, .. } = plane.geometry;
+            (width.max(MESSAGE_SIZE.0), height.max(MESSAGE_SIZE.1))
+        });
+        self.console.show_message(width, height, text);
+        self.set_screen(Screen::Message(text));
+        self.trace(format_args!("message: {text}"));
+    }
+
+    /// Remembers what the device shows, and notices mode sets.
+    fn note_plane(&mut self, plane: Plane) {
+        let mode = |plane: &Plane| (plane.geometry.width, plane.geometry.height);
+        if self.plane.as_ref().map(mode) != Some(mode(&plane)) {
+            self.cursor.forget();
+        }
+        self.plane = Some(plane);
+    }
+
+    fn set_screen(&mut self, screen: Screen<C>) {
+        self.repin(screen.buffer());
+        self.screen = screen;
+    }
+
+    /// The screen now shows this buffer.
+    fn repin(&mut self, new: Option<Key>) {
+        self.counters.flips += 1;
+        self.move_pin(self.screen.buffer(), new, User::Scanout);
+    }
+
+    fn move_pin(&mut self, old: Option<Key>, new: Option<Key>, user: User) {
+        let Planes::DmaBuf(DmaBufPlanes { pool, .. }) = &mut self.planes else { return };
+        if old == new {
+            return;
+        }
+        if let Some(new) = new {
+            pool.pin(new, user);
+        }
+        if let Some(old) = old {
+            pool.unpin(old, user);
+        }
+    }
+
+    fn import(&mut self, key: Key) {
+        let Planes::DmaBuf(DmaBufPlanes { pool, .. }) = &mut self.planes else { return };
+        let Some(buffer) = pool.get_mut(key) else { return };
+        if buffer.host.is_none() {
+            self.counters.imports += 1;
+            buffer.host = Some(self.console.import(buffer.dma_buf.as_fd(), &buffer.geometry));
+        }
+    }
+
+    fn invalidate_planes(&mut self) {
+        match &mut self.planes {
+            Planes::DmaBuf(planes) => planes.invalidate(),
+            Planes::Region(plane) => plane.invalidate(),
+        }
+    }
+
+    fn release_retired(&mut self) {
+        let Planes::DmaBuf(DmaBufPlanes { pool, .. }) = &mut self.planes else { return };
+        for buffer in pool.take_retired() {
+            if let Some(import) = buffer.host {
+                self.console.release(import);
+            }
+        }
+        if let Some(violation) = pool.take_violation() {
+            let now = self.clock.now();
+            self.reporter.say(&self.console, now, Severity::Error, &violation);
+        }
+    }
+
+    fn with_edid(&mut self, act: impl FnOnce(&mut Edid, &mut EdidHost<'_, D, C, T>)) {
+        let Self { edid: Some(edid), device, console, clock, reporter, .. } = self else { return };
+        act(edid, &mut EdidHost { device, console, clock, reporter });
+    }
+
+    fn complain(&mut self, problem: &Problem, severity: Severity) {
+        self.count(problem);
+        self.reporter.say(&self.console, self.clock.now(), severity, problem);
+    }
+
+    fn count(&mut self, problem: &Problem) {
+        *self.counters.errors.entry(problem.category()).or_default() += 1;
+    }
+
+    fn trace(&self, what: fmt::Arguments<'_>) {
+        self.console.log(Severity::Trace, format_args!("{}: {what}", self.device.name()));
+    }
+}
+
+impl<D: Device, C: Console, T: Clock> Drop for Display<D, C, T> {
+    fn drop(&mut self) {
+        self.clock.clear_alarm(Alarm::Edid);
+        self.block(false);
+        self.hide_cursor();
+        self.set_screen(Screen::Untouched);
+        self.invalidate_planes();
+        self.release_retired();
+    }
+}
+
+fn plane_status(plane: &Plane) -> Value {
+    let Geometry { format, width, height, stride, .. } = plane.geometry;
+    json!({
+        "width": width,
+        "height": height,
+        "stride": stride,
+        "fourcc": format.fourcc.to_string(),
+        "modifier": crate::format::ModifierName(format.modifier).to_string(),
+        "handle": plane.handle,
+    })
+}

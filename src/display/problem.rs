@@ -1,0 +1,113 @@
+//! What can go wrong at a refresh, in words that name the call and the value.
+
+use std::fmt;
+use std::io;
+
+use crate::device::Failure;
+use crate::format::Format;
+use crate::plane::{PlaneError, PlaneKind};
+
+/// Why there is no picture.
+#[derive(Debug)]
+pub enum Problem {
+    Query { kind: PlaneKind, error: io::Error },
+    Get { id: u32, attempts: u32, error: io::Error },
+    Lie { kind: PlaneKind, error: PlaneError },
+    DmaBuf { id: u32, error: io::Error },
+    Map { what: &'static str, handle: u32, error: io::Error },
+    Read { what: &'static str, handle: u32, error: io::Error },
+    RegionInfo { index: u32, error: io::Error },
+    Region { index: u32, error: PlaneError },
+    NoConversion { format: Format },
+}
+
+impl Problem {
+    /// Whether the next refresh may well succeed, so that the picture need not go yet.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Query { error, .. }
+            | Self::Get { error, .. }
+            | Self::RegionInfo { error, .. }
+            | Self::Read { error, .. } => Failure::of(error) != Failure::Gone,
+            Self::DmaBuf { .. } | Self::Lie { .. } | Self::Region { .. } => true,
+            Self::Map { .. } | Self::NoConversion { .. } => false,
+        }
+    }
+
+    /// Whether it is worth a message at its first occurrence: what passes by itself is not.
+    pub fn is_worth_saying(&self) -> bool {
+        !matches!(self, Self::Query { error, .. } | Self::Get { error, .. }
+            if Failure::of(error) == Failure::Transient)
+    }
+
+    /// How the device failed, if it was the device that refused.
+    pub fn failure(&self) -> Option<Failure> {
+        match self {
+            Self::Query { error, .. }
+            | Self::Get { error, .. }
+            | Self::RegionInfo { error, .. }
+            | Self::Read { error, .. } => Some(Failure::of(error)),
+            _ => None,
+        }
+    }
+
+    /// A name for counting.
+    pub fn category(&self) -> &'static str {
+        match self {
+            Self::Query { .. } => "query",
+            Self::Get { .. } => "get",
+            Self::Lie { .. } | Self::Region { .. } => "invalid-plane",
+            Self::DmaBuf { .. } => "dma-buf",
+            Self::Map { .. } => "map",
+            Self::Read { .. } => "read",
+            Self::RegionInfo { .. } => "region-info",
+            Self::NoConversion { .. } => "format",
+        }
+    }
+
+    /// The few words that fit on a screen.
+    pub fn headline(&self) -> &'static str {
+        match self.failure() {
+            Some(Failure::Gone) => "The device is gone.",
+            Some(Failure::Silent) => "The device does not answer.",
+            _ => match self {
+                Self::Lie { .. } | Self::Region { .. } | Self::DmaBuf { .. } => {
+                    "The device describes its display wrongly."
+                }
+                Self::Map { .. } => "The picture cannot be shown without OpenGL.",
+                Self::NoConversion { .. } => "The picture has a format that cannot be shown.",
+                _ => "The device does not give its picture.",
+            },
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Query { kind, error } => {
+                write!(f, "QUERY_GFX_PLANE of the {kind} plane: {error}")
+            }
+            Self::Get { id, attempts, error } if *attempts > 1 => {
+                write!(f, "GET_GFX_DMABUF of id {id} ({attempts} attempts): {error}")
+            }
+            Self::Get { id, error, .. } => write!(f, "GET_GFX_DMABUF of id {id}: {error}"),
+            Self::Lie { kind, error } => write!(f, "QUERY_GFX_PLANE of the {kind} plane: {error}"),
+            Self::DmaBuf { id, error } => write!(f, "dma-buf with id {id}: {error}"),
+            Self::Map { what, handle, error } => write!(
+                f,
+                "{what} {handle} cannot be mapped ({error}), so it can only be shown by a display with OpenGL \
+                 on a GPU (gl=on)"
+            ),
+            Self::Read { what, handle, error } => write!(f, "reading {what} {handle}: {error}"),
+            Self::RegionInfo { index, error } => {
+                write!(f, "GET_REGION_INFO of the graphics region {index}: {error}")
+            }
+            Self::Region { index, error } => write!(f, "graphics region {index}: {error}"),
+            Self::NoConversion { format } => write!(
+                f,
+                "format {format} can only be shown by a display with OpenGL (gl=on) that knows it"
+            ),
+        }
+    }
+}

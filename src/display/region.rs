@@ -1,0 +1,90 @@
+//! Region mode: the picture lies in a region of the device.
+
+use std::io;
+use std::os::fd::AsFd;
+
+use crate::device::Device;
+use crate::memory::Memory;
+use crate::plane::{Geometry, Plane, PlaneInfo, PlaneKind};
+
+use super::Counters;
+use super::problem::Problem;
+
+/// The plane of a device in region mode.
+#[derive(Debug, Default)]
+pub struct RegionPlane {
+    known: Option<Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    index: u32,
+    geometry: Geometry,
+    pixels: RegionPixels,
+}
+
+/// Where the pixels of a region come from.
+#[derive(Debug)]
+pub enum RegionPixels {
+    /// The region's memory.
+    Memory(Memory),
+    /// The region cannot be mapped, and is read piece by piece through the device.
+    Reads(u32),
+}
+
+impl RegionPixels {
+    /// Copies bytes of the region from an offset on.
+    pub fn read(&self, device: &impl Device, offset: u64, to: &mut [u8]) -> io::Result<()> {
+        match self {
+            Self::Memory(memory) => memory.read(offset, to),
+            Self::Reads(index) => device.read_region(*index, offset, to),
+        }
+    }
+}
+
+impl RegionPlane {
+    /// What the plane shows now; `None` if the plane is off. The second value says that its pixels come from elsewhere than before.
+    pub fn look(
+        &mut self,
+        device: &impl Device,
+        counters: &mut Counters,
+    ) -> Result<Option<(Plane, bool)>, Problem> {
+        let kind = PlaneKind::Primary;
+        let mut info = PlaneInfo::request(PlaneInfo::REGION, kind);
+        counters.queries += 1;
+        device.query_plane(&mut info).map_err(|error| Problem::Query { kind, error })?;
+        let checked = Plane::check(kind, &info).map_err(|error| Problem::Lie { kind, error })?;
+        let Some(plane) = checked else { return Ok(None) };
+
+        let (index, geometry) = (plane.handle, plane.geometry);
+        let moved = self.known.as_ref().is_none_or(|k| k.index != index || k.geometry != geometry);
+        if moved {
+            self.known = None;
+            counters.maps += 1;
+            let pixels = Self::open(device, &plane)?;
+            self.known = Some(Known { index, geometry, pixels });
+        }
+        Ok(Some((plane, moved)))
+    }
+
+    /// The pixels of the plane that [`RegionPlane::look`] found.
+    pub fn pixels(&self) -> Option<&RegionPixels> {
+        self.known.as_ref().map(|known| &known.pixels)
+    }
+
+    /// The device was reset, or is gone: nothing that it told holds any more.
+    pub fn invalidate(&mut self) {
+        self.known = None;
+    }
+
+    fn open(device: &impl Device, plane: &Plane) -> Result<RegionPixels, Problem> {
+        let index = plane.handle;
+        let region = device.region(index).map_err(|error| Problem::RegionInfo { index, error })?;
+        plane.fits(region.size).map_err(|error| Problem::Region { index, error })?;
+        let Some(memory) = region.memory else { return Ok(RegionPixels::Reads(index)) };
+        let needed = plane.geometry.bytes_needed();
+        Memory::new(memory.fd.as_fd(), memory.offset, needed)
+            .map(RegionPixels::Memory)
+            .map_err(|error| Problem::Map { what: "graphics region", handle: index, error })
+    }
+}

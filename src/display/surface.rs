@@ -1,0 +1,69 @@
+//! A plane shown as a surface: a snapshot of its pixels, in memory of the host.
+
+use std::io;
+
+use crate::console::Console;
+use crate::damage::Snapshot;
+use crate::format::Conversion;
+use crate::plane::Geometry;
+
+use super::problem::Problem;
+
+/// What the console shows while it shows a surface.
+pub struct Surface<C: Console> {
+    canvas: C::Canvas,
+    width: u32,
+    height: u32,
+    snapshot: Snapshot,
+    blank: bool,
+}
+
+impl<C: Console> Surface<C> {
+    /// Puts a surface of this size on the console. It is drawn by the first update.
+    pub fn new(console: &C, width: u32, height: u32) -> Self {
+        let canvas = console.show_surface(width, height);
+        Self { canvas, width, height, snapshot: Snapshot::default(), blank: true }
+    }
+
+    /// Whether pictures of this size can go on this surface.
+    pub fn has_size_of(&self, geometry: &Geometry) -> bool {
+        (self.width, self.height) == (geometry.width, geometry.height)
+    }
+
+    /// Draws what changed, and tells the console. `redraw`: as if all had changed.
+    pub fn update(
+        &mut self,
+        console: &C,
+        geometry: &Geometry,
+        read: &dyn Fn(u64, &mut [u8]) -> io::Result<()>,
+        redraw: bool,
+    ) -> Result<(), SurfaceError> {
+        let format = geometry.format;
+        let conversion = Conversion::to_xrgb8888(format)
+            .ok_or(SurfaceError::Refused(Problem::NoConversion { format }))?;
+        let all = self.blank || redraw;
+        let damage = self
+            .snapshot
+            .update(read, geometry, conversion, &mut self.canvas, all)
+            .map_err(SurfaceError::Read)?;
+        self.blank = false;
+        for rect in damage {
+            console.update_surface(*rect);
+        }
+        Ok(())
+    }
+
+    /// Frames that were compared with the one before, and frames that were only copied.
+    pub fn counts(&self) -> (u64, u64) {
+        self.snapshot.counts()
+    }
+}
+
+/// Why a surface could not be drawn.
+#[derive(Debug)]
+pub enum SurfaceError {
+    /// Not with this format.
+    Refused(Problem),
+    /// The pixels cannot be read.
+    Read(io::Error),
+}
