@@ -192,3 +192,38 @@ CONF
 # apt_private_get NAME ARG..., apt_private_cache NAME ARG...
 apt_private_get() { local name=$1 && shift && apt-get -c "$APT_DIR/$name/apt.conf" "$@"; }
 apt_private_cache() { local name=$1 && shift && apt-cache -c "$APT_DIR/$name/apt.conf" "$@"; }
+
+# apt_fetch CONFIG NAME...: downloads packages into build/cache/debs, without installing them, and
+# prints their paths. What is there in the version that is wanted is not fetched again.
+apt_fetch() {
+    local config=$1 dir=$BUILD/cache/debs name file log=$LOGS/apt-fetch.log
+    shift
+    mkdir -p "$dir/part" "$LOGS"
+    for name; do
+        # 'URI' NAME_VERSION_ARCH.deb SIZE HASH; nothing when the file is in the directory already.
+        file=$(cd "$dir/part" && apt_private_get "$config" download --print-uris "$name" 2>"$log" |
+            awk -v OFS=' ' '{ print $2 }')
+        [[ -n $file ]] || fail_with_log "finding the package $name" "$log"
+        if [[ ! -s $dir/$file ]]; then
+            say "  fetching $file"
+            (cd "$dir/part" && apt_private_get "$config" download "$name") >"$log" 2>&1 </dev/null ||
+                fail_with_log "fetching the package $name" "$log"
+            mv "$dir/part"/*.deb "$dir/$file"
+        fi
+        [[ -s $dir/$file ]] || die "apt-get fetched $name, but not as $file"
+        printf '%s\n' "$dir/$file"
+    done
+}
+
+# apt_kernel: makes the private configuration `kernel`, in which Debian's newest kernel for this
+# release is (backports on Debian 12, for a kernel that is young enough), and prints the name
+# of the package that has it, e.g. linux-image-6.12.88+deb13-amd64.
+apt_kernel() {
+    local sources=(machine) name
+    [[ $(debian_codename) != bookworm ]] || sources+=("deb bookworm-backports main")
+    apt_private kernel "${sources[@]}"
+    name=$(apt_private_cache kernel show linux-image-amd64 2>/dev/null |
+        sed -n 's/^Depends: .*\(linux-image-[0-9][^ ,]*\).*/\1/p' | sort -Vr | head -n 1)
+    [[ -n $name ]] || die "Debian's linux-image-amd64 was not found with $APT_DIR/kernel/apt.conf"
+    printf '%s\n' "$name"
+}
