@@ -36,6 +36,12 @@ typedef enum VfioDpyMode {
 // effect when the outer call ends.
 typedef struct VfioDpy VfioDpy;
 
+// An entry in the table of shared objects, from its reservation to its end.
+typedef struct VfioDpyObjectsClaim VfioDpyObjectsClaim;
+
+// Somebody who shares objects. All functions vfio_dpy_objects_*() may be called from any thread.
+typedef struct VfioDpyObjectsOwner VfioDpyObjectsOwner;
+
 // A region of a device, as a device's `region_info` callback tells it.
 typedef struct VfioDpyRegion {
     // Bytes in the region.
@@ -54,7 +60,7 @@ typedef struct VfioDpyRegion {
 // did not answer, -ENODEV where it is gone.
 typedef struct VfioDpyDeviceOps {
     // VFIO_DEVICE_QUERY_GFX_PLANE; `info` holds the question and takes the answer. Returns 0 or a negative errno.
-    int (*query_plane)(void *device, vfio_device_gfx_plane_info *info);
+    int (*query_plane)(void *device, struct vfio_device_gfx_plane_info *info);
     // VFIO_DEVICE_GET_GFX_DMABUF. Returns a descriptor, which from then on belongs to the library, or a negative errno.
     int (*get_dmabuf)(void *device, uint32_t id);
     // VFIO_DEVICE_GET_REGION_INFO, for any index. Returns 0 or a negative errno; fills in `region` on success only.
@@ -128,8 +134,8 @@ typedef struct VfioDpyConsoleOps {
     void (*update_surface)(void *console, uint32_t x, uint32_t y, uint32_t width, uint32_t height);
     // Shows a line of text on a surface of this size.
     void (*show_message)(void *console, uint32_t width, uint32_t height, const char *text);
-    // Shows the firmware's framebuffer, or what changed of it. Returns false if there is none.
-    bool (*show_firmware)(void *console);
+    // Shows the firmware's framebuffer, or, unless `switch_to`, what changed of it. Returns false if there is none.
+    bool (*show_firmware)(void *console, bool switch_to);
     // Shows an imported dma-buf as the pointer above a scanout; NULL hides it.
     void (*scanout_cursor)(void *console,
                            void *import,
@@ -146,7 +152,7 @@ typedef struct VfioDpyConsoleOps {
                            uint32_t height,
                            uint32_t hot_x,
                            uint32_t hot_y);
-    // Moves the upper left corner of the pointer above a surface.
+    // Moves the pointer above a surface to the pixel that it points at.
     void (*move_surface_cursor)(void *console, int32_t x, int32_t y);
     // Writes an EDID for this monitor to `blob`, which has `size` zero bytes, and returns its length.
     size_t (*generate_edid)(void *console,
@@ -258,6 +264,100 @@ void vfio_dpy_reset(const struct VfioDpy *dpy);
 //
 // `dpy` is from vfio_dpy_new().
 char *vfio_dpy_status(const struct VfioDpy *dpy);
+
+// Makes an owner of shared objects. `name` is copied; it is how messages call the owner.
+//
+// # Safety
+//
+// `name` is a string.
+struct VfioDpyObjectsOwner *vfio_dpy_objects_owner_new(const char *name);
+
+// Ends an owner: all its entries go. Its claims stay valid, and are to be freed. NULL is fine.
+//
+// # Safety
+//
+// `owner` is from vfio_dpy_objects_owner_new() and not freed yet, or NULL.
+void vfio_dpy_objects_owner_free(struct VfioDpyObjectsOwner *owner);
+
+// Takes a UUID. Lookups do not find the entry until it is completed; nobody else can add one of this UUID.
+//
+// On success *claim is the caller's, to free with vfio_dpy_objects_claim_free(). On failure, if `message` is not NULL,
+// *message says why, and who holds the UUID; free it with g_free().
+//
+// Returns 0 or a negative errno: EEXIST: the UUID is taken; ENOSPC: the owner has too many entries.
+//
+// # Safety
+//
+// `owner` is from vfio_dpy_objects_owner_new(), `uuid` points to 16 bytes, `claim` is valid, `message` is valid or NULL.
+int vfio_dpy_objects_reserve(const struct VfioDpyObjectsOwner *owner,
+                             const uint8_t (*uuid)[16],
+                             struct VfioDpyObjectsClaim **claim,
+                             char **message);
+
+// Completes an entry with a dma-buf, and wakes the lookups that wait for it.
+//
+// The caller keeps the descriptor, and keeps it open until the claim is freed, or the entry has gone otherwise.
+//
+// Returns 0 or a negative errno, with *message as vfio_dpy_objects_reserve() has it: EBADF: `fd` is negative; ESTALE: the entry has
+// gone; EALREADY: it is complete.
+//
+// # Safety
+//
+// `claim` is from vfio_dpy_objects_reserve(), `message` is valid or NULL.
+int vfio_dpy_objects_complete_dmabuf(const struct VfioDpyObjectsClaim *claim,
+                                     int fd,
+                                     char **message);
+
+// Completes an entry with a vhost-user device that is to be asked for the dma-buf.
+//
+// Returns and tells as vfio_dpy_objects_complete_dmabuf() does; EINVAL: `device` is NULL.
+//
+// # Safety
+//
+// `claim` is from vfio_dpy_objects_reserve(), `message` is valid or NULL.
+int vfio_dpy_objects_complete_vhost_device(const struct VfioDpyObjectsClaim *claim,
+                                           void *device,
+                                           char **message);
+
+// Ends a claim: its entry goes, complete or not; lookups that wait for it fail. NULL is fine.
+//
+// # Safety
+//
+// `claim` is from vfio_dpy_objects_reserve() and not freed yet, or NULL.
+void vfio_dpy_objects_claim_free(struct VfioDpyObjectsClaim *claim);
+
+// Gives a descriptor of its own for a dma-buf, with close-on-exec set. It is duplicated while the entry is held in
+// place, so it is never of another file, whoever removes the entry meanwhile.
+//
+// `timeout_ms` is how long to wait for an entry that is reserved; 0: not at all. Whoever waits must not be the one
+// whom the completion waits for: QEMU's main loop should not.
+//
+// Returns the descriptor, which the caller closes, or a negative errno: ENOENT: there is no such entry; EAGAIN: it is not
+// complete yet; EMEDIUMTYPE: it is a device; EINVAL: `uuid` is NULL; or what fcntl(F_DUPFD_CLOEXEC) said.
+//
+// # Safety
+//
+// `uuid` points to 16 bytes, or is NULL.
+int vfio_dpy_objects_dup_dmabuf(const uint8_t (*uuid)[16],
+                                uint32_t timeout_ms);
+
+// Finds the vhost-user device to ask for an object. Waits as vfio_dpy_objects_dup_dmabuf() does.
+//
+// Returns 0 or a negative errno: ENOENT: there is no such entry; EAGAIN: it is not complete yet; EMEDIUMTYPE: it is a dma-buf;
+// EINVAL: `uuid` is NULL.
+//
+// # Safety
+//
+// `uuid` points to 16 bytes, or is NULL; `device` is valid.
+int vfio_dpy_objects_find_vhost_device(const uint8_t (*uuid)[16],
+                                       uint32_t timeout_ms,
+                                       void **device);
+
+// Removes every entry that leads to this vhost-user device, which is about to go. Returns how many there were.
+size_t vfio_dpy_objects_remove_vhost_device(void *device);
+
+// What the table holds, as a JSON object: counts by kind, and a list of all entries. Free it with g_free().
+char *vfio_dpy_objects_status(void);
 
 #ifdef __cplusplus
 }  // extern "C"

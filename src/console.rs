@@ -44,8 +44,10 @@ pub trait Console {
     /// Shows a line of text instead of a picture.
     fn show_message(&self, width: u32, height: u32, text: &str);
 
-    /// Shows the framebuffer of the firmware. `false` if there is none.
-    fn show_firmware(&self) -> bool;
+    /// Shows the framebuffer of the firmware, or what changed of it. `false` if there is none.
+    ///
+    /// `switch_to`: the console shows something else until now.
+    fn show_firmware(&self, switch_to: bool) -> bool;
 
     /// Shows a dma-buf as the pointer, above a scanout. `None` hides it.
     fn scanout_cursor(&self, cursor: Option<&Self::Import>, hotspot: Option<(u32, u32)>);
@@ -56,7 +58,7 @@ pub trait Console {
     /// Defines the pointer above a surface. `None` hides it.
     fn surface_cursor(&self, cursor: Option<&CursorImage<'_>>);
 
-    /// Moves the pointer above a surface: its upper left corner.
+    /// Moves the pointer above a surface: the pixel that it points at.
     fn move_surface_cursor(&self, x: i32, y: i32);
 
     /// Writes an EDID for a monitor like this into `blob`, which is zero, and returns its length.

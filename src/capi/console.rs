@@ -60,8 +60,8 @@ pub struct VfioDpyConsoleOps {
     /// Shows a line of text on a surface of this size.
     pub show_message:
         unsafe extern "C" fn(console: *mut c_void, width: u32, height: u32, text: *const c_char),
-    /// Shows the firmware's framebuffer, or what changed of it. Returns false if there is none.
-    pub show_firmware: unsafe extern "C" fn(console: *mut c_void) -> bool,
+    /// Shows the firmware's framebuffer, or, unless `switch_to`, what changed of it. Returns false if there is none.
+    pub show_firmware: unsafe extern "C" fn(console: *mut c_void, switch_to: bool) -> bool,
     /// Shows an imported dma-buf as the pointer above a scanout; NULL hides it.
     pub scanout_cursor: unsafe extern "C" fn(
         console: *mut c_void,
@@ -82,7 +82,7 @@ pub struct VfioDpyConsoleOps {
         hot_x: u32,
         hot_y: u32,
     ),
-    /// Moves the upper left corner of the pointer above a surface.
+    /// Moves the pointer above a surface to the pixel that it points at.
     pub move_surface_cursor: unsafe extern "C" fn(console: *mut c_void, x: i32, y: i32),
     /// Writes an EDID for this monitor to `blob`, which has `size` zero bytes, and returns its length.
     pub generate_edid: unsafe extern "C" fn(
@@ -201,9 +201,9 @@ impl Console for HostConsole {
         unsafe { (self.ops.show_message)(self.console, width, height, text.as_ptr()) }
     }
 
-    fn show_firmware(&self) -> bool {
+    fn show_firmware(&self, switch_to: bool) -> bool {
         // SAFETY: as said above the impl.
-        unsafe { (self.ops.show_firmware)(self.console) }
+        unsafe { (self.ops.show_firmware)(self.console, switch_to) }
     }
 
     fn scanout_cursor(&self, cursor: Option<&Self::Import>, hotspot: Option<(u32, u32)>) {

@@ -532,8 +532,10 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
                     pixels: &pixels,
                 }));
             }
-            if moved {
-                self.console.move_surface_cursor(x, y);
+            if moved || !same_hotspot {
+                let (hot_x, hot_y) = plane.hotspot.unwrap_or_default();
+                let along = |at: i32, hot: u32| at.saturating_add_unsigned(hot);
+                self.console.move_surface_cursor(along(x, hot_x), along(y, hot_y));
             }
             if let Some(shown) = &mut self.cursor.shown {
                 shown.pixels = Some(pixels);
@@ -581,8 +583,9 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
     fn show_no_plane(&mut self) {
         self.hide_cursor();
         self.plane = None;
-        if self.console.show_firmware() {
-            if !matches!(self.screen, Screen::Firmware) {
+        let switch_to = !matches!(self.screen, Screen::Firmware);
+        if self.console.show_firmware(switch_to) {
+            if switch_to {
                 self.set_screen(Screen::Firmware);
                 self.trace(format_args!("firmware"));
             }

@@ -1,0 +1,448 @@
+/*
+ * The C boundary, as a host sees it: a device and a console in C.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <glib.h>
+
+#include "vfio_display.h"
+
+#define CHECK(condition)                                                      \
+    do {                                                                      \
+        if (!(condition)) {                                                   \
+            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);   \
+            exit(1);                                                          \
+        }                                                                     \
+    } while (0)
+
+enum { WIDTH = 64, HEIGHT = 32, STRIDE = WIDTH * 4, SIZE = STRIDE * HEIGHT };
+enum { EDID_REGION = 11, EDID_OFFSET = 0x400, EDID_MAX = 256 };
+#define XR24 0x34325258u
+
+static VfioDpy *dpy;
+
+/* --- a device -------------------------------------------------------- */
+
+static int memory = -1;
+static int query_error, get_error;
+static uint32_t stride = STRIDE;
+static bool region_mode, plane_off;
+static int gets;
+static uint8_t edid_registers[0x800];
+
+static int query_plane(void *device, struct vfio_device_gfx_plane_info *info)
+{
+    uint32_t wanted = region_mode ? VFIO_GFX_PLANE_TYPE_REGION
+                                  : VFIO_GFX_PLANE_TYPE_DMABUF;
+
+    CHECK(device == &memory);
+    CHECK(info->argsz == sizeof(*info));
+    if (query_error) {
+        return query_error;
+    }
+    if (!(info->flags & wanted) || info->drm_plane_type > 1) {
+        return -EINVAL;
+    }
+    if (info->flags & VFIO_GFX_PLANE_TYPE_PROBE || plane_off) {
+        return 0;
+    }
+    info->drm_format = XR24;
+    info->width = WIDTH;
+    info->height = HEIGHT;
+    info->stride = stride;
+    info->size = SIZE;
+    info->dmabuf_id = 7;
+    return 0;
+}
+
+static int get_dmabuf(void *device, uint32_t id)
+{
+    CHECK(device == &memory && id == 7);
+    gets++;
+    return get_error ? get_error : dup(memory);
+}
+
+static int region_info(void *device, uint32_t index, VfioDpyRegion *region)
+{
+    CHECK(device == &memory && index == 7);
+    region->size = SIZE;
+    region->offset = 0;
+    region->fd = dup(memory);
+    return 0;
+}
+
+static int region_read(void *device, uint32_t index, uint64_t offset,
+                       uint8_t *data, uint32_t size)
+{
+    CHECK(device == &memory && index == EDID_REGION);
+    CHECK(offset + size <= sizeof(edid_registers));
+    memcpy(data, edid_registers + offset, size);
+    return 0;
+}
+
+static int region_write(void *device, uint32_t index, uint64_t offset,
+                        const uint8_t *data, uint32_t size)
+{
+    CHECK(device == &memory && index == EDID_REGION);
+    CHECK(offset + size <= sizeof(edid_registers));
+    memcpy(edid_registers + offset, data, size);
+    return 0;
+}
+
+static int edid_region(void *device)
+{
+    CHECK(device == &memory);
+    return EDID_REGION;
+}
+
+static const VfioDpyDeviceOps device_ops = {
+    .query_plane = query_plane,
+    .get_dmabuf = get_dmabuf,
+    .region_info = region_info,
+    .region_read = region_read,
+    .region_write = region_write,
+    .edid_region = edid_region,
+};
+
+/* --- a console ------------------------------------------------------- */
+
+typedef struct Console {
+    bool takes_dmabufs;
+    bool block_at_update;
+    int imports, scanouts, scanout_updates, surface_updates, errors;
+    void *shown;
+    uint8_t *pixels;
+    char message[256], error[256];
+} Console;
+
+static bool takes(void *opaque, const VfioDpyBuffer *buffer)
+{
+    CHECK(buffer->fourcc == XR24 && buffer->modifier == 0);
+    return ((Console *)opaque)->takes_dmabufs;
+}
+
+static void *import(void *opaque, const VfioDpyBuffer *buffer)
+{
+    int *copy = malloc(sizeof(*copy));
+
+    CHECK(buffer->width == WIDTH && buffer->stride == STRIDE);
+    ((Console *)opaque)->imports++;
+    *copy = buffer->fd;
+    return copy;
+}
+
+static void release(void *opaque, void *imported)
+{
+    ((Console *)opaque)->imports--;
+    free(imported);
+}
+
+static void scanout(void *opaque, void *imported)
+{
+    ((Console *)opaque)->scanouts++;
+    ((Console *)opaque)->shown = imported;
+}
+
+static void update_scanout(void *opaque, uint32_t x, uint32_t y,
+                           uint32_t width, uint32_t height)
+{
+    Console *console = opaque;
+
+    CHECK(x == 0 && y == 0 && width == WIDTH && height == HEIGHT);
+    console->scanout_updates++;
+    if (console->block_at_update) {
+        /* As SPICE does: it calls back from within the call. */
+        vfio_dpy_block(dpy, true);
+        CHECK(vfio_dpy_status(dpy) == NULL);
+    }
+}
+
+static void forget_surface(Console *console)
+{
+    free(console->pixels);
+    console->pixels = NULL;
+    console->shown = NULL;
+}
+
+static uint8_t *show_surface(void *opaque, uint32_t width, uint32_t height,
+                             size_t *surface_stride)
+{
+    Console *console = opaque;
+
+    forget_surface(console);
+    CHECK(width == WIDTH && height == HEIGHT);
+    *surface_stride = STRIDE;
+    return console->pixels = calloc(1, SIZE);
+}
+
+static void update_surface(void *opaque, uint32_t x, uint32_t y,
+                           uint32_t width, uint32_t height)
+{
+    CHECK(x + width <= WIDTH && y + height <= HEIGHT);
+    ((Console *)opaque)->surface_updates++;
+}
+
+static void show_message(void *opaque, uint32_t width, uint32_t height,
+                         const char *text)
+{
+    Console *console = opaque;
+
+    CHECK(width && height);
+    forget_surface(console);
+    g_strlcpy(console->message, text, sizeof(console->message));
+}
+
+static bool show_firmware(void *opaque, bool switch_to)
+{
+    (void)opaque;
+    (void)switch_to;
+    return false;
+}
+
+static void scanout_cursor(void *opaque, void *imported, bool has_hotspot,
+                           uint32_t hot_x, uint32_t hot_y)
+{
+    (void)opaque;
+    CHECK(!imported && !has_hotspot && !hot_x && !hot_y);
+}
+
+static void move_scanout_cursor(void *opaque, int32_t x, int32_t y)
+{
+    (void)opaque;
+    CHECK(x == y && false);
+}
+
+static void surface_cursor(void *opaque, const uint8_t *pixels, uint32_t width,
+                           uint32_t height, uint32_t hot_x, uint32_t hot_y)
+{
+    (void)opaque;
+    CHECK(!pixels && !width && !height && !hot_x && !hot_y);
+}
+
+static void move_surface_cursor(void *opaque, int32_t x, int32_t y)
+{
+    (void)opaque;
+    CHECK(x == y && false);
+}
+
+static size_t generate_edid(void *opaque, const VfioDpyMonitor *monitor,
+                            uint8_t *blob, size_t size)
+{
+    (void)opaque;
+    CHECK(size == EDID_MAX);
+    memcpy(blob, &monitor->width, 4);
+    return 128;
+}
+
+static void log_message(void *opaque, VfioDpySeverity severity,
+                        const char *message)
+{
+    Console *console = opaque;
+
+    if (severity == VFIO_DPY_SEVERITY_ERROR) {
+        console->errors++;
+        g_strlcpy(console->error, message, sizeof(console->error));
+    }
+}
+
+static bool tracing(void *opaque)
+{
+    (void)opaque;
+    return true;
+}
+
+static const VfioDpyConsoleOps console_ops = {
+    .takes = takes,
+    .import = import,
+    .release = release,
+    .scanout = scanout,
+    .update_scanout = update_scanout,
+    .show_surface = show_surface,
+    .update_surface = update_surface,
+    .show_message = show_message,
+    .show_firmware = show_firmware,
+    .scanout_cursor = scanout_cursor,
+    .move_scanout_cursor = move_scanout_cursor,
+    .surface_cursor = surface_cursor,
+    .move_surface_cursor = move_surface_cursor,
+    .generate_edid = generate_edid,
+    .log = log_message,
+    .tracing = tracing,
+};
+
+/* --- tests ----------------------------------------------------------- */
+
+static void start(Console *console)
+{
+    VfioDpyConfig config = { .xres = 800, .yres = 600 };
+    int mode = vfio_dpy_probe(&device_ops, &memory);
+
+    CHECK(mode == (region_mode ? VFIO_DPY_MODE_REGION : VFIO_DPY_MODE_DMA_BUF));
+    dpy = vfio_dpy_new(mode, &device_ops, &memory, "abi", &console_ops, console,
+                       &config);
+    CHECK(dpy);
+}
+
+static void stop(Console *console)
+{
+    vfio_dpy_free(dpy);
+    dpy = NULL;
+    CHECK(console->imports == 0);
+    forget_surface(console);
+}
+
+static void test_probe(void)
+{
+    query_error = -ENOTTY;
+    CHECK(vfio_dpy_probe(&device_ops, &memory) == VFIO_DPY_MODE_NONE);
+    query_error = -ENODEV;
+    CHECK(vfio_dpy_probe(&device_ops, &memory) == -ENODEV);
+    query_error = 0;
+    CHECK(!vfio_dpy_new(VFIO_DPY_MODE_NONE, &device_ops, &memory, "",
+                        &console_ops, NULL, &(VfioDpyConfig){ 0 }));
+    vfio_dpy_free(NULL);
+}
+
+static void test_scanout(void)
+{
+    Console console = { .takes_dmabufs = true };
+    char *status;
+
+    gets = 0;
+    start(&console);
+    vfio_dpy_refresh(dpy);
+    vfio_dpy_refresh(dpy);
+    CHECK(gets == 1 && console.imports == 1 && console.scanouts == 1);
+    CHECK(console.scanout_updates == 2 && console.shown);
+
+    console.block_at_update = true;
+    vfio_dpy_refresh(dpy);
+    vfio_dpy_refresh(dpy);
+    CHECK(console.scanout_updates == 3);
+    console.block_at_update = false;
+    vfio_dpy_block(dpy, false);
+    vfio_dpy_refresh(dpy);
+    CHECK(console.scanout_updates == 4);
+
+    status = vfio_dpy_status(dpy);
+    CHECK(strstr(status, "\"shows\":\"scanout\""));
+    CHECK(strstr(status, "\"fourcc\":\"XR24\""));
+    g_free(status);
+
+    vfio_dpy_reset(dpy);
+    CHECK(console.imports == 0 && !strcmp(console.message, "The display is off."));
+    vfio_dpy_refresh(dpy);
+    CHECK(gets == 2 && console.scanouts == 2);
+    stop(&console);
+}
+
+static void test_surface(bool region)
+{
+    Console console = { 0 };
+    uint8_t *pixels = mmap(NULL, SIZE, PROT_WRITE, MAP_SHARED, memory, 0);
+
+    region_mode = region;
+    start(&console);
+    vfio_dpy_refresh(dpy);
+    CHECK(console.surface_updates == 1 && !memcmp(console.pixels, pixels, SIZE));
+    vfio_dpy_refresh(dpy);
+    CHECK(console.surface_updates == 1);
+    pixels[STRIDE * 3]++;
+    vfio_dpy_refresh(dpy);
+    CHECK(console.surface_updates == 2 && !memcmp(console.pixels, pixels, SIZE));
+    vfio_dpy_invalidate(dpy);
+    vfio_dpy_refresh(dpy);
+    CHECK(console.surface_updates == 3);
+    plane_off = true;
+    vfio_dpy_refresh(dpy);
+    CHECK(!strcmp(console.message, "The display is off.") && !console.pixels);
+    plane_off = false;
+    vfio_dpy_refresh(dpy);
+    CHECK(console.pixels && console.errors == 0);
+    stop(&console);
+    munmap(pixels, SIZE);
+    region_mode = false;
+}
+
+static void test_lies_and_errors(void)
+{
+    Console console = { .takes_dmabufs = true };
+
+    start(&console);
+    stride = 4;
+    for (int i = 0; i < 100; i++) {
+        vfio_dpy_refresh(dpy);
+    }
+    CHECK(console.errors == 1 && strstr(console.error, "stride 4"));
+    CHECK(strstr(console.message, "describes its display wrongly"));
+    stride = STRIDE;
+    vfio_dpy_refresh(dpy);
+    CHECK(console.shown);
+
+    query_error = -EPIPE;
+    vfio_dpy_refresh(dpy);
+    vfio_dpy_refresh(dpy);
+    CHECK(console.errors == 2 && strstr(console.error, "Broken pipe"));
+    CHECK(strstr(console.message, "gone"));
+    query_error = 0;
+    stop(&console);
+}
+
+static uint32_t edid_register(size_t offset)
+{
+    uint32_t value;
+
+    memcpy(&value, edid_registers + offset, sizeof(value));
+    return value;
+}
+
+static void test_edid(void)
+{
+    struct vfio_region_gfx_edid registers = {
+        .edid_offset = EDID_OFFSET, .edid_max_size = EDID_MAX,
+        .max_xres = 1024, .max_yres = 768,
+    };
+    size_t link = offsetof(struct vfio_region_gfx_edid, link_state);
+    VfioDpyMonitor monitor = { .width = 2000, .height = 500 };
+    Console console = { 0 };
+
+    memcpy(edid_registers, &registers, sizeof(registers));
+    start(&console);
+    CHECK(vfio_dpy_has_edid(dpy));
+    CHECK(edid_register(link) == VFIO_DEVICE_GFX_LINK_STATE_DOWN);
+    CHECK(edid_register(EDID_OFFSET) == 800);
+    CHECK(edid_register(offsetof(struct vfio_region_gfx_edid, edid_size)) == 128);
+    while (edid_register(link) != VFIO_DEVICE_GFX_LINK_STATE_UP) {
+        g_main_context_iteration(NULL, TRUE);
+    }
+    vfio_dpy_set_monitor(dpy, &monitor);
+    CHECK(edid_register(link) == VFIO_DEVICE_GFX_LINK_STATE_DOWN);
+    CHECK(edid_register(EDID_OFFSET) == 1024);
+    /* The alarm must not outlive the display. */
+    stop(&console);
+    CHECK(!g_main_context_pending(NULL));
+    memset(edid_registers, 0, sizeof(edid_registers));
+}
+
+int main(void)
+{
+    memory = memfd_create("pixels", MFD_CLOEXEC);
+    CHECK(memory >= 0 && ftruncate(memory, SIZE) == 0);
+
+    test_probe();
+    test_scanout();
+    test_surface(false);
+    test_surface(true);
+    test_lies_and_errors();
+    test_edid();
+    close(memory);
+    return 0;
+}
