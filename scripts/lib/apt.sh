@@ -140,7 +140,8 @@ apt_mirror() {
 # apt_private NAME LINE...: makes a private configuration build/apt/NAME/apt.conf with these
 # sources ("deb sid main", without the mirror; "machine" for the machine's own), and fetches their lists.
 # Proxies, authentication and the like come from the machine's configuration.
-apt_private() {
+apt_private() { with_lock apt apt_private_locked "$@"; }
+apt_private_locked() {
     local name=$1 dir=$APT_DIR/$1 mirror line type rest uri suite signed trusted
     shift
     mirror=$(apt_mirror) || die "found no Debian archive in /etc/apt/sources.list*" \
@@ -195,7 +196,8 @@ apt_private_cache() { local name=$1 && shift && apt-cache -c "$APT_DIR/$name/apt
 
 # apt_fetch CONFIG NAME...: downloads packages into build/cache/debs, without installing them, and
 # prints their paths. What is there in the version that is wanted is not fetched again.
-apt_fetch() {
+apt_fetch() { with_lock apt apt_fetch_locked "$@"; }
+apt_fetch_locked() {
     local config=$1 dir=$BUILD/cache/debs name file log=$LOGS/apt-fetch.log
     shift
     mkdir -p "$dir/part" "$LOGS"
@@ -215,15 +217,21 @@ apt_fetch() {
     done
 }
 
-# apt_kernel: makes the private configuration `kernel`, in which Debian's newest kernel for this
-# release is (backports on Debian 12, for a kernel that is young enough), and prints the name
-# of the package that has it, e.g. linux-image-6.12.88+deb13-amd64.
-apt_kernel() {
-    local sources=(machine) name
+# apt_backports: the private configuration `backports`: the machine's Debian suites and, on Debian 12,
+# its backports, from which nothing is installed unless it is asked for.
+apt_backports() {
+    local sources=(machine)
     [[ $(debian_codename) != bookworm ]] || sources+=("deb bookworm-backports main")
-    apt_private kernel "${sources[@]}"
-    name=$(apt_private_cache kernel show linux-image-amd64 2>/dev/null |
+    apt_private backports "${sources[@]}"
+}
+
+# apt_kernel: prints the name of the package with the newest kernel in `backports`, e.g.
+# linux-image-6.12.88+deb13-amd64; its headers' and modules' names follow from it.
+apt_kernel() {
+    local name
+    apt_backports
+    name=$(apt_private_cache backports show linux-image-amd64 2>/dev/null |
         sed -n 's/^Depends: .*\(linux-image-[0-9][^ ,]*\).*/\1/p' | sort -Vr | head -n 1)
-    [[ -n $name ]] || die "Debian's linux-image-amd64 was not found with $APT_DIR/kernel/apt.conf"
+    [[ -n $name ]] || die "Debian's linux-image-amd64 was not found with $APT_DIR/backports/apt.conf"
     printf '%s\n' "$name"
 }

@@ -83,6 +83,17 @@ lock() {
     fi
 }
 
+# with_lock NAME COMMAND...: runs it, in a subshell, while no other script runs anything under NAME.
+with_lock() {
+    local file=$BUILD/.$1.lock
+    shift
+    mkdir -p "$BUILD"
+    (
+        flock 9
+        "$@" 9>&-
+    ) 9>"$file"
+}
+
 # jobs_default: how many compilers to run at once.
 jobs_default() { nproc 2>/dev/null || echo 2; }
 
