@@ -12,8 +12,6 @@ LOGS=$BUILD/logs
 PROGRAM=${0##*/}
 readonly ROOT BUILD LOGS PROGRAM
 
-# rustup's and pip's tools may live here without being on a non-login shell's PATH.
-[[ -d ${HOME:-/root}/.cargo/bin ]] && PATH=$PATH:${HOME:-/root}/.cargo/bin
 # A minimal root shell may lack the directories of the system's own tools.
 PATH=$PATH:/usr/sbin:/sbin
 

@@ -9,10 +9,16 @@ rust_minimum() { sed -n 's/^rust-version = "\(.*\)"/\1/p' "$ROOT/Cargo.toml" | h
 # need_cargo: cargo of at least that version, or the end of the script. Call it early: without
 # cargo everything else is wasted time.
 need_cargo() {
-    local minimum found=''
+    local minimum found='' directory
     minimum=$(rust_minimum)
-    have cargo && found=$(version_of cargo --version)
-    [[ -n $found ]] && version_at_least "$found" "$minimum" && return
+    # rustup's may be there without being on PATH.
+    for directory in '' "${HOME:-/root}/.cargo/bin:"; do
+        found=$(PATH=$directory$PATH version_of cargo --version)
+        if [[ -n $found ]] && version_at_least "$found" "$minimum"; then
+            PATH=$directory$PATH
+            return
+        fi
+    done
     if on_debian && [[ -z $found && $(debian_codename) != @(buster|bullseye|bookworm) ]]; then
         need_packages "the Rust toolchain" cargo rustc
         found=$(version_of cargo --version)
