@@ -1,2 +1,157 @@
-//! A virtual GPU in a process.
-fn main() {}
+//! A virtual GPU in a process: a vfio-user server whose guest-facing hardware is that of the kernel's mbochs, with the
+//! host-facing personalities of several vGPU drivers. See README.md.
+//!
+//! - `server` speaks vfio-user; `control` takes commands; `client` sends them.
+//! - `device` is the hardware, `personality` what a host driver makes of it, `export` its dma-bufs.
+//! - `screen` knows what is shown; `canvas` and `scene` draw it; `screenshot` reads it back.
+//! - `fault` makes things go wrong; `sys` holds the few unsafe calls.
+
+mod canvas;
+mod client;
+mod control;
+mod device;
+mod export;
+mod fault;
+mod format;
+mod memory;
+mod pace;
+mod personality;
+mod scene;
+mod screen;
+mod screenshot;
+mod serve;
+mod server;
+mod stats;
+mod sys;
+mod vgpu;
+
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::device::Config;
+use crate::personality::Kind;
+
+/// A virtual GPU in a process: a vfio-user server for demos, tests and benches of display paths.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Be a vGPU for one client after the other, until SIGTERM, SIGINT, or the command `quit`.
+    Serve(Serve),
+    /// Send one command to a running server and print its reply.
+    ///
+    /// Exit status 1, and the message on standard error, when the server answers with an error. The commands are
+    /// listed by `help` and described in vgpu/README.md.
+    Ctl {
+        /// The server's control socket.
+        #[arg(long, value_name = "PATH")]
+        control: PathBuf,
+        /// The command and its arguments, e.g. `mode 1920x1080 buffers=3`.
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
+    /// Write what the vGPU itself believes to be on screen: the primary plane with the cursor on top.
+    ///
+    /// Exit status 1 when the plane is off.
+    Screenshot {
+        /// The server's control socket.
+        #[arg(long, value_name = "PATH")]
+        control: PathBuf,
+        /// Leave the cursor out.
+        #[arg(long)]
+        no_cursor: bool,
+        /// The PNG file to write.
+        file: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "they are switches")]
+struct Serve {
+    /// The vfio-user socket, for QEMU.
+    #[arg(long, value_name = "PATH")]
+    socket: PathBuf,
+    /// The control socket, for `vgpu ctl` and `vgpu screenshot`.
+    #[arg(long, value_name = "PATH")]
+    control: PathBuf,
+    /// Which driver's behaviour the host sees.
+    #[arg(long, value_enum, default_value_t = Kind::Mbochs)]
+    personality: Kind,
+    /// Size of the video memory: a power of two, 1 to 1024.
+    #[arg(long, value_name = "MIB", default_value_t = 16, value_parser = vram)]
+    vram: u64,
+    /// The largest mode in the EDID region, 0x0 for no limit. Default: what the personality has.
+    #[arg(long, value_name = "WxH", value_parser = control::size)]
+    edid_max: Option<(u32, u32)>,
+    /// Have no EDID region.
+    #[arg(long)]
+    no_edid: bool,
+    /// Negotiate graphics planes, but refuse both kinds.
+    #[arg(long)]
+    no_plane: bool,
+    /// Do not negotiate graphics planes.
+    #[arg(long)]
+    no_gfx: bool,
+    /// Negotiate vfio-user's `write_multiple`.
+    #[arg(long)]
+    write_multiple: bool,
+    /// Make memfds that can be truncated (and that udmabuf does not take).
+    #[arg(long)]
+    unsealed: bool,
+    /// Write a line to this descriptor, and close it, when the server is ready.
+    #[arg(long, value_name = "N")]
+    ready_fd: Option<RawFd>,
+}
+
+fn vram(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(mib @ 1..=1024) if u64::is_power_of_two(mib) => Ok(mib),
+        _ => Err("must be a power of two from 1 to 1024".into()),
+    }
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Serve(serve) => {
+            let config = Config {
+                personality: serve.personality,
+                vram: serve.vram << 20,
+                edid_max: serve.edid_max,
+                edid: !serve.no_edid,
+                plane: !serve.no_plane,
+                gfx: !serve.no_gfx,
+                write_multiple: serve.write_multiple,
+                sealed: !serve.unsealed,
+            };
+            serve::run(serve.socket, serve.control, config, serve.ready_fd)
+        }
+        Command::Ctl { control, command } => {
+            client::ask(&control, &command.join(" ")).map(|answer| {
+                println!("{}", if answer.is_empty() { "ok" } else { &answer });
+            })
+        }
+        Command::Screenshot { control, no_cursor, file } => std::path::absolute(&file)
+            .map_err(|e| format!("{}: {e}", file.display()))
+            .and_then(|file| {
+                let file = file.to_str().ok_or("the file's name is not UTF-8")?.to_owned();
+                let cursor = if no_cursor { "no-cursor " } else { "" };
+                client::ask(&control, &format!("screenshot {cursor}{file}"))
+            })
+            .map(drop),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("vgpu: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
