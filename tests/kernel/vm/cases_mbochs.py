@@ -1,0 +1,1 @@
+"""dma-buf mode: the kernel's mbochs."""

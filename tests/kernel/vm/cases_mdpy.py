@@ -1,0 +1,44 @@
+"""Region mode: the kernel's mdpy."""
+
+from hardware import Mdpy
+from harness import case
+from pictures import Picture
+
+SLOT = 4
+
+
+def start(test, kind, **options):
+    device = test.mdev(kind)
+    qemu = test.qemu(
+        [f"vfio-pci,id=vgpu0,addr={SLOT},sysfsdev={device.path},display=on"], **options
+    )
+    return qemu, Mdpy(qemu, SLOT)
+
+
+def initial(width, height):
+    """What mdpy's reset leaves: a grey gradient."""
+    rows = (bytes([y * 255 // height]) * width * 3 for y in range(height))
+    return Picture(width, height, b"".join(rows))
+
+
+def draws(test, kind, width, height):
+    qemu, gpu = start(test, kind)
+    test.equal((gpu.width, gpu.height), (width, height), "the capability's mode")
+    test.shows(qemu, initial(width, height), "the first picture")
+    for seed in (1, 2):
+        test.shows(qemu, gpu.draw(seed), f"noise {seed}")
+
+
+@case("region mode at 640x480, drawn twice", driver="mdpy")
+def mdpy_vga(test):
+    draws(test, "vga", 640, 480)
+
+
+@case("region mode at 1024x768, drawn twice", driver="mdpy")
+def mdpy_xga(test):
+    draws(test, "xga", 1024, 768)
+
+
+@case("region mode at 1920x1080, drawn twice", driver="mdpy")
+def mdpy_hd(test):
+    draws(test, "hd", 1920, 1080)

@@ -1,0 +1,1 @@
+"""The vGPU in a process, with real dma-bufs."""

@@ -1,0 +1,73 @@
+"""The guest's side of the kernel's sample vGPUs."""
+
+from pictures import Picture, noise
+from qemu import PciDevice
+
+# Above the guest's memory, below the firmware.
+BARS = 0xE0000000
+
+
+class Mbochs(PciDevice):
+    """mbochs: video memory in BAR 0, Bochs' dispi registers in BAR 2."""
+
+    XRES, YRES, BPP, ENABLE, BANK, VIRT_WIDTH, VIRT_HEIGHT, X_OFFSET, Y_OFFSET = range(1, 10)
+
+    def __init__(self, qemu, slot, number=0):
+        super().__init__(qemu, slot)
+        self.vram = BARS + 0x0800_0000 * number
+        self.mmio = self.vram + 0x0400_0000
+        self.memory = self.place_bar(0, self.vram)
+        self.place_bar(2, self.mmio)
+        self.enable()
+
+    def register(self, index, value=None):
+        address = self.mmio + 0x500 + 2 * index
+        if value is None:
+            return int(self.qemu.qtest(f"readw {address:#x}")[0], 16)
+        self.qemu.qtest(f"writew {address:#x} {value:#x}")
+        return value
+
+    def mode(self, width, height, virtual_width=0, x=0, y=0, bpp=32):
+        self.register(self.ENABLE, 0)
+        self.register(self.XRES, width)
+        self.register(self.YRES, height)
+        self.register(self.BPP, bpp)
+        self.register(self.VIRT_WIDTH, virtual_width)
+        self.pan(x, y)
+        self.register(self.ENABLE, 0x41)
+
+    def pan(self, x, y):
+        self.register(self.X_OFFSET, x)
+        self.register(self.Y_OFFSET, y)
+
+    def off(self):
+        self.register(self.ENABLE, 0)
+
+    def edid(self, size=256):
+        """The EDID block as the guest sees it; zeros while the link is down."""
+        return self.qemu.read(self.mmio, size)
+
+    def draw(self, seed, width, height, stride=None, offset=0):
+        """Fills the frame with noise through BAR 0, and returns the picture that must show."""
+        stride = stride or width * 4
+        data = noise(seed, stride * height)
+        self.qemu.write(self.vram + offset, data)
+        return Picture.from_xrgb(width, height, data, stride)
+
+
+class Mdpy(PciDevice):
+    """mdpy: a framebuffer of fixed geometry in BAR 0, told by a vendor capability."""
+
+    def __init__(self, qemu, slot):
+        super().__init__(qemu, slot)
+        self.vram = BARS
+        self.memory = self.place_bar(0, self.vram)
+        self.enable()
+        self.fourcc, self.width, self.height = (
+            self.config_read(offset) for offset in (0x44, 0x48, 0x4C)
+        )
+
+    def draw(self, seed):
+        data = noise(seed, self.width * self.height * 4)
+        self.qemu.write(self.vram, data)
+        return Picture.from_xrgb(self.width, self.height, data)

@@ -1,0 +1,160 @@
+"""What the tests are made of: a table of cases, and the world that each runs in."""
+
+import os
+import subprocess
+import time
+from dataclasses import dataclass
+from typing import Callable, Optional
+
+from kernel import KernelLog, Mdev, Modules, wait_for
+from qemu import PATIENCE_S, PciDevice, Qemu, QemuError
+
+CASES = []
+
+
+class Failed(Exception):
+    """A test's expectation did not hold."""
+
+
+@dataclass
+class Case:
+    name: str
+    title: str
+    driver: Optional[str]
+    stock: Optional[str]
+    kernel_log: tuple
+    function: Callable
+
+
+def case(title, *, driver, stock=None, kernel_log=()):
+    """Makes a function a test, named after it.
+
+    driver: the module with the vGPU; None for none.
+    stock: what stock QEMU is known to do instead.
+    kernel_log: warnings of the kernel that belong to the test, as regular expressions.
+    """
+
+    def register(function):
+        name = function.__name__.replace("_", "-")
+        CASES.append(Case(name, title, driver, stock, tuple(kernel_log), function))
+        return function
+
+    return register
+
+
+class Test:
+    """The world of one test. Everything made through it is taken down by finish()."""
+
+    def __init__(self, a_case, config, directory):
+        self.case, self.config, self.directory = a_case, config, directory
+        self.log = KernelLog()
+        self.modules = Modules(config["modules"])
+        self.mdevs, self.qemus, self.processes = [], [], []
+        self.pictures = 0
+
+    def prepare(self):
+        self.log.read()
+        for driver in ("mbochs", "mbochs_rw", "mdpy"):
+            if driver != self.case.driver and Modules.loaded(driver):
+                self.modules.unload(driver)
+        if self.case.driver:
+            self.modules.load("vfio_pci", "vfio_iommu_type1", self.case.driver)
+
+    # What tests make.
+
+    def mdev(self, kind):
+        parent = self.case.driver.removesuffix("_rw")
+        device = Mdev(parent, kind)
+        self.mdevs.append(device)
+        return device
+
+    def qemu(self, devices, **options):
+        qemu = Qemu(self.config["qemu"], self.directory, devices, **options)
+        self.qemus.append(qemu)
+        return qemu
+
+    def spawn(self, command, **options):
+        """A program that runs beside QEMU."""
+        log = open(os.path.join(self.directory, os.path.basename(command[0]) + ".log"), "ab")
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **options
+        )
+        log.close()
+        self.processes.append(process)
+        return process
+
+    # What they expect.
+
+    def check(self, condition, message):
+        if not condition:
+            raise Failed(message)
+
+    def equal(self, got, want, what):
+        self.check(got == want, f"{what}: {got!r} instead of {want!r}")
+
+    def shows(self, qemu, want, what="the screen", device=None, patience=PATIENCE_S):
+        """The screen shows this picture, now or soon: the console polls."""
+        deadline = time.monotonic() + patience
+        while True:
+            error = None
+            try:
+                got = qemu.screendump(device)
+                if want.difference(got) is None:
+                    return
+            except QemuError as e:
+                qemu.check_alive()
+                error = str(e)
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.2)
+        if error:
+            raise Failed(f"{what}: {error}")
+        self.keep(want, "want")
+        self.keep(got, "got")
+        difference = want.difference_picture(got)
+        if difference:
+            self.keep(difference, "difference")
+        raise Failed(f"{what}: {want.difference(got)}")
+
+    def keep(self, picture, name):
+        """Saves a picture for a person to look at."""
+        self.pictures += 1
+        picture.save_png(os.path.join(self.directory, f"{self.pictures}-{name}.png"))
+
+    def finish(self):
+        """Takes all down, and says what was not as it should be."""
+        reasons = []
+
+        def attempt(action):
+            try:
+                action()
+            except (QemuError, RuntimeError, OSError, subprocess.SubprocessError) as error:
+                reasons.append(str(error))
+
+        for qemu in self.qemus:
+            attempt(qemu.kill if qemu.expected_dead() else qemu.quit)
+        for process in self.processes:
+            process.terminate()
+            attempt(lambda process=process: process.wait(timeout=PATIENCE_S))
+        for device in self.mdevs:
+            attempt(device.remove)
+        if self.case.driver:
+            attempt(self.check_references)
+        problems = self.log.problems(self.case.kernel_log)
+        if problems:
+            reasons.append("the kernel says: " + " | ".join(problems[:12]))
+        return reasons
+
+    def check_references(self):
+        """The driver is not in use any more: no device, no dma-buf."""
+        driver = self.case.driver
+        try:
+            wait_for("its references", lambda: Modules.references(driver) == 0, timeout=10)
+        except AssertionError:
+            raise RuntimeError(
+                f"{driver} is still in use: {Modules.references(driver)} references"
+            ) from None
+        self.modules.unload(driver)
+
+
+__all__ = ["CASES", "Case", "Failed", "PciDevice", "QemuError", "Test", "case", "wait_for"]

@@ -1,0 +1,118 @@
+"""The VM's kernel: modules, mediated devices, and what it logs."""
+
+import os
+import re
+import subprocess
+import threading
+import time
+import uuid
+
+LOG_WARNING = 4
+
+# What the kernel says at every load of an unsigned module from outside its tree.
+EXPECTED = [
+    re.compile(r"^\w+: loading out-of-tree module taints kernel"),
+    re.compile(r"^\w+: module verification failed: signature and/or required key missing"),
+]
+# Said at any level.
+ALARMING = re.compile(
+    r"BUG|WARNING|Oops|Call Trace|Bad page|refcount_t|general protection|KFENCE|use-after-free|"
+    r"blocked for more than|soft lockup|rcu_.*stall|INFO: task"
+)
+
+
+class KernelLog:
+    def __init__(self):
+        self.fd = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
+        self.lines = []
+
+    def read(self):
+        """The lines since the last read, as (priority, text)."""
+        lines = []
+        while True:
+            try:
+                record = os.read(self.fd, 8192).decode(errors="replace")
+            except BlockingIOError:
+                return lines
+            except BrokenPipeError:
+                lines.append((0, "the kernel's log was overrun"))
+                continue
+            head, text = record.split(";", 1)
+            lines.append((int(head.split(",")[0]) & 7, text.split("\n", 1)[0]))
+
+    def problems(self, allowed=()):
+        """The lines since the last read that say that something is wrong."""
+        allowed = EXPECTED + [re.compile(pattern) for pattern in allowed]
+        return [
+            text
+            for priority, text in self.read()
+            if (priority <= LOG_WARNING or ALARMING.search(text))
+            and not any(pattern.search(text) for pattern in allowed)
+        ]
+
+
+class Modules:
+    def __init__(self, tree):
+        self.tree = tree
+
+    def load(self, *names):
+        for name in names:
+            subprocess.run(["modprobe", "-d", self.tree, name], check=True)
+
+    def unload(self, name):
+        """Without -f: fails while anything of the module is in use."""
+        result = subprocess.run(["rmmod", name], capture_output=True, text=True, check=False)
+        if result.returncode:
+            raise RuntimeError(f"{name} cannot be unloaded: {result.stderr.strip()}")
+
+    @staticmethod
+    def loaded(name):
+        return os.path.isdir(f"/sys/module/{name}")
+
+    @staticmethod
+    def references(name):
+        with open(f"/sys/module/{name}/refcnt", encoding="ascii") as file:
+            return int(file.read())
+
+
+class Mdev:
+    """A mediated device: one virtual GPU."""
+
+    def __init__(self, parent, kind):
+        self.uuid = str(uuid.uuid4())
+        types = f"/sys/class/mdev_bus/{parent}/mdev_supported_types"
+        with open(f"{types}/{parent}-{kind}/create", "w", encoding="ascii") as file:
+            file.write(self.uuid)
+        self.path = f"/sys/bus/mdev/devices/{self.uuid}"
+        self.removal = None
+
+    def start_removal(self):
+        """Removes it; the kernel waits until nobody has it open any more."""
+
+        def remove():
+            with open(f"{self.path}/remove", "w", encoding="ascii") as file:
+                file.write("1")
+
+        self.removal = threading.Thread(target=remove, daemon=True)
+        self.removal.start()
+
+    def finish_removal(self, timeout=30):
+        """Whether it is gone."""
+        self.removal.join(timeout)
+        return not self.removal.is_alive() and not os.path.exists(self.path)
+
+    def remove(self):
+        if self.removal is None:
+            self.start_removal()
+        if not self.finish_removal():
+            raise RuntimeError(f"mdev {self.uuid} cannot be removed: something holds it")
+
+
+def wait_for(what, check, timeout=60):
+    """Waits until check() is true; its last answer is returned."""
+    deadline = time.monotonic() + timeout
+    while not (answer := check()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {timeout} s in vain: {what}")
+        time.sleep(0.1)
+    return answer
