@@ -265,6 +265,25 @@ void vfio_dpy_reset(const struct VfioDpy *dpy);
 // `dpy` is from vfio_dpy_new().
 char *vfio_dpy_status(const struct VfioDpy *dpy);
 
+// What the display shows, holds and did, in a few lines for people. Free it with g_free(). NULL from within a callback.
+//
+// # Safety
+//
+// `dpy` is from vfio_dpy_new().
+char *vfio_dpy_describe(const struct VfioDpy *dpy);
+
+// A copy of the scanout, for those who cannot import it: `*height` rows of `*width` pixels in XRGB8888, without padding. Free it
+// with g_free().
+//
+// NULL, and nothing written, if no scanout is shown, if its pixels cannot be read without a GPU, or from within a callback.
+//
+// # Safety
+//
+// `dpy` is from vfio_dpy_new(), `width` and `height` are writable.
+uint8_t *vfio_dpy_capture(const struct VfioDpy *dpy,
+                          uint32_t *width,
+                          uint32_t *height);
+
 // Makes an owner of shared objects. `name` is copied; it is how messages call the owner.
 //
 // # Safety

@@ -75,6 +75,34 @@ pub trait Canvas {
     fn pixels(&mut self) -> &mut [u8];
 }
 
+/// A picture of our own, without padding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Picture {
+    /// Pixels in a row.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+    /// XRGB8888.
+    pub pixels: Vec<u8>,
+}
+
+impl Picture {
+    /// A black one.
+    pub fn new(width: u32, height: u32) -> Self {
+        Self { width, height, pixels: vec![0; width as usize * height as usize * 4] }
+    }
+}
+
+impl Canvas for Picture {
+    fn stride(&self) -> usize {
+        self.width as usize * 4
+    }
+
+    fn pixels(&mut self) -> &mut [u8] {
+        &mut self.pixels
+    }
+}
+
 /// Keeps a [`Canvas`] equal to a frame buffer.
 #[derive(Debug, Default)]
 pub struct Snapshot {

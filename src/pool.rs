@@ -27,6 +27,7 @@
 use std::backtrace::Backtrace;
 use std::collections::HashMap;
 use std::fmt;
+use std::io;
 
 use crate::memory::{DmaBuf, Identity, Memory};
 use crate::plane::Geometry;
@@ -77,14 +78,24 @@ pub struct Buffer<H> {
     pub dma_buf: DmaBuf,
     /// What the host keeps of it, for instance a texture; made when first needed.
     pub host: Option<H>,
-    /// Its bytes, mapped when first needed.
-    pub memory: Option<Memory>,
+    memory: Option<Memory>,
     ids: Vec<u32>,
     pins: [u32; USERS],
     used: u64,
 }
 
 impl<H> Buffer<H> {
+    /// Its bytes, for the CPU to read; mapped when first asked for.
+    pub fn memory(&mut self) -> io::Result<&Memory> {
+        match &mut self.memory {
+            Some(memory) => Ok(memory),
+            empty @ None => {
+                let memory = self.dma_buf.memory(self.geometry.bytes_needed())?;
+                Ok(empty.insert(memory))
+            }
+        }
+    }
+
     /// Whether anybody shows it or was lent it.
     pub fn is_pinned(&self) -> bool {
         self.pins.iter().any(|&count| count > 0)

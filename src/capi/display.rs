@@ -48,10 +48,12 @@ pub struct VfioDpyConfig {
 /// All functions of a display run on one thread, or under one lock; they may be called from within the callbacks, and then take
 /// effect when the outer call ends.
 pub struct VfioDpy {
-    display: RefCell<Display<HostDevice, HostConsole, MainLoopClock>>,
+    display: RefCell<Engine>,
     pending: RefCell<VecDeque<Event>>,
     broken: Cell<bool>,
 }
+
+type Engine = Display<HostDevice, HostConsole, MainLoopClock>;
 
 /// What a caller wants of the display.
 enum Event {
@@ -273,11 +275,63 @@ pub unsafe extern "C" fn vfio_dpy_reset(dpy: *const VfioDpy) {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfio_dpy_status(dpy: *const VfioDpy) -> *mut c_char {
     // SAFETY: the caller gives a display.
+    unsafe { text(dpy, |display| display.status().to_string()) }
+}
+
+/// What the display shows, holds and did, in a few lines for people. Free it with g_free(). NULL from within a callback.
+///
+/// # Safety
+///
+/// `dpy` is from vfio_dpy_new().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfio_dpy_describe(dpy: *const VfioDpy) -> *mut c_char {
+    // SAFETY: the caller gives a display.
+    unsafe { text(dpy, Engine::describe) }
+}
+
+/// # Safety
+///
+/// `dpy` is from vfio_dpy_new().
+unsafe fn text(dpy: *const VfioDpy, tell: impl FnOnce(&Engine) -> String) -> *mut c_char {
+    // SAFETY: the caller gives a display.
     let dpy = unsafe { &*dpy };
     boundary(std::ptr::null_mut(), || {
         let Ok(display) = dpy.display.try_borrow() else { return std::ptr::null_mut() };
-        let json = CString::new(display.status().to_string()).unwrap_or_default();
+        let text = CString::new(tell(&display)).unwrap_or_default();
         // SAFETY: the string is valid; the result is GLib's.
-        unsafe { glib::ffi::g_strdup(json.as_ptr()) }
+        unsafe { glib::ffi::g_strdup(text.as_ptr()) }
+    })
+}
+
+/// A copy of the scanout, for those who cannot import it: `*height` rows of `*width` pixels in XRGB8888, without padding. Free it
+/// with g_free().
+///
+/// NULL, and nothing written, if no scanout is shown, if its pixels cannot be read without a GPU, or from within a callback.
+///
+/// # Safety
+///
+/// `dpy` is from vfio_dpy_new(), `width` and `height` are writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfio_dpy_capture(
+    dpy: *const VfioDpy,
+    width: *mut u32,
+    height: *mut u32,
+) -> *mut u8 {
+    // SAFETY: the caller gives a display.
+    let dpy = unsafe { &*dpy };
+    boundary(std::ptr::null_mut(), || {
+        let picture = dpy.display.try_borrow_mut().ok().and_then(|mut display| display.capture());
+        let Some(picture) = picture else { return std::ptr::null_mut() };
+        // SAFETY: any size may be asked for.
+        let copy = unsafe { glib::ffi::g_try_malloc(picture.pixels.len()) }.cast::<u8>();
+        if !copy.is_null() {
+            // SAFETY: the copy was made as large as the picture; the caller's pointers are writable.
+            unsafe {
+                copy.copy_from_nonoverlapping(picture.pixels.as_ptr(), picture.pixels.len());
+                *width = picture.width;
+                *height = picture.height;
+            }
+        }
+        copy
     })
 }

@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod cursor;
+mod describe;
 mod dmabuf;
 mod edid;
 mod problem;
@@ -25,15 +26,13 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use serde_json::{Value, json};
-
 use crate::clock::{Alarm, Clock};
 use crate::console::{Console, CursorImage, Monitor, Severity};
-use crate::damage::Rect;
+use crate::damage::{Picture, Rect, Snapshot};
 use crate::device::{Device, Failure};
 use crate::format::Conversion;
 use crate::plane::{Geometry, Plane, PlaneInfo, PlaneKind};
-use crate::pool::{Key, Limits, User};
+use crate::pool::{Buffer, Key, Limits, User};
 
 use cursor::Cursor;
 use dmabuf::DmaBufPlanes;
@@ -295,67 +294,22 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
         }
     }
 
-    /// All that a person or a program may want to know.
-    pub fn status(&self) -> Value {
-        let counters = &self.counters;
-        let mut status = json!({
-            "device": self.device.name(),
-            "mode": match self.planes {
-                Planes::DmaBuf(_) => Mode::DmaBuf.to_string(),
-                Planes::Region(_) => Mode::Region.to_string(),
-            },
-            "shows": self.screen.name(),
-            "edid": self.has_edid(),
-            "refreshes": counters.refreshes,
-            "queries": counters.queries,
-            "flips": counters.flips,
-            "errors": counters.errors,
-        });
-        let mut add = |name: &str, value: Value| status[name] = value;
-        if let Some(plane) = &self.plane {
-            add("plane", plane_status(plane));
-        }
-        if let Some(shown) = &self.cursor.shown {
-            let mut cursor = plane_status(&shown.plane);
-            cursor["position"] = json!([shown.plane.position.0, shown.plane.position.1]);
-            cursor["hotspot"] = json!(shown.plane.hotspot.map(|(x, y)| [x, y]));
-            add("cursor", cursor);
-        }
-        if let Screen::Message(text) = &self.screen {
-            add("message", json!(text));
-        }
-        if let Screen::Surface(surface, _) = &self.screen {
-            let (compared, copied) = surface.counts();
-            add("frames", json!({ "compared": compared, "copied": copied }));
-        }
-        if let Some(edid) = &self.edid {
-            add("edids-written", json!(edid.written()));
-        }
-        match &self.planes {
-            Planes::DmaBuf(planes) => {
-                let pool = planes.pool.statistics();
-                add("gets", json!(counters.gets));
-                add("races", json!(counters.races));
-                add("imports", json!(counters.imports));
-                add(
-                    "pool",
-                    json!({
-                        "buffers": pool.buffers,
-                        "pinned": pool.pinned,
-                        "bytes": pool.bytes,
-                        "evictions": pool.evictions,
-                        "duplicates": pool.duplicates,
-                        "violations": pool.violations,
-                    }),
-                );
-            }
-            Planes::Region(_) => add("maps", json!(counters.maps)),
-        }
-        if let Some(last) = self.reporter.last() {
-            add("last-error", json!(last));
-            add("errors-withheld", json!(self.reporter.withheld()));
-        }
-        status
+    /// A copy of the scanout, for those who cannot import it. `None` if no scanout is shown, or if it cannot be
+    /// read without a GPU.
+    pub fn capture(&mut self) -> Option<Picture> {
+        let (Screen::Scanout(key), Planes::DmaBuf(planes)) = (&self.screen, &mut self.planes)
+        else {
+            return None;
+        };
+        let buffer = planes.pool.get_mut(*key)?;
+        let geometry = buffer.geometry;
+        let conversion = Conversion::to_xrgb8888(geometry.format)?;
+        let memory = buffer.memory().ok()?;
+        let mut picture = Picture::new(geometry.width, geometry.height);
+        let _reading = memory.begin_reading();
+        let read = |offset, to: &mut [u8]| memory.read(offset, to);
+        Snapshot::default().update(&read, &geometry, conversion, &mut picture, true).ok()?;
+        Some(picture)
     }
 
     fn refresh_dmabuf(&mut self) -> Result<bool, Problem> {
@@ -396,13 +350,7 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
         }
 
         let what = "dma-buf with id";
-        if buffer.memory.is_none() {
-            let memory = buffer
-                .dma_buf
-                .memory(geometry.bytes_needed())
-                .map_err(|error| Problem::Map { what, handle: plane.handle, error })?;
-            buffer.memory = Some(memory);
-        }
+        buffer.memory().map_err(|error| Problem::Map { what, handle: plane.handle, error })?;
         let fits = matches!(&self.screen, Screen::Surface(s, _) if s.has_size_of(&geometry));
         if !fits {
             self.hide_cursor();
@@ -418,9 +366,7 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
             return Ok(());
         };
         *shown = Some(key);
-        let Some(memory) = planes.pool.get(key).and_then(|buffer| buffer.memory.as_ref()) else {
-            return Ok(());
-        };
+        let Some(Ok(memory)) = planes.pool.get_mut(key).map(Buffer::memory) else { return Ok(()) };
         let _reading = memory.begin_reading();
         let read = |offset, to: &mut [u8]| memory.read(offset, to);
         surface.update(&self.console, &geometry, &read, self.redraw).map_err(|error| match error {
@@ -551,21 +497,16 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
         if !Conversion::to_xrgb8888(geometry.format).is_some_and(Conversion::is_identity) {
             return Err(Problem::NoConversion { format: geometry.format });
         }
-        if buffer.memory.is_none() {
-            let memory = buffer
-                .dma_buf
-                .memory(geometry.bytes_needed())
-                .map_err(|error| Problem::Map { what, handle, error })?;
-            buffer.memory = Some(memory);
-        }
-        let mut pixels = vec![0; geometry.width as usize * geometry.height as usize * 4];
-        if let Some(memory) = &buffer.memory {
-            let _reading = memory.begin_reading();
-            for (y, row) in (0..).zip(pixels.chunks_exact_mut(geometry.width as usize * 4)) {
-                memory
-                    .read(y * u64::from(geometry.stride), row)
-                    .map_err(|error| Problem::Read { what, handle, error })?;
-            }
+        let memory = buffer.memory().map_err(|error| Problem::Map { what, handle, error })?;
+        let row_bytes = geometry.width as usize * 4;
+        let mut pixels = vec![0; row_bytes * geometry.height as usize];
+        let _reading = memory.begin_reading();
+        for (y, row) in (0..).zip(pixels.chunks_exact_mut(row_bytes)) {
+            memory.read(y * u64::from(geometry.stride), row).map_err(|error| Problem::Read {
+                what,
+                handle,
+                error,
+            })?;
         }
         Ok(pixels)
     }
@@ -721,16 +662,4 @@ impl<D: Device, C: Console, T: Clock> Drop for Display<D, C, T> {
         self.invalidate_planes();
         self.release_retired();
     }
-}
-
-fn plane_status(plane: &Plane) -> Value {
-    let Geometry { format, width, height, stride, .. } = plane.geometry;
-    json!({
-        "width": width,
-        "height": height,
-        "stride": stride,
-        "fourcc": format.fourcc.to_string(),
-        "modifier": crate::format::ModifierName(format.modifier).to_string(),
-        "handle": plane.handle,
-    })
 }
