@@ -111,6 +111,8 @@ pub struct Statistics {
     pub pinned: usize,
     /// Bytes held.
     pub bytes: u64,
+    /// Questions for a buffer by its id, so far.
+    pub look_ups: u64,
     /// Buffers that went because the pool was full, so far.
     pub evictions: u64,
     /// Descriptors that turned out to be of a buffer held already, so far.
@@ -129,7 +131,9 @@ pub struct Pool<H> {
     retired: Vec<Buffer<H>>,
     next_key: u64,
     now: u64,
-    bytes: u64,
+    // Each buffer may be as large as a file can be.
+    bytes: u128,
+    look_ups: u64,
     evictions: u64,
     duplicates: u64,
     violations: u64,
@@ -148,6 +152,7 @@ impl<H> Pool<H> {
             next_key: 0,
             now: 0,
             bytes: 0,
+            look_ups: 0,
             evictions: 0,
             duplicates: 0,
             violations: 0,
@@ -160,6 +165,7 @@ impl<H> Pool<H> {
     /// Finding the id with another geometry means that the device gave the id to a new buffer: the old one is
     /// invalidated.
     pub fn look_up(&mut self, id: u32, geometry: &Geometry) -> Option<Key> {
+        self.look_ups += 1;
         let key = *self.by_id.get(&id)?;
         self.now += 1;
         let buffer = self.buffers.get_mut(&key)?;
@@ -187,7 +193,7 @@ impl<H> Pool<H> {
         }
         let key = Key(self.next_key);
         self.next_key += 1;
-        self.bytes += dma_buf.size();
+        self.bytes += u128::from(dma_buf.size());
         if let Some(identity) = identity {
             self.by_identity.insert(identity, key);
         }
@@ -246,7 +252,7 @@ impl<H> Pool<H> {
 
     /// Evicts cached buffers until the pool is within its limits, except `keep`, which is about to be pinned.
     pub fn evict(&mut self, keep: Option<Key>) {
-        while self.buffers.len() > self.limits.count || self.bytes > self.limits.bytes {
+        while self.buffers.len() > self.limits.count || self.bytes > self.limits.bytes.into() {
             let oldest = self
                 .buffers
                 .iter()
@@ -302,7 +308,8 @@ impl<H> Pool<H> {
         Statistics {
             buffers: self.buffers.len(),
             pinned: self.buffers.values().filter(|buffer| buffer.is_pinned()).count(),
-            bytes: self.bytes,
+            bytes: self.bytes.try_into().unwrap_or(u64::MAX),
+            look_ups: self.look_ups,
             evictions: self.evictions,
             duplicates: self.duplicates,
             violations: self.violations,
@@ -330,7 +337,7 @@ impl<H> Pool<H> {
                 self.by_identity.remove(&identity);
             }
         }
-        self.bytes -= buffer.dma_buf.size();
+        self.bytes -= u128::from(buffer.dma_buf.size());
         self.retired.push(buffer);
     }
 
@@ -493,7 +500,7 @@ mod tests {
         assert!(pool.take_retired().is_empty());
         pool.unpin(shown, User::FrontEnd);
         assert_eq!(pool.take_retired().len(), 1);
-        let empty = Statistics { ..Statistics::default() };
+        let empty = Statistics { look_ups: 1, ..Statistics::default() };
         assert_eq!(pool.statistics(), empty);
     }
 

@@ -20,7 +20,7 @@ enum Presence {
     /// To be asked for at the next refresh.
     #[default]
     Unknown,
-    /// The device refused the question: asked again only after a reset or a mode set.
+    /// The device never showed a cursor, and refused the question: asked again only after a reset or a mode set.
     Unsupported,
     /// Off, for so many refreshes more.
     Absent(u32),
@@ -60,13 +60,21 @@ impl Cursor {
     /// The device has a cursor plane, and it is off.
     pub fn absent(&mut self) {
         if !matches!(self.presence, Presence::Present) {
-            self.presence = Presence::Absent(ABSENT_INTERVAL);
+            self.pause();
         }
     }
 
-    /// The device has no cursor plane.
-    pub fn unsupported(&mut self) {
-        self.presence = Presence::Unsupported;
+    /// The device refused the question. One that had a cursor has a cursor plane, whatever ails it now.
+    pub fn refused(&mut self) {
+        match self.presence {
+            Presence::Present => self.pause(),
+            _ => self.presence = Presence::Unsupported,
+        }
+    }
+
+    /// Asking is not worth it for a while.
+    pub fn pause(&mut self) {
+        self.presence = Presence::Absent(ABSENT_INTERVAL);
     }
 
     /// A reset or a mode set: what is known may not hold any more.

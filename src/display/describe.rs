@@ -59,6 +59,7 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
                         "buffers": pool.buffers,
                         "pinned": pool.pinned,
                         "bytes": pool.bytes,
+                        "look-ups": pool.look_ups,
                         "evictions": pool.evictions,
                         "duplicates": pool.duplicates,
                         "violations": pool.violations,

@@ -27,6 +27,9 @@ const LINK_DOWN: Duration = Duration::from_millis(100);
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const RETRIES: u32 = 5;
 
+/// Preferred where neither the user nor the device names a size: what QEMU's EDIDs always preferred.
+const DEFAULT_SIZE: (u32, u32) = (1280, 800);
+
 /// No EDID is larger: 256 blocks of 128 bytes.
 const MAX_BLOB: u32 = 256 * 128;
 
@@ -63,8 +66,8 @@ impl<D, C: Console, T> EdidHost<'_, D, C, T> {
 enum State {
     /// What is wanted is what the guest was told.
     Settled,
-    /// The blob is written; the link goes up at the alarm.
-    LinkDown,
+    /// The blob is written; the link goes up at the alarm. So many attempts failed before.
+    LinkDown(u32),
     /// A write failed, and is tried again at the alarm.
     Retrying(u32),
 }
@@ -89,7 +92,7 @@ impl Edid {
     /// Reads what the device can do. `None`: the device has no EDID region.
     ///
     /// `xres` and `yres` are preferred until a front end asks for something else; zero prefers the device's
-    /// maximum.
+    /// maximum, if it has one.
     pub fn open(device: &impl Device, xres: u32, yres: u32) -> Result<Option<Self>, EdidError> {
         let Some(region) = device.edid_region() else { return Ok(None) };
         let read =
@@ -116,8 +119,8 @@ impl Edid {
             max_width,
             max_height,
             default: (
-                if xres == 0 { max_width } else { xres },
-                if yres == 0 { max_height } else { yres },
+                first_known([xres, max_width, DEFAULT_SIZE.0]),
+                first_known([yres, max_height, DEFAULT_SIZE.1]),
             ),
             wanted: None,
             told: None,
@@ -138,7 +141,7 @@ impl Edid {
         self.wanted = Some(wanted);
         match self.state {
             // The alarm will find it.
-            State::LinkDown => (),
+            State::LinkDown(_) => (),
             State::Settled | State::Retrying(_) => self.write(0, host),
         }
     }
@@ -153,14 +156,14 @@ impl Edid {
         match self.state {
             State::Settled => (),
             State::Retrying(attempt) => self.write(attempt, host),
-            State::LinkDown => {
+            State::LinkDown(attempt) => {
                 if self.wanted != self.told {
                     return self.write(0, host);
                 }
                 self.state = State::Settled;
                 match self.write_link(host.device, VFIO_DEVICE_GFX_LINK_STATE_UP) {
                     Ok(()) => host.trace(&"EDID: link up"),
-                    Err(error) => self.retry(0, &error, host),
+                    Err(error) => self.retry(attempt, &error, host),
                 }
             }
         }
@@ -181,7 +184,7 @@ impl Edid {
             Ok(true) => {
                 self.written += 1;
                 self.told = Some(wanted);
-                self.state = State::LinkDown;
+                self.state = State::LinkDown(attempt);
                 host.clock.set_alarm(Alarm::Edid, LINK_DOWN);
             }
             Ok(false) => {
@@ -235,6 +238,8 @@ impl Edid {
             self.state = State::Retrying(attempt + 1);
             host.clock.set_alarm(Alarm::Edid, FIRST_RETRY * 2u32.pow(attempt));
         } else {
+            // Whoever asks for the same again gets another try.
+            self.wanted = None;
             self.state = State::Settled;
         }
     }
@@ -254,6 +259,10 @@ impl Edid {
             .write_region(self.region, offset as u64, &value.to_le_bytes())
             .map_err(|error| EdidError { action: "writing", register, error })
     }
+}
+
+fn first_known(sizes: [u32; 3]) -> u32 {
+    sizes.into_iter().find(|&size| size != 0).unwrap_or_default()
 }
 
 /// No more than the device's maximum, if it names one.

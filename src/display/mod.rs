@@ -26,6 +26,8 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use drm_fourcc::DrmFourcc;
+
 use crate::clock::{Alarm, Clock};
 use crate::console::{Console, CursorImage, Monitor, Severity};
 use crate::damage::{Picture, Rect, Snapshot};
@@ -40,7 +42,7 @@ use edid::{Edid, EdidHost};
 use problem::Problem;
 use region::RegionPlane;
 use report::Reporter;
-use surface::{Surface, SurfaceError};
+use surface::Surface;
 
 pub use edid::EdidError;
 
@@ -50,7 +52,7 @@ const PATIENCE: u32 = 3;
 /// A device that is gone or silent is left alone for this long.
 const RESPITE: Duration = Duration::from_secs(1);
 
-/// Size of messages before any picture was seen, in pixels.
+/// The smallest size of messages, in pixels.
 const MESSAGE_SIZE: (u32, u32) = (640, 480);
 
 const DISPLAY_IS_OFF: &str = "The display is off.";
@@ -169,6 +171,8 @@ pub struct Display<D: Device, C: Console, T: Clock> {
     config: Config,
     planes: Planes<C::Import>,
     plane: Option<Plane>,
+    /// Size of the last picture. Messages have it too, so that windows keep theirs while a guest blanks its screen.
+    size: (u32, u32),
     screen: Screen<C>,
     cursor: Cursor,
     edid: Option<Edid>,
@@ -202,6 +206,7 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
             config,
             planes,
             plane: None,
+            size: MESSAGE_SIZE,
             screen: Screen::Untouched,
             cursor: Cursor::default(),
             edid,
@@ -225,8 +230,7 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
     /// Looks at the device, and shows what it shows now.
     pub fn refresh(&mut self) {
         self.counters.refreshes += 1;
-        // A front end that has not released what it was given must not be given more.
-        if self.lent.is_some() || self.clock.now() < self.resume {
+        if self.is_waiting() || self.clock.now() < self.resume {
             return;
         }
         let outcome = match self.planes {
@@ -236,8 +240,8 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
         match outcome {
             Ok(true) => {
                 self.failing = 0;
-                self.redraw = false;
-                self.refresh_cursor();
+                let again = std::mem::take(&mut self.redraw);
+                self.refresh_cursor(again);
             }
             Ok(false) => {
                 self.failing = 0;
@@ -246,6 +250,15 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
             Err(problem) => self.show_problem(&problem),
         }
         self.release_retired();
+    }
+
+    /// A front end that has not released what it was given must not be given more, unless the device has taken it back
+    /// meanwhile.
+    fn is_waiting(&self) -> bool {
+        match (&self.planes, self.lent) {
+            (Planes::DmaBuf(planes), Some(lent)) => !planes.pool.is_stale(lent),
+            _ => false,
+        }
     }
 
     /// A front end wants to see all again.
@@ -276,7 +289,6 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
     pub fn reset(&mut self) {
         self.trace(format_args!("reset"));
         self.invalidate_planes();
-        self.block(false);
         self.cursor.forget();
         self.resume = Duration::ZERO;
         self.failing = 0;
@@ -349,10 +361,18 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
             return Ok(());
         }
 
-        let what = "dma-buf with id";
-        buffer.memory().map_err(|error| Problem::Map { what, handle: plane.handle, error })?;
+        let (what, handle, format) = ("dma-buf with id", plane.handle, geometry.format);
+        let conversion = Conversion::to_xrgb8888(format)
+            .ok_or(Problem::NoConversion { format, with_gl: true })?;
+        let memory = buffer.memory().map_err(|error| Problem::Map { what, handle, error })?;
         let fits = matches!(&self.screen, Screen::Surface(s, _) if s.has_size_of(&geometry));
         if !fits {
+            let read = |offset, to: &mut [u8]| memory.read(offset, to);
+            surface::try_reading(&geometry, &read).map_err(|error| Problem::Read {
+                what,
+                handle,
+                error,
+            })?;
             self.hide_cursor();
             let surface = Surface::new(&self.console, geometry.width, geometry.height);
             self.set_screen(Screen::Surface(surface, Some(key)));
@@ -369,20 +389,29 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
         let Some(Ok(memory)) = planes.pool.get_mut(key).map(Buffer::memory) else { return Ok(()) };
         let _reading = memory.begin_reading();
         let read = |offset, to: &mut [u8]| memory.read(offset, to);
-        surface.update(&self.console, &geometry, &read, self.redraw).map_err(|error| match error {
-            SurfaceError::Refused(problem) => problem,
-            SurfaceError::Read(error) => Problem::Read { what, handle: plane.handle, error },
-        })
+        surface
+            .update(&self.console, &geometry, conversion, &read, self.redraw)
+            .map_err(|error| Problem::Read { what, handle, error })
     }
 
     fn refresh_region(&mut self) -> Result<bool, Problem> {
         let Planes::Region(region) = &mut self.planes else { return Ok(false) };
-        let Some((plane, moved)) = region.look(&self.device, &mut self.counters)? else {
+        let Some((plane, conversion, moved)) = region.look(&self.device, &mut self.counters)?
+        else {
             return Ok(false);
         };
-        self.note_plane(plane);
         let geometry = plane.geometry;
+        let unreadable = |region: &mut RegionPlane, error| {
+            region.invalidate();
+            Problem::Read { what: "graphics region", handle: plane.handle, error }
+        };
         let fits = matches!(&self.screen, Screen::Surface(s, _) if s.has_size_of(&geometry));
+        if !fits {
+            let Some(pixels) = region.pixels() else { return Ok(false) };
+            let read = |offset, to: &mut [u8]| pixels.read(&self.device, offset, to);
+            surface::try_reading(&geometry, &read).map_err(|error| unreadable(region, error))?;
+        }
+        self.note_plane(plane);
         if !fits {
             let surface = Surface::new(&self.console, geometry.width, geometry.height);
             self.set_screen(Screen::Surface(surface, None));
@@ -404,18 +433,14 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
         }
         let device = &self.device;
         let read = |offset, to: &mut [u8]| pixels.read(device, offset, to);
-        let result = surface.update(&self.console, &geometry, &read, self.redraw);
-        match result {
-            Ok(()) => Ok(true),
-            Err(SurfaceError::Refused(problem)) => Err(problem),
-            Err(SurfaceError::Read(error)) => {
-                region.invalidate();
-                Err(Problem::Read { what: "graphics region", handle: plane.handle, error })
-            }
-        }
+        surface
+            .update(&self.console, &geometry, conversion, &read, self.redraw)
+            .map_err(|error| unreadable(region, error))?;
+        Ok(true)
     }
 
-    fn refresh_cursor(&mut self) {
+    /// `again`: the console is to be told of the cursor even if it shows it already.
+    fn refresh_cursor(&mut self, again: bool) {
         if !self.cursor.is_due() {
             return;
         }
@@ -423,7 +448,7 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
         match planes.look(&self.device, PlaneKind::Cursor, &mut self.counters) {
             Ok(Some((key, plane))) => {
                 self.cursor.seen();
-                if let Err(problem) = self.show_cursor(key, plane) {
+                if let Err(problem) = self.show_cursor(key, plane, again) {
                     self.complain(&problem, Severity::Warning);
                     self.hide_cursor();
                 }
@@ -437,10 +462,14 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
                 Some(Failure::NotThere | Failure::Unsupported)
                     if matches!(problem, Problem::Query { .. }) =>
                 {
-                    self.cursor.unsupported();
+                    self.cursor.refused();
                     self.hide_cursor();
                 }
-                _ => {
+                failure => {
+                    // Each question of a device that does not answer costs time.
+                    if failure == Some(Failure::Silent) {
+                        self.cursor.pause();
+                    }
                     self.complain(&problem, Severity::Warning);
                     self.hide_cursor();
                 }
@@ -448,17 +477,32 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
         }
     }
 
-    fn show_cursor(&mut self, key: Key, plane: Plane) -> Result<(), Problem> {
+    fn show_cursor(&mut self, key: Key, plane: Plane, again: bool) -> Result<(), Problem> {
+        let pixels = match self.screen {
+            Screen::Scanout(_) => None,
+            _ => Some(self.cursor_pixels(key, &plane)?),
+        };
         let before = self.cursor.shown.take();
-        let moved = before.as_ref().is_none_or(|b| b.plane.position != plane.position);
-        let same_buffer = before.as_ref().is_some_and(|b| b.key == key);
-        let same_hotspot = before.as_ref().is_some_and(|b| b.plane.hotspot == plane.hotspot);
         self.move_pin(before.as_ref().map(|b| b.key), Some(key), User::Cursor);
-        let old_pixels = before.and_then(|b| b.pixels);
-        self.cursor.shown = Some(cursor::Shown { key, plane, pixels: None });
+        let known = before.filter(|_| !again);
+        let moved = known.as_ref().is_none_or(|b| b.plane.position != plane.position);
+        let same_buffer = known.as_ref().is_some_and(|b| b.key == key);
+        let same_hotspot = known.as_ref().is_some_and(|b| b.plane.hotspot == plane.hotspot);
+        let same_pixels = known.is_some_and(|b| b.pixels == pixels);
 
         let (x, y) = plane.position;
-        if matches!(self.screen, Screen::Scanout(_)) {
+        if let Some(pixels) = &pixels {
+            let hotspot = plane.hotspot.unwrap_or_default();
+            if !same_pixels || !same_hotspot {
+                let Geometry { width, height, .. } = plane.geometry;
+                let image = CursorImage { width, height, hotspot, pixels };
+                self.console.surface_cursor(Some(&image));
+            }
+            if moved || !same_hotspot {
+                let along = |at: i32, hot: u32| at.saturating_add_unsigned(hot);
+                self.console.move_surface_cursor(along(x, hotspot.0), along(y, hotspot.1));
+            }
+        } else {
             if !same_buffer || !same_hotspot {
                 self.import(key);
                 let Planes::DmaBuf(planes) = &self.planes else { return Ok(()) };
@@ -468,25 +512,8 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
             if moved || !same_buffer {
                 self.console.move_scanout_cursor(x, y);
             }
-        } else {
-            let pixels = self.cursor_pixels(key, &plane)?;
-            if !same_hotspot || old_pixels.as_ref() != Some(&pixels) {
-                self.console.surface_cursor(Some(&CursorImage {
-                    width: plane.geometry.width,
-                    height: plane.geometry.height,
-                    hotspot: plane.hotspot.unwrap_or_default(),
-                    pixels: &pixels,
-                }));
-            }
-            if moved || !same_hotspot {
-                let (hot_x, hot_y) = plane.hotspot.unwrap_or_default();
-                let along = |at: i32, hot: u32| at.saturating_add_unsigned(hot);
-                self.console.move_surface_cursor(along(x, hot_x), along(y, hot_y));
-            }
-            if let Some(shown) = &mut self.cursor.shown {
-                shown.pixels = Some(pixels);
-            }
         }
+        self.cursor.shown = Some(cursor::Shown { key, plane, pixels });
         Ok(())
     }
 
@@ -495,7 +522,7 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
         let Planes::DmaBuf(planes) = &mut self.planes else { return Ok(Vec::new()) };
         let Some(buffer) = planes.pool.get_mut(key) else { return Ok(Vec::new()) };
         if !Conversion::to_xrgb8888(geometry.format).is_some_and(Conversion::is_identity) {
-            return Err(Problem::NoConversion { format: geometry.format });
+            return Err(Problem::NoConversion { format: geometry.format, with_gl: true });
         }
         let memory = buffer.memory().map_err(|error| Problem::Map { what, handle, error })?;
         let row_bytes = geometry.width as usize * 4;
@@ -507,6 +534,9 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
                 handle,
                 error,
             })?;
+        }
+        if geometry.format.fourcc == DrmFourcc::Xrgb8888 {
+            pixels.iter_mut().skip(3).step_by(4).for_each(|alpha| *alpha = 0xff);
         }
         Ok(pixels)
     }
@@ -563,10 +593,8 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
         }
         self.hide_cursor();
         self.redraw = false;
-        let (width, height) = self.plane.map_or(MESSAGE_SIZE, |plane| {
-            let Geometry { width, height, .. } = plane.geometry;
-            (width.max(MESSAGE_SIZE.0), height.max(MESSAGE_SIZE.1))
-        });
+        let width = self.size.0.max(MESSAGE_SIZE.0);
+        let height = self.size.1.max(MESSAGE_SIZE.1);
         self.console.show_message(width, height, text);
         self.set_screen(Screen::Message(text));
         self.trace(format_args!("message: {text}"));
@@ -579,6 +607,7 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
             self.cursor.forget();
         }
         self.plane = Some(plane);
+        self.size = (plane.geometry.width, plane.geometry.height);
     }
 
     fn set_screen(&mut self, screen: Screen<C>) {
@@ -588,8 +617,11 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
 
     /// The screen now shows this buffer.
     fn repin(&mut self, new: Option<Key>) {
-        self.counters.flips += 1;
-        self.move_pin(self.screen.buffer(), new, User::Scanout);
+        let old = self.screen.buffer();
+        if old.is_some() && new.is_some() && old != new {
+            self.counters.flips += 1;
+        }
+        self.move_pin(old, new, User::Scanout);
     }
 
     fn move_pin(&mut self, old: Option<Key>, new: Option<Key>, user: User) {
@@ -658,6 +690,10 @@ impl<D: Device, C: Console, T: Clock> Drop for Display<D, C, T> {
         self.clock.clear_alarm(Alarm::Edid);
         self.block(false);
         self.hide_cursor();
+        if matches!(self.screen, Screen::Scanout(_)) {
+            // Imports are released only when they are not shown any more.
+            self.show_message(DISPLAY_IS_OFF);
+        }
         self.set_screen(Screen::Untouched);
         self.invalidate_planes();
         self.release_retired();

@@ -18,7 +18,7 @@ pub enum Problem {
     Read { what: &'static str, handle: u32, error: io::Error },
     RegionInfo { index: u32, error: io::Error },
     Region { index: u32, error: PlaneError },
-    NoConversion { format: Format },
+    NoConversion { format: Format, with_gl: bool },
 }
 
 impl Problem {
@@ -104,10 +104,13 @@ impl fmt::Display for Problem {
                 write!(f, "GET_REGION_INFO of the graphics region {index}: {error}")
             }
             Self::Region { index, error } => write!(f, "graphics region {index}: {error}"),
-            Self::NoConversion { format } => write!(
+            Self::NoConversion { format, with_gl: true } => write!(
                 f,
                 "format {format} can only be shown by a display with OpenGL (gl=on) that knows it"
             ),
+            Self::NoConversion { format, with_gl: false } => {
+                write!(f, "format {format} cannot be shown from a region")
+            }
         }
     }
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::AsFd;
 
 use crate::device::Device;
+use crate::format::Conversion;
 use crate::memory::Memory;
 use crate::plane::{Geometry, Plane, PlaneInfo, PlaneKind};
 
@@ -28,7 +29,7 @@ struct Known {
 pub enum RegionPixels {
     /// The region's memory.
     Memory(Memory),
-    /// The region cannot be mapped, and is read piece by piece through the device.
+    /// The region, of this index, cannot be mapped, and is read piece by piece through the device.
     Reads(u32),
 }
 
@@ -43,18 +44,21 @@ impl RegionPixels {
 }
 
 impl RegionPlane {
-    /// What the plane shows now; `None` if the plane is off. The second value says that its pixels come from elsewhere than before.
+    /// What the plane shows now; `None` if the plane is off. The last value says that its pixels come from elsewhere than before.
     pub fn look(
         &mut self,
         device: &impl Device,
         counters: &mut Counters,
-    ) -> Result<Option<(Plane, bool)>, Problem> {
+    ) -> Result<Option<(Plane, Conversion, bool)>, Problem> {
         let kind = PlaneKind::Primary;
         let mut info = PlaneInfo::request(PlaneInfo::REGION, kind);
         counters.queries += 1;
         device.query_plane(&mut info).map_err(|error| Problem::Query { kind, error })?;
         let checked = Plane::check(kind, &info).map_err(|error| Problem::Lie { kind, error })?;
         let Some(plane) = checked else { return Ok(None) };
+        let format = plane.geometry.format;
+        let conversion = Conversion::to_xrgb8888(format)
+            .ok_or(Problem::NoConversion { format, with_gl: false })?;
 
         let (index, geometry) = (plane.handle, plane.geometry);
         let moved = self.known.as_ref().is_none_or(|k| k.index != index || k.geometry != geometry);
@@ -64,7 +68,7 @@ impl RegionPlane {
             let pixels = Self::open(device, &plane)?;
             self.known = Some(Known { index, geometry, pixels });
         }
-        Ok(Some((plane, moved)))
+        Ok(Some((plane, conversion, moved)))
     }
 
     /// The pixels of the plane that [`RegionPlane::look`] found.
@@ -83,8 +87,12 @@ impl RegionPlane {
         plane.fits(region.size).map_err(|error| Problem::Region { index, error })?;
         let Some(memory) = region.memory else { return Ok(RegionPixels::Reads(index)) };
         let needed = plane.geometry.bytes_needed();
-        Memory::new(memory.fd.as_fd(), memory.offset, needed)
-            .map(RegionPixels::Memory)
-            .map_err(|error| Problem::Map { what: "graphics region", handle: index, error })
+        match Memory::new(memory.fd.as_fd(), memory.offset, needed) {
+            Ok(memory) => Ok(RegionPixels::Memory(memory)),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Err(Problem::Read { what: "graphics region", handle: index, error })
+            }
+            Err(_) => Ok(RegionPixels::Reads(index)),
+        }
     }
 }

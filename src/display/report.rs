@@ -42,6 +42,7 @@ impl Reporter {
         what: &impl fmt::Display,
     ) {
         let text = what.to_string();
+        self.last = Some(text.clone());
         let repeated = match self.said.get_mut(&text) {
             Some(said) if now < said.when + SILENCE => {
                 said.repeated += 1;
@@ -52,7 +53,6 @@ impl Reporter {
                 self.said.retain(|_, said| now < said.when + SILENCE);
                 if self.said.len() >= BUDGET {
                     self.withheld += 1;
-                    self.last = Some(text);
                     return;
                 }
                 0
@@ -64,7 +64,6 @@ impl Reporter {
         } else {
             console.log(severity, format_args!("{device}: {text} ({repeated} more times since)"));
         }
-        self.last = Some(text.clone());
         self.said.insert(text, Said { when: now, repeated: 0 });
     }
 

@@ -7,8 +7,6 @@ use crate::damage::Snapshot;
 use crate::format::Conversion;
 use crate::plane::Geometry;
 
-use super::problem::Problem;
-
 /// What the console shows while it shows a surface.
 pub struct Surface<C: Console> {
     canvas: C::Canvas,
@@ -30,22 +28,17 @@ impl<C: Console> Surface<C> {
         (self.width, self.height) == (geometry.width, geometry.height)
     }
 
-    /// Draws what changed, and tells the console. `redraw`: as if all had changed.
+    /// Draws what changed, and tells the console. `redraw`: as if all had changed. Fails if the pixels cannot be read.
     pub fn update(
         &mut self,
         console: &C,
         geometry: &Geometry,
+        conversion: Conversion,
         read: &dyn Fn(u64, &mut [u8]) -> io::Result<()>,
         redraw: bool,
-    ) -> Result<(), SurfaceError> {
-        let format = geometry.format;
-        let conversion = Conversion::to_xrgb8888(format)
-            .ok_or(SurfaceError::Refused(Problem::NoConversion { format }))?;
+    ) -> io::Result<()> {
         let all = self.blank || redraw;
-        let damage = self
-            .snapshot
-            .update(read, geometry, conversion, &mut self.canvas, all)
-            .map_err(SurfaceError::Read)?;
+        let damage = self.snapshot.update(read, geometry, conversion, &mut self.canvas, all)?;
         self.blank = false;
         for rect in damage {
             console.update_surface(*rect);
@@ -59,11 +52,14 @@ impl<C: Console> Surface<C> {
     }
 }
 
-/// Why a surface could not be drawn.
-#[derive(Debug)]
-pub enum SurfaceError {
-    /// Not with this format.
-    Refused(Problem),
-    /// The pixels cannot be read.
-    Read(io::Error),
+/// Reads the first and the last pixel, so that a picture that cannot be read does not replace the one that is shown.
+pub fn try_reading(
+    geometry: &Geometry,
+    read: &dyn Fn(u64, &mut [u8]) -> io::Result<()>,
+) -> io::Result<()> {
+    let size = geometry.bytes_needed();
+    let mut pixel = [0; 4];
+    let (len, last) = if size < 4 { (2, 0) } else { (4, size - 4) };
+    read(0, &mut pixel[..len])?;
+    read(last, &mut pixel[..len])
 }
