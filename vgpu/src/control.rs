@@ -169,7 +169,7 @@ fn execute(line: &str, vgpu: &Arc<Vgpu>) -> Result<Answer, String> {
         "plane" => plane(words, vgpu),
         "guest" => words.end().map(|()| {
             vgpu.stop_scene();
-            vgpu.device().to_guest();
+            vgpu.device().give_to_guest();
             Answer::Done
         }),
         "shrink-buffer" => shrink_buffer(words, vgpu),
@@ -248,7 +248,7 @@ fn surface(vgpu: &Vgpu, buffer: Option<u64>) -> Result<Surface, String> {
             picture.ok_or("there is no such buffer")
         }
     };
-    Ok(device.surface(picture?))
+    Ok(device.surface(&picture?))
 }
 
 fn draw(
@@ -274,7 +274,8 @@ fn rect(words: &mut Words<'_>, vgpu: &Vgpu) -> Result<Answer, String> {
     let place = words.next("the rectangle")?;
     let wrong = || format!("'{place}' is not X,Y,WIDTHxHEIGHT");
     let (position, extent) = place.rsplit_once(',').ok_or_else(wrong)?;
-    let ((x, y), (width, height)) = (point(position)?, size(extent).map_err(|_| wrong())?);
+    let (x, y) = point(position).map_err(|_| wrong())?;
+    let (width, height) = size(extent).map_err(|_| wrong())?;
     let color = opaque(words.next("the colour")?)?;
     let buffer = words.option("buffer", number)?;
     words.end()?;
@@ -309,7 +310,7 @@ fn plane(words: &mut Words<'_>, vgpu: &Vgpu) -> Result<Answer, String> {
     let mut device = vgpu.device();
     if on && device.screen.driver == Driver::Host && device.screen.mode.is_none() {
         // It was off before there was a mode.
-        device.to_guest();
+        device.give_to_guest();
     } else if !on && device.screen.driver == Driver::Guest {
         device.screen.driver = Driver::Host;
         device.screen.mode = None;

@@ -319,13 +319,11 @@ fn errno(name: &str) -> Result<Errno, String> {
     if let Some((_, errno)) = NAMES.iter().find(|(n, _)| *n == name) {
         return Ok(*errno);
     }
-    match name.parse() {
-        Ok(number @ 1..=4095) => Ok(Errno::from_raw_os_error(number)),
-        _ => {
-            let names: Vec<&str> = NAMES.iter().map(|(n, _)| *n).collect();
-            Err(format!("no errno '{name}' (a number from 1 to 4095, or {})", names.join(", ")))
-        }
+    if let Ok(number @ 1..=4095) = name.parse() {
+        return Ok(Errno::from_raw_os_error(number));
     }
+    let names: Vec<&str> = NAMES.iter().map(|(n, _)| *n).collect();
+    Err(format!("no errno '{name}' (a number from 1 to 4095, or {})", names.join(", ")))
 }
 
 #[cfg(test)]

@@ -20,20 +20,20 @@ enum Layout {
     Yuyv,
 }
 
-const fn packed(name: &[u8; 4], bytes: u32, channels: [(u32, u32); 4]) -> Format {
-    Format { name: *name, layout: Layout::Packed { bytes, channels } }
+const fn packed(name: [u8; 4], bytes: u32, channels: [(u32, u32); 4]) -> Format {
+    Format { name, layout: Layout::Packed { bytes, channels } }
 }
 
 const FORMATS: [Format; 10] = [
-    packed(b"XR24", 4, [(8, 16), (8, 8), (8, 0), (0, 0)]),
-    packed(b"AR24", 4, [(8, 16), (8, 8), (8, 0), (8, 24)]),
-    packed(b"XB24", 4, [(8, 0), (8, 8), (8, 16), (0, 0)]),
-    packed(b"AB24", 4, [(8, 0), (8, 8), (8, 16), (8, 24)]),
-    packed(b"RG16", 2, [(5, 11), (6, 5), (5, 0), (0, 0)]),
-    packed(b"XR30", 4, [(10, 20), (10, 10), (10, 0), (0, 0)]),
-    packed(b"AR30", 4, [(10, 20), (10, 10), (10, 0), (2, 30)]),
-    packed(b"XB30", 4, [(10, 0), (10, 10), (10, 20), (0, 0)]),
-    packed(b"AB30", 4, [(10, 0), (10, 10), (10, 20), (2, 30)]),
+    packed(*b"XR24", 4, [(8, 16), (8, 8), (8, 0), (0, 0)]),
+    packed(*b"AR24", 4, [(8, 16), (8, 8), (8, 0), (8, 24)]),
+    packed(*b"XB24", 4, [(8, 0), (8, 8), (8, 16), (0, 0)]),
+    packed(*b"AB24", 4, [(8, 0), (8, 8), (8, 16), (8, 24)]),
+    packed(*b"RG16", 2, [(5, 11), (6, 5), (5, 0), (0, 0)]),
+    packed(*b"XR30", 4, [(10, 20), (10, 10), (10, 0), (0, 0)]),
+    packed(*b"AR30", 4, [(10, 20), (10, 10), (10, 0), (2, 30)]),
+    packed(*b"XB30", 4, [(10, 0), (10, 10), (10, 20), (0, 0)]),
+    packed(*b"AB30", 4, [(10, 0), (10, 10), (10, 20), (2, 30)]),
     Format { name: *b"YUYV", layout: Layout::Yuyv },
 ];
 
@@ -150,7 +150,7 @@ fn narrow(word: u32, bits: u32) -> u8 {
     byte
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
+#[expect(clippy::cast_sign_loss, reason = "clamped")]
 fn byte(value: i32) -> u8 {
     value.clamp(0, 255) as u8
 }
@@ -164,12 +164,13 @@ fn to_yuv([r, g, b, _]: Color) -> [u8; 3] {
     ]
 }
 
-fn from_yuv([y, u, v]: [u8; 3]) -> Color {
-    let (c, d, e) = (i32::from(y) - 16, i32::from(u) - 128, i32::from(v) - 128);
+fn from_yuv(yuv: [u8; 3]) -> Color {
+    let [luma, blue, red] = yuv.map(i32::from);
+    let (luma, blue, red) = (298 * (luma - 16) + 128, blue - 128, red - 128);
     [
-        byte((298 * c + 409 * e + 128) >> 8),
-        byte((298 * c - 100 * d - 208 * e + 128) >> 8),
-        byte((298 * c + 516 * d + 128) >> 8),
+        byte((luma + 409 * red) >> 8),
+        byte((luma - 100 * blue - 208 * red) >> 8),
+        byte((luma + 516 * blue) >> 8),
         255,
     ]
 }

@@ -130,7 +130,7 @@ fn play(
 
 fn surface(vgpu: &Vgpu) -> Result<Surface, String> {
     let device = vgpu.device();
-    Ok(device.surface(device.primary().ok_or("the plane is off")?))
+    Ok(device.surface(&device.primary().ok_or("the plane is off")?))
 }
 
 fn drawn(result: io::Result<()>, vgpu: &Vgpu) -> Result<(), String> {
@@ -146,7 +146,7 @@ fn flip(vgpu: &Vgpu, frame: u64, draw: Draw) -> Result<(), String> {
         let mode = device.screen.mode.as_ref().ok_or("the mode is gone")?;
         let next = (mode.shown + 1) % mode.buffers.len();
         let picture = mode.picture(next).ok_or("the buffer is gone")?;
-        (next, device.surface(picture))
+        (next, device.surface(&picture))
     };
     let whole = surface.whole();
     match draw {
@@ -213,7 +213,6 @@ fn video(vgpu: &Vgpu, frame: u64) -> Result<(), String> {
     let Rect { width, height, .. } = surface.whole();
     let window = Rect { x: width / 4, y: height / 4, width: width / 2, height: height / 2 };
     let phase = u32::try_from(frame.wrapping_mul(3) % 256).unwrap_or(0);
-    #[expect(clippy::cast_possible_truncation, reason = "masked")]
     let wave = |value: u32| ((value + phase) & 0xff) as u8;
     drawn(surface.draw(window, |x, y| [wave(x / 2), wave(y / 2), wave((x + y) / 4), 255]), vgpu)
 }

@@ -63,10 +63,11 @@ pub fn reopen(fd: BorrowedFd<'_>, flags: OFlags) -> rustix::io::Result<OwnedFd> 
 fn flock(kind: libc::c_int, byte: u64) -> libc::flock {
     // SAFETY: `struct flock` is plain data for which zeros are valid.
     let mut lock: libc::flock = unsafe { std::mem::zeroed() };
-    #[expect(clippy::cast_possible_truncation, reason = "lock kinds are 0 to 2")]
-    let kind = kind as libc::c_short;
-    lock.l_type = kind;
-    lock.l_whence = libc::SEEK_SET as libc::c_short;
+    #[expect(clippy::cast_possible_truncation, reason = "these constants are 0 to 2")]
+    {
+        lock.l_type = kind as libc::c_short;
+        lock.l_whence = libc::SEEK_SET as libc::c_short;
+    }
     lock.l_start = libc::off_t::try_from(byte).unwrap_or(libc::off_t::MAX);
     lock.l_len = 1;
     lock

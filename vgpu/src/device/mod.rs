@@ -38,6 +38,7 @@ const FIXED_MODE: Geometry =
 
 /// What the command line says about the device.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "they are switches")]
 pub struct Config {
     pub personality: Kind,
     /// Bytes of VRAM, a power of two.
@@ -197,8 +198,8 @@ impl Device {
     }
 
     /// Where drawing into a picture must go: its memory, and the display region if the picture is shown there.
-    pub fn surface(&self, picture: Picture) -> Surface {
-        let shown = self.primary().is_some_and(|primary| primary.is(&picture));
+    pub fn surface(&self, picture: &Picture) -> Surface {
+        let shown = self.primary().is_some_and(|primary| primary.is(picture));
         let mut targets = vec![(picture.memory.clone(), picture.offset)];
         if let (true, Driver::Host, Some((_, memory))) =
             (shown, self.screen.driver, self.personality.region())
@@ -220,9 +221,8 @@ impl Device {
 
     /// Shows another buffer of the host-driven mode.
     pub fn flip(&mut self, to: Option<usize>) -> Result<usize, String> {
-        let mode = match (self.screen.driver, &mut self.screen.mode) {
-            (Driver::Host, Some(mode)) => mode,
-            _ => return Err("there is nothing to flip: set a mode first".into()),
+        let (Driver::Host, Some(mode)) = (self.screen.driver, &mut self.screen.mode) else {
+            return Err("there is nothing to flip: set a mode first".into());
         };
         let count = mode.buffers.len();
         let to = to.unwrap_or((mode.shown + 1) % count);
@@ -262,7 +262,7 @@ impl Device {
     }
 
     /// Gives the plane back to the guest.
-    pub fn to_guest(&mut self) {
+    pub fn give_to_guest(&mut self) {
         self.pci.set_mode(&FIXED_MODE);
         self.screen.driver = Driver::Guest;
         self.screen.mode = None;
@@ -428,7 +428,7 @@ impl Device {
         match self.on_reset {
             OnReset::Keep => {}
             OnReset::Off => self.screen.on = self.screen.driver == Driver::Guest,
-            OnReset::Guest => self.to_guest(),
+            OnReset::Guest => self.give_to_guest(),
         }
     }
 }

@@ -59,7 +59,9 @@ impl Gvt {
             buffer.export.refresh().map_err(|e| errno(&e))?;
             return Ok(buffer.id);
         }
-        let id = (1..).find(|id| self.buffers.iter().all(|b| b.id != *id)).ok_or(Errno::NOMEM)?;
+        let id = (1..=u32::MAX)
+            .find(|id| self.buffers.iter().all(|b| b.id != *id))
+            .ok_or(Errno::NOMEM)?;
         let export = self.exporter.export(picture).map_err(|_| Errno::NOMEM)?;
         export.refresh().map_err(|e| errno(&e))?;
         self.buffers.push(Buffer { id, export, armed: true });
