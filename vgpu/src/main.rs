@@ -106,6 +106,10 @@ struct Serve {
     /// Make memfds that can be truncated (and that udmabuf does not take).
     #[arg(long)]
     unsealed: bool,
+    /// Hand out memfds that can only be read, as the kernel's mbochs opens its dma-bufs. Software renderers want to map
+    /// what they import for writing too, and cannot then.
+    #[arg(long)]
+    read_only: bool,
     /// Write a line to this descriptor, and close it, when the server is ready.
     #[arg(long, value_name = "N")]
     ready_fd: Option<RawFd>,
@@ -130,6 +134,7 @@ fn main() -> ExitCode {
                 gfx: !serve.no_gfx,
                 write_multiple: serve.write_multiple,
                 sealed: !serve.unsealed,
+                read_only: serve.read_only,
             };
             serve::run(serve.socket, serve.control, config, serve.ready_fd)
         }

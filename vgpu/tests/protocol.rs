@@ -380,6 +380,19 @@ fn gvt_frees_an_id_when_the_client_closes_the_last_descriptor() {
 }
 
 #[test]
+fn dma_bufs_are_read_only_on_request() {
+    for (args, writable) in [(&[][..], true), (&["--read-only"], false)] {
+        let server = Server::start(args);
+        server.ctl("mode 640x480");
+        let mut client = server.client();
+        let id = client.query_primary().ok().u32(56);
+        let fd = client.get(id).ok().fds.remove(0);
+        assert_eq!(rustix::io::pwrite(&fd, b"x", 0).is_ok(), writable);
+        assert_eq!(read_fd(&fd, 0, 1), if writable { b"x" } else { b"\0" });
+    }
+}
+
+#[test]
 fn gvt_has_a_cursor() {
     let server = Server::start(&["--personality", "gvt"]);
     let mut client = server.client();

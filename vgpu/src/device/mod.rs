@@ -12,7 +12,7 @@ use std::sync::Arc;
 use rustix::io::Errno;
 
 use crate::canvas::Surface;
-use crate::export::Exporter;
+use crate::export::{Access, Exporter};
 use crate::fault::Faults;
 use crate::format::Format;
 use crate::memory::Memory;
@@ -50,6 +50,7 @@ pub struct Config {
     pub gfx: bool,
     pub write_multiple: bool,
     pub sealed: bool,
+    pub read_only: bool,
 }
 
 /// What a device reset does to a plane that the control socket drives.
@@ -104,7 +105,8 @@ impl Device {
         let vram = Arc::new(Memory::new("vgpu-vram", config.vram, config.sealed)?);
         let exporter = Exporter::new(config.sealed);
         let has_udmabuf = exporter.has_udmabuf();
-        let personality = config.personality.build(&vram, config.sealed, exporter)?;
+        let access = if config.read_only { Access::ReadOnly } else { Access::ReadWrite };
+        let personality = config.personality.build(&vram, config.sealed, exporter, access)?;
         let traits = personality.traits();
         let mut bars = [(0, 0); 6];
         let vram_size = u32::try_from(config.vram).map_err(|_| io::ErrorKind::InvalidInput)?;

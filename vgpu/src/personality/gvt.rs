@@ -35,11 +35,12 @@ struct Buffer {
 pub struct Gvt {
     exporter: Exporter,
     buffers: Vec<Buffer>,
+    access: Access,
 }
 
 impl Gvt {
-    pub fn new(exporter: Exporter) -> Self {
-        Self { exporter, buffers: Vec::new() }
+    pub fn new(exporter: Exporter, access: Access) -> Self {
+        Self { exporter, buffers: Vec::new(), access }
     }
 
     /// Lets go of what nobody refers to. The driver would keep an armed buffer until the device is closed; here it goes
@@ -138,7 +139,7 @@ impl Personality for Gvt {
     fn get(&mut self, id: u32, planes: &Planes<'_>) -> Result<OwnedFd, Errno> {
         self.sweep(planes);
         let buffer = self.buffers.iter_mut().find(|b| b.id == id).ok_or(Errno::INVAL)?;
-        let fd = buffer.export.descriptor(Access::ReadWrite, true).map_err(|e| errno(&e))?;
+        let fd = buffer.export.descriptor(self.access, true).map_err(|e| errno(&e))?;
         buffer.armed = false;
         Ok(fd)
     }
@@ -163,7 +164,7 @@ mod tests {
     use crate::screen::Screen;
 
     fn gvt() -> Gvt {
-        Gvt::new(Exporter::new(true))
+        Gvt::new(Exporter::new(true), Access::ReadWrite)
     }
 
     fn query(gvt: &mut Gvt, screen: &Screen, plane: u32) -> Result<PlaneInfo, Errno> {

@@ -18,17 +18,19 @@ pub struct Mbochs {
     exports: Vec<(u32, Export)>,
     next_id: u32,
     edid_max: (u32, u32),
+    access: Access,
 }
 
 impl Mbochs {
-    pub fn new(exporter: Exporter, vram: u64) -> Self {
+    /// The driver itself opens its dma-bufs read-only, so that a software renderer cannot map them to import them.
+    pub fn new(exporter: Exporter, vram: u64, access: Access) -> Self {
         // The three types that the driver offers.
         let edid_max = match vram >> 20 {
             0..=4 => (800, 600),
             5..=16 => (1920, 1440),
             _ => (0, 0),
         };
-        Self { exporter, exports: Vec::new(), next_id: 1, edid_max }
+        Self { exporter, exports: Vec::new(), next_id: 1, edid_max, access }
     }
 }
 
@@ -77,7 +79,7 @@ impl Personality for Mbochs {
         if export.picture.offset % PAGE != 0 {
             return Err(Errno::INVAL);
         }
-        export.descriptor(Access::ReadOnly, false).map_err(|e| errno(&e))
+        export.descriptor(self.access, false).map_err(|e| errno(&e))
     }
 
     fn unknown_id(&self) -> Errno {
@@ -106,7 +108,7 @@ mod tests {
     use std::sync::Arc;
 
     fn mbochs() -> Mbochs {
-        Mbochs::new(Exporter::new(true), 16 << 20)
+        Mbochs::new(Exporter::new(true), 16 << 20, Access::ReadOnly)
     }
 
     fn query(mbochs: &mut Mbochs, screen: &Screen) -> Result<PlaneInfo, Errno> {
@@ -176,6 +178,7 @@ mod tests {
     fn every_get_of_an_id_is_the_same_buffer() {
         let (mut mbochs, screen) = (mbochs(), screen(640, 480, 1));
         query(&mut mbochs, &screen).unwrap_err();
+        assert!(rustix::io::pwrite(mbochs.get(1, &planes(&screen)).unwrap(), b"x", 0).is_err());
         let inode = |fd: OwnedFd| rustix::fs::fstat(fd).unwrap().st_ino;
         let one = inode(mbochs.get(1, &planes(&screen)).unwrap());
         assert_eq!(one, inode(mbochs.get(1, &planes(&screen)).unwrap()));

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use crate::device::edid;
 use crate::device::pci::Identity;
-use crate::export::Exporter;
+use crate::export::{Access, Exporter};
 use crate::memory::Memory;
 use crate::screen::{Geometry, Picture, Planes};
 use crate::server::protocol::PlaneInfo;
@@ -101,16 +101,17 @@ impl Kind {
         }
     }
 
-    /// The driver's side, for a device with this VRAM.
+    /// The driver's side, for a device with this VRAM. `access`: what its dma-bufs are opened for.
     pub fn build(
         self,
         vram: &Arc<Memory>,
         sealed: bool,
         exporter: Exporter,
+        access: Access,
     ) -> std::io::Result<Box<dyn Personality>> {
         Ok(match self {
-            Self::Mbochs => Box::new(mbochs::Mbochs::new(exporter, vram.len())),
-            Self::Gvt => Box::new(gvt::Gvt::new(exporter)),
+            Self::Mbochs => Box::new(mbochs::Mbochs::new(exporter, vram.len(), access)),
+            Self::Gvt => Box::new(gvt::Gvt::new(exporter, access)),
             Self::Nvidia => Box::new(nvidia::Nvidia::new(vram, sealed)?),
             Self::Mdpy => Box::new(mdpy::Mdpy::new(vram.clone())),
         })
