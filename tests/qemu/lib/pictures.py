@@ -1,0 +1,102 @@
+"""Pictures, pixel for pixel."""
+
+import time
+
+from .case import Failure, output_file, say
+from .qemu import QmpError
+
+try:
+    from PIL import Image, ImageChops
+except ImportError as error:
+    raise SystemExit(f"{error}: the tests need Debian's python3-pil, and /usr/bin/python3") from error
+
+
+def load(path):
+    """A picture from a file, without alpha."""
+    with Image.open(path) as image:
+        return image.convert("RGB")
+
+
+def difference(expected, actual):
+    """Says how two pictures differ; None if they do not."""
+    if expected.size != actual.size:
+        return "the size is {}x{} instead of {}x{}".format(*actual.size, *expected.size)
+    differing = ImageChops.difference(expected, actual)
+    box = differing.getbbox()
+    if box is None:
+        return None
+    mask = differing.convert("L").point(lambda value: 255 if value else 0)
+    count = mask.histogram()[255]
+    left, top, right, bottom = box
+    x = next(x for x in range(left, right) if differing.getpixel((x, top)) != (0, 0, 0))
+    wanted, got = (image.getpixel((x, top)) for image in (expected, actual))
+    return (f"{count or 'some'} pixels within {left},{top} to {right - 1},{bottom - 1} differ, the first at {x},{top}: "
+            "#{:02x}{:02x}{:02x} instead of #{:02x}{:02x}{:02x}".format(*got, *wanted))
+
+
+def _leave(expected, actual):
+    """Keeps pictures that should be alike; what differs is red in the third, over a faint copy of the expected one."""
+    expected.save(output_file("expected.png"))
+    actual.save(output_file("actual.png"))
+    if expected.size == actual.size:
+        mask = ImageChops.difference(expected, actual).convert("L").point(lambda value: 255 if value else 0)
+        faint = expected.point(lambda value: value // 3 + 85)
+        faint.paste((255, 0, 0), mask=mask)
+        faint.save(output_file("difference.png"))
+
+
+def compare(what, expected, actual):
+    """Says that two pictures are alike, or fails and leaves them."""
+    wrong = difference(expected, actual)
+    if wrong:
+        _leave(expected, actual)
+        raise Failure(f"{what}: {wrong} (see expected.png, actual.png, difference.png)")
+    say("{}: {}x{}, pixel for pixel".format(what, *expected.size))
+
+
+def _poll(what, expected, actual, seconds):
+    """Waits until the picture is as expected: a display may need some refreshes, e.g. after an error that passes."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            picture = actual()
+        except QmpError as error:
+            raise Failure(f"{what}: screendump: {error}") from error
+        if picture is not None and difference(expected, picture) is None:
+            break
+        if time.monotonic() > deadline:
+            if picture is None:
+                raise Failure(f"{what}: there is no picture at all")
+            break
+        time.sleep(0.02)
+    compare(what, expected, picture)
+
+
+def _truth(vgpu, cursor):
+    path = output_file(f"{vgpu.name}.png")
+    vgpu.screenshot(path, cursor)
+    return load(path)
+
+
+def same_as_console(what, vgpu, qemu, device=None, seconds=10, expected=None):
+    """The console shows what the vGPU shows. A screendump has no cursor."""
+    expected = expected or _truth(vgpu, cursor=False)
+    _poll(what, expected, lambda: load(qemu.screendump(device=device)), seconds)
+
+
+def same_as_vnc(what, vgpu, vnc, cursor=False, seconds=15):
+    """A VNC client shows what the vGPU shows."""
+    _poll(what, _truth(vgpu, cursor), vnc.picture, seconds)
+
+
+def settled(vgpu):
+    """The vGPU's picture, once it does not change any more."""
+    path = output_file(f"{vgpu.name}.png")
+    before = None
+    while True:
+        vgpu.screenshot(path)
+        picture = load(path)
+        if before is not None and difference(before, picture) is None:
+            return picture
+        before = picture
+        time.sleep(0.2)

@@ -1,0 +1,35 @@
+"""Processes that end with the test, however it ends."""
+
+import ctypes
+import os
+import signal
+import subprocess
+
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1
+
+
+def _die_with_parent():
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def start(command, **options):
+    """A child that does not outlive us."""
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=_die_with_parent, **options)
+
+
+def exit_text(status):
+    """How a process ended, in words."""
+    if status < 0:
+        return f"was killed by {signal.Signals(-status).name}"
+    return f"ended with status {status}"
+
+
+def resources(pid):
+    """What a process holds: descriptors, mappings, and resident memory in KiB."""
+    directory = f"/proc/{pid}"
+    with open(f"{directory}/status", encoding="ascii") as file:
+        resident = next(int(line.split()[1]) for line in file if line.startswith("VmRSS:"))
+    with open(f"{directory}/maps", encoding="utf-8", errors="replace") as file:
+        maps = sum(1 for _ in file)
+    return {"fds": len(os.listdir(f"{directory}/fd")), "maps": maps, "resident": resident}

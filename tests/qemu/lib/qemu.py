@@ -1,0 +1,246 @@
+"""QEMU with vGPUs, driven through QMP."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import time
+
+from . import processes
+from .case import DEBUG, QEMU, SCRATCH, Failure, debug, filtered, output_file, say, until
+
+FIRMWARE = ("/usr/share/seabios", "/usr/share/qemu")
+VGA_ROM = "/usr/share/seabios/vgabios-bochs-display.bin"
+
+# What software OpenGL needs on a machine without a GPU is the surfaceless platform: no render node, no window system.
+_SURROUNDINGS = ("DISPLAY", "WAYLAND_DISPLAY", "EGL_PLATFORM", "LIBGL_ALWAYS_SOFTWARE", "G_MESSAGES_DEBUG")
+
+
+class QmpError(Exception):
+    """QEMU refused a command."""
+
+
+def device(vgpu, display="on", **properties):
+    """The arguments of -device and device_add for a vGPU. Options other than strings want the JSON form."""
+    return {"driver": "vfio-user-pci", "id": vgpu.name, "display": display,
+            "socket": {"type": "unix", "path": vgpu.socket}, **properties}
+
+
+class Qemu:
+    """A QEMU from the start to the end of a `with` block. By default there is no guest: nothing executes.
+
+    `devices` are further arguments of -device; `display` and `properties` are those of the vGPUs.
+    """
+
+    _count = 0
+
+    def __init__(self, *vgpus, display="on", properties=None, screen="none", devices=(), guest=False, vnc=False,
+                 arguments=(), start=True):
+        Qemu._count += 1
+        name = "qemu" if Qemu._count == 1 else f"qemu{Qemu._count}"
+        self._monitor = os.path.join(SCRATCH, f"{name}.monitor")
+        self.vnc_socket = os.path.join(SCRATCH, f"{name}.vnc")
+        self.firmware_log = output_file(f"{name}.firmware")
+        self._log = output_file(f"{name}.log")
+        self.events = []
+        self._dumps = 0
+        command = [QEMU, "-nodefaults", "-no-user-config", "-vga", "none", "-display", screen, "-machine", "pc",
+                   "-m", "64", "-chardev", f"socket,id=monitor,path={self._monitor},server=on,wait=off",
+                   "-mon", "chardev=monitor,mode=control"]
+        for directory in FIRMWARE:
+            command += ["-L", directory]
+        if guest:
+            command += ["-accel", "tcg", "-chardev", f"file,id=firmware,path={self.firmware_log}",
+                        "-device", "isa-debugcon,iobase=0x402,chardev=firmware"]
+        else:
+            command += ["-accel", "qtest"]
+        if vnc:
+            command += ["-vnc", f"unix:{self.vnc_socket}"]
+        for vgpu in vgpus:
+            settings = {"romfile": VGA_ROM} if guest else {"rombar": 0}
+            settings.update(properties or {})
+            command += ["-device", json.dumps(device(vgpu, display, **settings))]
+        for settings in devices:
+            command += ["-device", json.dumps(settings)]
+        if DEBUG:
+            command += ["-trace", "vfio_display*"]
+        command += arguments
+        debug("$ " + " ".join(command))
+        environment = {name: value for name, value in os.environ.items() if name not in _SURROUNDINGS}
+        with open(self._log, "ab") as log:
+            self.process = processes.start(command, stdout=log, stderr=log, env=environment)
+        self._read = 0
+        self._lines = self._connection = None
+        if start:
+            self._connect()
+
+    def _connect(self):
+        self._connection = socket.socket(socket.AF_UNIX)
+        self._connection.settimeout(60)
+
+        def connected():
+            try:
+                self._connection.connect(self._monitor)
+            except OSError:
+                if self.process.poll() is not None:
+                    raise self._died("starting QEMU") from None
+                return False
+            return True
+
+        until("QEMU's monitor", connected, 60)
+        self._lines = self._connection.makefile("r", encoding="utf-8")
+        self._receive("greeting")
+        self.qmp("qmp_capabilities")
+
+    def _died(self, what):
+        try:
+            status = self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            return Failure(f"{what}: QEMU closed its monitor, but runs on")
+        said = "; ".join(self.messages()) or "nothing"
+        return Failure(f"{what}: QEMU {processes.exit_text(status)}; it said: {said}")
+
+    def _receive(self, what):
+        try:
+            line = self._lines.readline()
+        except TimeoutError:
+            raise Failure(f"{what}: QEMU did not answer within {self._connection.gettimeout()} s") from None
+        except OSError:
+            line = ""
+        if not line:
+            raise self._died(what)
+        return json.loads(line)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        ending = None
+        if self.process.poll() is None and kind is None:
+            try:
+                self.qmp("quit")
+                ending = self.process.wait(60)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                raise Failure("quit: QEMU did not end within 60 s") from None
+        self.process.kill()
+        self.process.wait()
+        if self._connection:
+            self._lines.close()
+            self._connection.close()
+        if kind is None:
+            for line in self.messages():
+                say(f"QEMU said at last: {line}")
+            if ending not in (0, None):
+                raise Failure(f"quit: QEMU {processes.exit_text(ending)}")
+
+    def qmp(self, command, **arguments):
+        """Runs a QMP command. Names with a dash have an underscore here."""
+        message = {"execute": command, "arguments": {k.replace("_", "-"): v for k, v in arguments.items()}}
+        debug(f"QMP <- {json.dumps(message)}")
+        try:
+            self._connection.sendall(json.dumps(message).encode() + b"\n")
+        except OSError:
+            raise self._died(command) from None
+        while True:
+            answer = self._receive(command)
+            if "event" in answer:
+                self.events.append(answer)
+            elif "error" in answer:
+                raise QmpError(filtered(answer["error"]["desc"]))
+            else:
+                return answer["return"]
+
+    def wait_event(self, name, seconds=30):
+        """Waits for an event, and returns it. Events before it are forgotten."""
+        def arrived():
+            self.qmp("query-name")
+            while self.events:
+                event = self.events.pop(0)
+                if event["event"] == name:
+                    return event
+            return None
+
+        return until(f"event {name}", arrived, seconds)
+
+    def hmp(self, line):
+        """Runs a command of the human monitor."""
+        return self.qmp("human-monitor-command", command_line=line).replace("\r\n", "\n")
+
+    def screendump(self, path=None, device=None):
+        """Writes what a console shows, as PNG; returns the path."""
+        if path is None:
+            self._dumps += 1
+            path = output_file("console.png")
+        where = {"device": device} if device else {}
+        self.qmp("screendump", filename=path, format="png", **where)
+        return path
+
+    def refresh(self, times=1, device=None):
+        """Has the display look at the device: a screendump does that whether or not somebody watches."""
+        for _ in range(times):
+            try:
+                self.screendump(device=device)
+            except QmpError as error:
+                debug(f"screendump: {error}")
+
+    def status(self, device="vgpu0"):
+        """What the library says about a display. QEMU's own C has no such property."""
+        return json.loads(self.qmp("qom-get", path=f"/machine/peripheral/{device}", property="display-status"))
+
+    def messages(self):
+        """What QEMU said since the last call."""
+        with open(self._log, encoding="utf-8", errors="replace") as file:
+            file.seek(self._read)
+            text = file.read()
+            self._read = file.tell()
+        traced = ("vfio_display",)
+        lines = []
+        for line in text.splitlines():
+            line = filtered(line)
+            if DEBUG and line.startswith(traced):
+                debug(line)
+            elif line:
+                lines.append(re.sub(r"-device \{.*?\}: ", "-device ...: ", line.removeprefix("qemu: ")))
+        return lines
+
+    def say_messages(self):
+        """Says what QEMU said since the last time; nothing is worth a line, too."""
+        for line in self.messages() or ["nothing"]:
+            say(f"    QEMU said: {line}")
+
+    def wait_message(self, words, seconds=20):
+        """Waits until QEMU said something with these words, and says all that it said."""
+        collected = []
+
+        def said():
+            collected.extend(self.messages())
+            return any(words in line for line in collected)
+
+        until(f"message '{words}'", said, seconds)
+        for line in collected:
+            say(f"    QEMU said: {line}")
+
+    def wait_firmware(self):
+        """Waits until the firmware found nothing to boot: then its picture does not change any more."""
+        def finished():
+            if self.process.poll() is not None:
+                raise self._died("firmware")
+            with open(self.firmware_log, encoding="ascii", errors="replace") as file:
+                return "No bootable device" in file.read()
+
+        until("the firmware's last words", finished, 90)
+
+    def wait_end(self, seconds=60):
+        """Waits for the end of a QEMU that refuses to start, and returns how it ended."""
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise Failure(f"QEMU was to refuse to start, but still runs after {seconds} s") from None
+
+    def duration(self, command, **arguments):
+        """How many seconds a QMP command takes."""
+        began = time.monotonic()
+        self.qmp(command, **arguments)
+        return time.monotonic() - began

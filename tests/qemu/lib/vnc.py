@@ -1,0 +1,162 @@
+"""A VNC client (RFB 3.8, raw encoding), as much of it as shows what QEMU sends."""
+
+import socket
+import struct
+import threading
+
+from PIL import Image
+
+from .case import Failure, until
+
+RAW, DESKTOP_SIZE, RICH_CURSOR, EXTENDED_DESKTOP_SIZE, ALPHA_CURSOR = 0, -223, -239, -308, -314
+
+
+class Vnc:
+    """A client that asks for updates all the time, from the start to the end of a `with` block."""
+
+    def __init__(self, path, encodings=(RAW, DESKTOP_SIZE, EXTENDED_DESKTOP_SIZE, ALPHA_CURSOR)):
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.settimeout(30)
+        self._socket.connect(path)
+        self._lock = threading.Lock()
+        self._frame = None
+        self._complete = False
+        self.cursor = None
+        self.cursors = 0
+        self.updates = 0
+        self.resizes = []
+        self.error = None
+        self._handshake(encodings)
+        self._socket.settimeout(None)
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        try:
+            self._socket.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # QEMU closed it before.
+        self._thread.join()
+        self._socket.close()
+
+    def _receive(self, count):
+        data = bytearray()
+        while len(data) < count:
+            part = self._socket.recv(count - len(data))
+            if not part:
+                raise ConnectionError("QEMU closed the VNC connection")
+            data += part
+        return bytes(data)
+
+    def _unpack(self, form):
+        return struct.unpack(form, self._receive(struct.calcsize(form)))
+
+    def _reason(self):
+        (length,) = self._unpack(">I")
+        return self._receive(length).decode(errors="replace")
+
+    def _handshake(self, encodings):
+        self._receive(12)
+        self._socket.sendall(b"RFB 003.008\n")
+        (count,) = self._unpack(">B")
+        if count == 0:
+            raise Failure(f"VNC: refused: {self._reason()}")
+        self._receive(count)
+        self._socket.sendall(b"\x01")
+        (result,) = self._unpack(">I")
+        if result:
+            raise Failure(f"VNC: refused: {self._reason()}")
+        self._socket.sendall(b"\x01")
+        width, height = self._unpack(">HH")
+        self._receive(16)
+        (length,) = self._unpack(">I")
+        self._receive(length)
+        self._frame = Image.new("RGB", (width, height))
+        self._socket.sendall(struct.pack(">BxxxBBBBHHHBBBxxx", 0, 32, 24, 0, 1, 255, 255, 255, 16, 8, 0))
+        self._socket.sendall(struct.pack(f">BxH{len(encodings)}i", 2, len(encodings), *encodings))
+        self._request(False)
+
+    def _request(self, incremental):
+        width, height = self._frame.size
+        self._socket.sendall(struct.pack(">BBHHHH", 3, incremental, 0, 0, width, height))
+
+    def _run(self):
+        try:
+            while True:
+                (kind,) = self._unpack(">B")
+                if kind == 0:
+                    self._update()
+                elif kind == 2:
+                    pass  # The bell.
+                elif kind == 3:
+                    self._receive(3)
+                    self._reason()
+                else:
+                    raise ConnectionError(f"unknown VNC message {kind}")
+        except OSError as error:
+            self.error = error
+
+    def _update(self):
+        (count,) = self._unpack(">xH")
+        resized = False
+        with self._lock:
+            for _ in range(count):
+                x, y, width, height, encoding = self._unpack(">HHHHi")
+                if encoding == RAW:
+                    data = self._receive(width * height * 4)
+                    self._frame.paste(Image.frombytes("RGB", (width, height), data, "raw", "BGRX"), (x, y))
+                elif encoding in (DESKTOP_SIZE, EXTENDED_DESKTOP_SIZE):
+                    if encoding == EXTENDED_DESKTOP_SIZE:
+                        (screens,) = self._unpack(">Bxxx")
+                        self._receive(16 * screens)
+                    if encoding == DESKTOP_SIZE or x != 1:
+                        # Sent for any client's sake but an answer to our own request.
+                        if self._frame.size != (width, height):
+                            self._frame = Image.new("RGB", (width, height))
+                            self.resizes.append((width, height))
+                            resized = True
+                elif encoding == ALPHA_CURSOR:
+                    self._unpack(">i")
+                    data = self._receive(width * height * 4)
+                    self.cursors += 1
+                    self.cursor = {"hotspot": (x, y), "size": (width, height), "pixels": data}
+                elif encoding == RICH_CURSOR:
+                    data = self._receive(width * height * 4)
+                    mask = self._receive((width + 7) // 8 * height)
+                    self.cursors += 1
+                    self.cursor = {"hotspot": (x, y), "size": (width, height), "pixels": data, "mask": mask}
+                else:
+                    raise ConnectionError(f"unknown VNC encoding {encoding}")
+            self.updates += 1
+        self._request(not resized)
+
+    def picture(self):
+        """What the client shows."""
+        if self.error:
+            raise Failure(f"VNC: {self.error}")
+        with self._lock:
+            return self._frame.copy()
+
+    def ask_size(self, width, height):
+        """The user drags the window to this size (SetDesktopSize)."""
+        self._socket.sendall(struct.pack(">BxHHBxIHHHHI", 251, width, height, 1, 0, 0, 0, width, height, 0))
+
+    def press(self, *keysyms):
+        """Presses keys together, and lets go."""
+        for down, order in (1, keysyms), (0, reversed(keysyms)):
+            for keysym in order:
+                self._socket.sendall(struct.pack(">BBxxI", 4, down, keysym))
+
+    def wait_cursor(self, what, condition):
+        """Waits until the pointer is as wanted, and returns it."""
+        def cursor():
+            if self.error:
+                raise Failure(f"VNC: {self.error}")
+            with self._lock:
+                found = self.cursor
+            return found if found and condition(found) else None
+
+        return until(what, cursor)
