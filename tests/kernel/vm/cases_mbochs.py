@@ -1,1 +1,367 @@
-"""dma-buf mode: the kernel's mbochs."""
+"""dma-buf mode: the kernel's mbochs, as it is and as a copy whose dma-bufs can be mapped."""
+
+import re
+
+from hardware import Mbochs
+from harness import QemuError, case, wait_for
+from pictures import Picture
+
+SLOT = 4
+EGL = "egl-headless"
+
+STOCK_NO_SURFACE = "screendump in dma-buf mode says \"no surface\""
+STOCK_NEEDS_GL = "no display without OpenGL in dma-buf mode"
+
+
+def device(mdev, number=0, **properties):
+    more = "".join(f",{key}={value}" for key, value in properties.items())
+    return f"vfio-pci,id=vgpu{number},addr={SLOT + number},sysfsdev={mdev.path},display=on{more}"
+
+
+def start(test, kind="medium", display="none", extra=(), **properties):
+    """One mbochs device in a QEMU."""
+    qemu = test.qemu([device(test.mdev(kind), **properties)], display=display, extra=extra)
+    return qemu, Mbochs(qemu, SLOT)
+
+
+def quiet(test, qemu):
+    """A healthy device is no reason for messages."""
+    test.equal(qemu.messages(), [], "what QEMU said")
+
+
+def modes(test, qemu, gpu):
+    """Sets modes, off and on; each must show although the first query of a mode fails with ENOMEM."""
+    for seed, (width, height) in enumerate(((640, 480), (1024, 768), (1280, 720), (640, 480))):
+        gpu.mode(width, height)
+        want = gpu.draw(seed, width, height)
+        test.shows(qemu, want, f"{width}x{height}")
+    gpu.off()
+    wait_for(
+        "the old picture goes when the plane is off",
+        lambda: want.difference(qemu.screendump()) is not None,
+    )
+    gpu.mode(1024, 768)
+    test.shows(qemu, gpu.draw(9, 1024, 768), "on again")
+    # In place, without a mode set: there is no event for that.
+    test.shows(qemu, gpu.draw(10, 1024, 768), "drawn in place")
+    quiet(test, qemu)
+
+
+@case("mode sets without OpenGL", driver="mbochs_rw", stock=STOCK_NEEDS_GL)
+def mbochs_modes(test):
+    modes(test, *start(test))
+
+
+@case("mode sets with OpenGL", driver="mbochs_rw", stock=STOCK_NO_SURFACE)
+def mbochs_modes_egl(test):
+    modes(test, *start(test, display=EGL))
+
+
+@case("OpenGL's own picture, as VNC gets it", driver="mbochs_rw", stock="VNC is refused")
+def mbochs_vnc_egl(test):
+    qemu, gpu = start(test, display=EGL, extra=["-vnc", "unix:/run/tmp/vnc"])
+    gpu.mode(640, 480)
+    want = gpu.draw(1, 640, 480)
+    # Once the console has the mode; the client is told of changes, but simpler is better.
+    test.shows(qemu, want)
+    vnc = test.vnc("/run/tmp/vnc")
+    wait_for("the picture over VNC", lambda: want.difference(vnc.picture()) is None)
+    want = gpu.draw(2, 640, 480)
+    wait_for("the next one over VNC", lambda: want.difference(vnc.picture()) is None)
+    test.check(qemu.dmabuf_fds(), "QEMU holds no dma-buf")
+
+
+def whole_pages(test, qemu, gpu):
+    """800x600: the last page of the buffer is not a whole one, and cannot be mapped."""
+    gpu.mode(800, 600)
+    want = gpu.draw(1, 800, 600)
+    unreachable = 800 * 600 * 4 % 4096 // 4
+    reachable = (800 * 600 - unreachable) * 3
+    # They show as black, not as what another process left there.
+    want = Picture(800, 600, want.rgb[:reachable] + bytes(unreachable * 3))
+    test.shows(qemu, want, "800x600")
+
+
+@case("a size that is not whole pages, without OpenGL", driver="mbochs_rw", stock=STOCK_NEEDS_GL)
+def mbochs_800x600(test):
+    whole_pages(test, *start(test))
+
+
+@case("a size that is not whole pages, with OpenGL", driver="mbochs_rw", stock=STOCK_NO_SURFACE)
+def mbochs_800x600_egl(test):
+    whole_pages(test, *start(test, display=EGL))
+
+
+def flips(test, qemu, gpu, count, rounds):
+    """Page flips among so many buffers; each is fetched from the driver once."""
+    width, height = 320, 240
+    gpu.mode(width, height)
+    pictures = [
+        gpu.draw(number, width, height, offset=number * width * height * 4)
+        for number in range(count)
+    ]
+    for turn in range(rounds):
+        for number, picture in enumerate(pictures):
+            gpu.pan(0, number * height)
+            test.shows(qemu, picture, f"buffer {number} in round {turn}")
+    quiet(test, qemu)
+
+
+@case("page flips among 12 buffers", driver="mbochs_rw", stock=STOCK_NEEDS_GL)
+def mbochs_flips(test):
+    qemu, gpu = start(test)
+    flips(test, qemu, gpu, 12, 2)
+    test.equal(len(qemu.dmabuf_fds()), 12, "dma-bufs held")
+
+
+@case("page flips with OpenGL", driver="mbochs_rw", stock=STOCK_NO_SURFACE)
+def mbochs_flips_egl(test):
+    qemu, gpu = start(test, display=EGL)
+    flips(test, qemu, gpu, 6, 2)
+    test.equal(len(qemu.dmabuf_fds()), 6, "dma-bufs held")
+
+
+@case("more buffers than are held, and back to the first", driver="mbochs_rw", stock=STOCK_NEEDS_GL)
+def mbochs_many_buffers(test):
+    qemu, gpu = start(test)
+    flips(test, qemu, gpu, 36, 2)
+
+
+@case("scrolling by X and Y, and an offset that cannot be exported", driver="mbochs_rw",
+      stock=STOCK_NEEDS_GL)  # fmt: skip
+def mbochs_pan(test):
+    qemu, gpu = start(test)
+    width, height, virtual = 640, 480, 2048
+    gpu.mode(width, height, virtual_width=virtual)
+    for seed, (x, y) in enumerate(((0, 0), (1024, 0), (0, 480), (1024, 480))):
+        gpu.pan(x, y)
+        offset = (y * virtual + x) * 4
+        want = gpu.draw(seed, width, height, stride=virtual * 4, offset=offset)
+        test.shows(qemu, want, f"at {x},{y}")
+    quiet(test, qemu)
+    # The driver answers the query, and refuses the dma-buf.
+    gpu.pan(1, 0)
+    wait_for("a message about the dma-buf", lambda: (qemu.screendump(), qemu.messages())[1])
+    for _ in range(5):
+        qemu.screendump()
+    said = qemu.messages()
+    test.equal(len(said), 1, f"messages ({said})")
+    test.check(re.search(r"vgpu0.*GET_GFX_DMABUF.*Invalid argument", said[0]), said[0])
+    gpu.pan(1024, 480)
+    test.shows(qemu, want, "a good offset again")
+
+
+@case("modes that are none: no picture, no message, no harm", driver="mbochs_rw",
+      stock=STOCK_NEEDS_GL)  # fmt: skip
+def mbochs_bad_modes(test):
+    qemu, gpu = start(test, kind="small")
+    gpu.mode(320, 240)
+    good = gpu.draw(1, 320, 240)
+    test.shows(qemu, good, "a good mode")
+    for arguments in ((640, 480, 0, 0, 0, 16), (63, 480), (2000, 2000), (640, 480, 0, 0, 5000)):
+        gpu.mode(*arguments)
+        wait_for(f"no picture of {arguments}", lambda: good.difference(qemu.screendump()))
+        gpu.mode(320, 240)
+        test.shows(qemu, good, f"a good mode after {arguments}")
+    quiet(test, qemu)
+
+
+def unmappable(test, display):
+    """mbochs as it is: nothing but a GPU could show its dma-bufs. One message, and all lives on."""
+    qemu, gpu = start(test, display=display)
+    gpu.mode(640, 480)
+    gpu.draw(1, 640, 480)
+    wait_for("a message about the dma-buf", lambda: (qemu.screendump(), qemu.messages())[1])
+    for _ in range(5):
+        picture = qemu.screendump()
+    test.check(len(picture.colours()) > 1, "the screen says nothing")
+    test.keep(picture, "message")
+    said = qemu.messages()
+    test.equal(len(said), 1, f"messages ({said})")
+    test.check(re.search(r"vgpu0.*dma-buf.*1.*cannot be mapped", said[0]), said[0])
+    test.equal(qemu.qmp("query-status")["running"], True, "QEMU runs")
+    gpu.off()
+    gpu.mode(1024, 768)
+    gpu.draw(2, 1024, 768)
+    for _ in range(3):
+        qemu.screendump()
+
+
+@case("dma-bufs that cannot be mapped, without OpenGL", driver="mbochs", stock=STOCK_NEEDS_GL)
+def mbochs_unmappable(test):
+    unmappable(test, "none")
+
+
+@case("dma-bufs that cannot be mapped, with software OpenGL", driver="mbochs",
+      stock="SIGSEGV in llvmpipe")  # fmt: skip
+def mbochs_unmappable_egl(test):
+    unmappable(test, EGL)
+
+
+def preferred(block):
+    """The preferred mode in an EDID block; None while the link is down."""
+    if not block.startswith(bytes.fromhex("00ffffffffffff00")) or sum(block[:128]) % 256:
+        return None
+    width = block[56] | (block[58] & 0xF0) << 4
+    height = block[59] | (block[61] & 0xF0) << 4
+    return width, height
+
+
+def wait_for_mode(gpu, want):
+    wait_for(
+        f"an EDID that prefers {want}",
+        lambda: preferred(gpu.edid()) == want,
+    )
+
+
+@case("EDID: at start, of a window that changes, within the device's limits", driver="mbochs_rw")
+def mbochs_edid(test):
+    # Of the three types the small one can do 800x600, the medium one 1920x1440, and the large one all.
+    qemu, gpu = start(test, xres=1280, yres=800, extra=["-vnc", "unix:/run/tmp/vnc"])
+    wait_for_mode(gpu, (1280, 800))
+    vnc = test.vnc("/run/tmp/vnc")
+    vnc.picture()
+    for width, height in ((1024, 768), (1600, 900)):
+        vnc.resize(width, height)
+        wait_for_mode(gpu, (width, height))
+    vnc.resize(2560, 1600)
+    wait_for_mode(gpu, (1920, 1440))
+
+
+@case("EDID: more than the device can do", driver="mbochs_rw")
+def mbochs_edid_limits(test):
+    _, gpu = start(test, kind="small", xres=1280, yres=800)
+    wait_for_mode(gpu, (800, 600))
+
+
+@case("reset: the screen goes, and the same mode shows new contents", driver="mbochs_rw",
+      stock=STOCK_NEEDS_GL)  # fmt: skip
+def mbochs_reset(test):
+    qemu, gpu = start(test)
+    for turn in range(4):
+        gpu.mode(640, 480)
+        want = gpu.draw(turn, 640, 480)
+        test.shows(qemu, want, f"before reset {turn}")
+        qemu.qmp("system_reset")
+        wait_for(
+            "the old picture goes", lambda want=want: want.difference(qemu.screendump())
+        )
+        gpu = Mbochs(qemu, SLOT)
+    gpu.mode(640, 480)
+    test.shows(qemu, gpu.draw(9, 640, 480), "after the last reset")
+    quiet(test, qemu)
+
+
+@case("two devices at once", driver="mbochs_rw", stock=STOCK_NEEDS_GL)
+def mbochs_two(test):
+    mdevs = [test.mdev("small"), test.mdev("medium")]
+    qemu = test.qemu([device(mdev, number) for number, mdev in enumerate(mdevs)])
+    gpus = [Mbochs(qemu, SLOT + number, number) for number in range(2)]
+    for turn in range(2):
+        want = []
+        for number, (gpu, size) in enumerate(zip(gpus, ((640, 480), (800, 608)))):
+            gpu.mode(*size)
+            want.append(gpu.draw(10 * turn + number, *size))
+        for number, picture in enumerate(want):
+            test.shows(qemu, picture, f"vgpu{number} in round {turn}", device=f"vgpu{number}")
+    quiet(test, qemu)
+
+
+@case("the device is removed while QEMU shows it", driver="mbochs_rw", stock=STOCK_NEEDS_GL)
+def mbochs_removed(test):
+    mdev = test.mdev("medium")
+    qemu = test.qemu([device(mdev)])
+    gpu = Mbochs(qemu, SLOT)
+    gpu.mode(640, 480)
+    test.shows(qemu, gpu.draw(1, 640, 480), "before")
+    # mbochs has no way to ask QEMU for the device: the kernel waits until it is let go.
+    mdev.start_removal()
+    test.check(not mdev.finish_removal(3), "the device went although QEMU has it open")
+    test.shows(qemu, gpu.draw(2, 640, 480), "meanwhile")
+    qemu.quit()
+    test.check(mdev.finish_removal(), "QEMU has quit, and the device is still there")
+
+
+@case("QEMU is killed and started again on the same device", driver="mbochs_rw",
+      stock=STOCK_NEEDS_GL)  # fmt: skip
+def mbochs_killed(test):
+    mdev = test.mdev("medium")
+    for turn in range(2):
+        qemu = test.qemu([device(mdev)])
+        gpu = Mbochs(qemu, SLOT)
+        gpu.mode(640, 480)
+        test.shows(qemu, gpu.draw(turn, 640, 480), f"run {turn}")
+        qemu.kill()
+
+
+@case("plugged in and out while QEMU runs", driver="mbochs_rw",
+      stock="device_del never finalizes the device")  # fmt: skip
+def mbochs_hotplug(test):
+    qemu = test.qemu([])
+    for turn in range(2):
+        mdev = test.mdev("medium")
+        qemu.qmp("device_add", driver="vfio-pci", id="vgpu0", addr=f"{SLOT:#x}", bus="pci.0",
+                 sysfsdev=mdev.path, display="on")  # fmt: skip
+        gpu = Mbochs(qemu, SLOT)
+        gpu.mode(640, 480)
+        test.shows(qemu, gpu.draw(turn, 640, 480), f"plugged in, round {turn}", device="vgpu0")
+        qemu.qmp("device_del", id="vgpu0")
+        # The guest agrees, as its ACPI code would.
+        qemu.qtest(f"outl 0xae08 {1 << SLOT:#x}")
+        mdev.start_removal()
+        test.check(mdev.finish_removal(), "unplugged, and QEMU still has the device open")
+        test.equal(qemu.dmabuf_fds(), {}, "dma-bufs held after unplugging")
+    quiet(test, qemu)
+
+
+def firmware(test, display):
+    """SeaBIOS draws: what the screen shows is what is in video memory."""
+    qemu = test.qemu(
+        [device(test.mdev("medium"), romfile="vgabios-bochs-display.bin")],
+        display=display, accel="tcg",
+    )  # fmt: skip
+    path = "/run/tmp/vram"
+
+    def vram():
+        """Video memory as the guest's CPU sees it; None before the firmware has set it up."""
+        regions = next(
+            (
+                d["regions"]
+                for bus in qemu.qmp("query-pci")
+                for d in bus["devices"]
+                if d["qdev_id"] == "vgpu0"
+            )
+        )
+        address = next((r["address"] for r in regions if r["bar"] == 0), -1)
+        if address < 0:
+            return None
+        qemu.qmp("pmemsave", val=address, size=4 << 20, filename=path)
+        with open(path, "rb") as file:
+            return file.read()
+
+    def text():
+        """The firmware's text once it stands still."""
+        try:
+            before, picture, after = vram(), qemu.screendump(), vram()
+        except QemuError:
+            qemu.check_alive()
+            return None
+        if before is None or before != after:
+            return None
+        want = Picture.from_xrgb(picture.width, picture.height, before)
+        lit = len(want.rgb) - want.rgb.count(0)
+        return (want, picture) if lit > 3000 and want.rgb == picture.rgb else None
+
+    want, _ = wait_for("the screen shows the firmware's text", text, timeout=240)
+    test.keep(want, "firmware")
+    quiet(test, qemu)
+
+
+@case("SeaBIOS draws, without OpenGL", driver="mbochs_rw", stock=STOCK_NEEDS_GL)
+def mbochs_firmware(test):
+    firmware(test, "none")
+
+
+@case("SeaBIOS draws, with OpenGL", driver="mbochs_rw", stock=STOCK_NO_SURFACE)
+def mbochs_firmware_egl(test):
+    firmware(test, EGL)

@@ -1,1 +1,81 @@
-"""The vGPU in a process, with real dma-bufs."""
+"""The project's own vGPU in a process, where /dev/udmabuf makes real dma-bufs of its memory."""
+
+import json
+import os
+import subprocess
+
+from harness import case, wait_for
+from pictures import Picture
+
+EGL = "egl-headless"
+
+
+class Vgpu:
+    """A vGPU process and its control socket."""
+
+    def __init__(self, test, personality):
+        self.program, self.directory = test.config["vgpu"], test.directory
+        run = os.environ["TMPDIR"]
+        self.socket, self.control = f"{run}/vgpu", f"{run}/vgpu-control"
+        test.spawn([self.program, "serve", "--socket", self.socket, "--control", self.control,
+                    "--personality", personality])  # fmt: skip
+        wait_for("the vGPU listens", lambda: os.path.exists(self.control))
+
+    def run(self, *arguments):
+        result = subprocess.run(
+            [self.program, *arguments], capture_output=True, text=True, check=False
+        )
+        if result.returncode:
+            raise RuntimeError(f"vgpu {' '.join(arguments)}: {result.stderr.strip()}")
+        return result.stdout
+
+    def ctl(self, *arguments):
+        return self.run("ctl", "--control", self.control, *arguments)
+
+    def screenshot(self):
+        """What the vGPU itself believes to be on screen."""
+        path = os.path.join(os.environ["TMPDIR"], "vgpu.png")
+        self.run("screenshot", "--control", self.control, path)
+        with open(path, "rb") as file:
+            return Picture.from_png(file.read())
+
+    def device(self):
+        return json.dumps(
+            {
+                "driver": "vfio-user-pci",
+                "id": "vgpu0",
+                "display": "on",
+                "socket": {"type": "unix", "path": self.socket},
+            }
+        )
+
+
+def udmabufs(test, personality, display):
+    test.check(os.path.exists("/dev/udmabuf"), "the kernel has no /dev/udmabuf")
+    vgpu = Vgpu(test, personality)
+    qemu = test.qemu([vgpu.device()], display=display)
+    for number, size in enumerate(("320x240", "256x192")):
+        vgpu.ctl("mode", size, "buffers=3")
+        for buffer in range(3):
+            vgpu.ctl("flip", str(buffer))
+            vgpu.ctl("pattern", "noise", f"seed={3 * number + buffer}")
+            test.shows(qemu, vgpu.screenshot(), f"buffer {buffer} at {size}")
+    vgpu.ctl("rect", "10,20,64x48", "ff8000")
+    test.shows(qemu, vgpu.screenshot(), "drawn in place")
+    test.check(qemu.dmabuf_fds(), "QEMU holds no real dma-buf")
+    test.equal(qemu.messages(), [], "what QEMU said")
+
+
+@case("udmabufs of a vGPU like mbochs, without OpenGL", driver=None, stock="no surface")
+def vgpu_mbochs(test):
+    udmabufs(test, "mbochs", "none")
+
+
+@case("udmabufs of a vGPU like mbochs, with OpenGL", driver=None, stock="no surface")
+def vgpu_mbochs_egl(test):
+    udmabufs(test, "mbochs", EGL)
+
+
+@case("udmabufs of a vGPU like gvt, with OpenGL", driver=None, stock="no surface")
+def vgpu_gvt_egl(test):
+    udmabufs(test, "gvt", EGL)

@@ -6,8 +6,9 @@ import time
 from dataclasses import dataclass
 from typing import Callable, Optional
 
-from kernel import KernelLog, Mdev, Modules, wait_for
-from qemu import PATIENCE_S, PciDevice, Qemu, QemuError
+from kernel import ALARMING, KernelLog, Mdev, Modules, wait_for
+from qemu import PATIENCE_S, Qemu, QemuError
+from rfb import Vnc
 
 CASES = []
 
@@ -49,8 +50,9 @@ class Test:
         self.case, self.config, self.directory = a_case, config, directory
         self.log = KernelLog()
         self.modules = Modules(config["modules"])
-        self.mdevs, self.qemus, self.processes = [], [], []
+        self.mdevs, self.qemus, self.processes, self.clients = [], [], [], []
         self.pictures = 0
+        self.kernel_is_sound = True
 
     def prepare(self):
         self.log.read()
@@ -72,6 +74,11 @@ class Test:
         qemu = Qemu(self.config["qemu"], self.directory, devices, **options)
         self.qemus.append(qemu)
         return qemu
+
+    def vnc(self, path):
+        client = Vnc(path)
+        self.clients.append(client)
+        return client
 
     def spawn(self, command, **options):
         """A program that runs beside QEMU."""
@@ -131,6 +138,8 @@ class Test:
             except (QemuError, RuntimeError, OSError, subprocess.SubprocessError) as error:
                 reasons.append(str(error))
 
+        for client in self.clients:
+            client.close()
         for qemu in self.qemus:
             attempt(qemu.kill if qemu.expected_dead() else qemu.quit)
         for process in self.processes:
@@ -141,6 +150,7 @@ class Test:
         if self.case.driver:
             attempt(self.check_references)
         problems = self.log.problems(self.case.kernel_log)
+        self.kernel_is_sound = not any(ALARMING.search(problem) for problem in problems)
         if problems:
             reasons.append("the kernel says: " + " | ".join(problems[:12]))
         return reasons
@@ -157,4 +167,4 @@ class Test:
         self.modules.unload(driver)
 
 
-__all__ = ["CASES", "Case", "Failed", "PciDevice", "QemuError", "Test", "case", "wait_for"]
+__all__ = ["CASES", "Case", "Failed", "QemuError", "Test", "case", "wait_for"]

@@ -28,6 +28,33 @@ class Picture:
         return cls(width, height, pixels)
 
     @classmethod
+    def from_png(cls, data):
+        """8-bit RGB or RGBA; slow, so for small pictures."""
+        width, height, depth, kind, _, _, interlace = struct.unpack(">IIBBBBB", data[16:29])
+        if depth != 8 or kind not in (2, 6) or interlace:
+            raise ValueError(f"a PNG with depth {depth}, colour type {kind}, interlace {interlace}")
+        packed, at = b"", 8
+        while at < len(data):
+            size, name = struct.unpack(">I4s", data[at : at + 8])
+            if name == b"IDAT":
+                packed += data[at + 8 : at + 8 + size]
+            at += size + 12
+        step = 3 if kind == 2 else 4
+        raw, line = zlib.decompress(packed), width * step
+        above, rows = bytes(line), []
+        for y in range(height):
+            start = y * (line + 1)
+            above = unfilter(raw[start], bytearray(raw[start + 1 : start + 1 + line]), above, step)
+            rows.append(above)
+        pixels = b"".join(rows)
+        if step == 4:
+            rgb = bytearray(width * height * 3)
+            for channel in range(3):
+                rgb[channel::3] = pixels[channel::4]
+            pixels = rgb
+        return cls(width, height, pixels)
+
+    @classmethod
     def from_xrgb(cls, width, height, data, stride=None, offset=0):
         """Out of video memory in DRM_FORMAT_XRGB8888."""
         stride = stride or width * 4
@@ -83,6 +110,27 @@ class Picture:
         with open(path, "wb") as file:
             file.write(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header))
             file.write(chunk(b"IDAT", zlib.compress(rows, 1)) + chunk(b"IEND", b""))
+
+
+def unfilter(kind, row, above, step):
+    """Undoes a filter of PNG in place, and returns the row."""
+    if kind == 0:
+        return row
+    for i in range(len(row)):
+        left = row[i - step] if i >= step else 0
+        up = above[i]
+        if kind == 1:
+            predicted = left
+        elif kind == 2:
+            predicted = up
+        elif kind == 3:
+            predicted = (left + up) // 2
+        else:
+            corner = above[i - step] if i >= step else 0
+            base = left + up - corner
+            predicted = min((left, up, corner), key=lambda value: abs(base - value))
+        row[i] = (row[i] + predicted) & 0xFF
+    return row
 
 
 def noise(seed, size):

@@ -114,6 +114,12 @@ class Qemu:
             file.seek(self.log_start)
             return file.read().decode(errors="replace")
 
+    def messages(self):
+        """What QEMU said, except for what it says about every such device."""
+        usual = ("Could not enable error recovery", "GLib-", "libEGL warning")
+        lines = (line for line in self.log().splitlines() if line)
+        return [line for line in lines if not any(text in line for text in usual)]
+
     def status(self):
         """How QEMU is, in words."""
         try:
