@@ -15,6 +15,8 @@ pub mod console;
 pub mod damage;
 pub mod device;
 pub mod display;
+#[cfg(feature = "egl")]
+pub mod egl;
 pub mod format;
 pub mod memory;
 pub mod plane;

@@ -129,6 +129,11 @@ impl Memory {
         self.len == 0
     }
 
+    /// Whether the bytes are mapped: their file cannot shrink.
+    pub fn is_mapped(&self) -> bool {
+        matches!(self.access, Access::Mapped { .. })
+    }
+
     /// Bytes at the end that lie on a page that cannot be mapped, and read as zero.
     pub fn unreachable_bytes(&self) -> u64 {
         match &self.access {

@@ -1,0 +1,462 @@
+//! From a buffer to a texture, and its end.
+//!
+//! Nothing reaches a driver that [`Importer::check`] refuses. A texture belongs to the context that was current when it was made, and
+//! to those that share with it. So each carries a label, and before a texture is used or deleted its name is looked up in the
+//! context at hand: contexts count their textures alike, and another one's texture of the same name is none of ours.
+
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use serde_json::json;
+
+use crate::format::Format;
+
+use super::buffer::{Buffer, BufferError, Reader};
+use super::convert::{Conversion, ConvertError, Converter};
+use super::driver::{Context, Driver, EglError, EglErrorCode, EglSync, Extensions, GlError, Image};
+use super::fence;
+use super::formats::{FormatTable, Telling, Unsupported};
+use super::layout;
+
+/// Makes textures of dma-bufs, on one display.
+#[derive(Debug)]
+pub struct Importer<D: Driver> {
+    driver: D,
+    extensions: Extensions,
+    formats: FormatTable,
+    software: OnceLock<bool>,
+    converter: Mutex<Option<Converter>>,
+    next_label: AtomicU64,
+    alive: AtomicUsize,
+    made: AtomicU64,
+}
+
+/// A dma-buf's texture.
+///
+/// It ends when it is dropped, wherever that is; [`Import::release`] tells whether that worked.
+#[derive(Debug)]
+pub struct Import<D: Driver> {
+    importer: Arc<Importer<D>>,
+    texture: u32,
+    context: Context,
+    label: u64,
+    conversion: Option<Conversion>,
+    /// The dma-bufs, where they have fences and the driver takes them.
+    fenced: Vec<OwnedFd>,
+    /// Fires when the host has drawn the texture.
+    drawn: Option<EglSync>,
+    ended: bool,
+}
+
+/// Whether a texture can be drawn now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Usable {
+    /// It shows what the dma-buf has.
+    Yes,
+    /// The current context does not have it: the buffer is to be imported again.
+    NotHere,
+}
+
+impl<D: Driver> Importer<D> {
+    /// Asks the display what it can do.
+    pub fn new(driver: D) -> Result<Self, EglError> {
+        let extensions = driver.extensions();
+        let can_ask = extensions.import && extensions.modifiers;
+        let formats = FormatTable::ask(&driver, can_ask)?;
+        let software = OnceLock::new();
+        if let Some(known) = driver.is_software_device() {
+            let _ = software.set(known);
+        }
+        Ok(Self {
+            driver,
+            extensions,
+            formats,
+            software,
+            converter: Mutex::new(None),
+            next_label: AtomicU64::new(1),
+            alive: AtomicUsize::new(0),
+            made: AtomicU64::new(0),
+        })
+    }
+
+    /// Whether the display imports dma-bufs of a format.
+    pub fn supports(&self, format: Format) -> Result<(), ImportError> {
+        self.telling(format).map(drop)
+    }
+
+    fn telling(&self, format: Format) -> Result<Telling, ImportError> {
+        if !self.extensions.import || !self.extensions.image {
+            return Err(ImportError::NoImport);
+        }
+        Ok(self.formats.look_up(format)?)
+    }
+
+    /// Whether the display can import a buffer, as far as that is known before it does. No context is needed.
+    pub fn check(&self, buffer: &Buffer<'_>) -> Result<(), ImportError> {
+        self.telling(buffer.format)?;
+        let reader = match self.is_software() {
+            Some(true) => Reader::Cpu,
+            _ => Reader::Gpu,
+        };
+        Ok(buffer.check(reader)?)
+    }
+
+    /// Whether the CPU draws. A display that does not tell is asked for its renderer's name, once a context is there.
+    fn is_software(&self) -> Option<bool> {
+        if self.software.get().is_none() {
+            let context = self.driver.current()?;
+            let _ = self.software.set(is_software_renderer(&self.driver.renderer(context)));
+        }
+        self.software.get().copied()
+    }
+
+    /// Makes a texture of a buffer, in the current context. The descriptors stay the caller's, and can be closed afterwards.
+    pub fn import(self: &Arc<Self>, buffer: &Buffer<'_>) -> Result<Import<D>, ImportError> {
+        let context = self.driver.current().ok_or(ImportError::NoContext)?;
+        self.check(buffer)?;
+        if !self.driver.takes_images(context) {
+            return Err(ImportError::NoTexturesOfImages);
+        }
+        let most = self.driver.max_texture_side(context);
+        if buffer.width > most || buffer.height > most {
+            let (width, height) = (buffer.width, buffer.height);
+            return Err(ImportError::TooLarge { width, height, most });
+        }
+        let telling = self.telling(buffer.format)?;
+        let image = self.driver.create_image(&buffer.attributes(telling))?;
+        let label = self.next_label.fetch_add(1, Ordering::Relaxed);
+        let result = self.texture(context, image, buffer, label);
+        self.driver.destroy_image(image);
+        let (texture, conversion) = result?;
+
+        self.alive.fetch_add(1, Ordering::Relaxed);
+        self.made.fetch_add(1, Ordering::Relaxed);
+        let import = Import {
+            importer: Arc::clone(self),
+            texture,
+            context,
+            label,
+            conversion,
+            fenced: self.fenced(buffer),
+            drawn: None,
+            ended: false,
+        };
+        import.prepare()?;
+        Ok(import)
+    }
+
+    fn texture(
+        &self,
+        context: Context,
+        image: Image,
+        buffer: &Buffer<'_>,
+        label: u64,
+    ) -> Result<(u32, Option<Conversion>), ImportError> {
+        if !layout::is_yuv(buffer.format.fourcc) {
+            match self.driver.texture(context, image, label) {
+                Ok(texture) => return Ok((texture, None)),
+                // The driver may take it as an external texture.
+                Err(error) if error.is_refusal() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let size = (buffer.width, buffer.height);
+        let (conversion, converted) =
+            self.with_converter(|converter| converter.convert(&self.driver, image, size))?;
+        let texture = self.driver.texture(context, converted, label);
+        self.driver.destroy_image(converted);
+        match texture {
+            Ok(texture) => Ok((texture, Some(conversion))),
+            Err(error) => {
+                self.end_conversion(&conversion);
+                Err(error.into())
+            }
+        }
+    }
+
+    fn with_converter<R>(
+        &self,
+        body: impl FnOnce(&Converter) -> Result<R, ConvertError>,
+    ) -> Result<R, ConvertError> {
+        let mut slot = self.converter();
+        let converter = match slot.take() {
+            Some(converter) => converter,
+            None => Converter::new(&self.driver, self.extensions)?,
+        };
+        let result = body(&converter);
+        match &result {
+            Err(error) if error.is_loss() => converter.free(&self.driver),
+            _ => *slot = Some(converter),
+        }
+        result
+    }
+
+    fn draw_conversion(&self, conversion: &Conversion) -> Result<(), ConvertError> {
+        self.with_converter(|converter| {
+            if !converter.has_made(conversion) {
+                return Err(ConvertError::ContextGone);
+            }
+            converter.draw(&self.driver, self.extensions, conversion)
+        })
+    }
+
+    fn end_conversion(&self, conversion: &Conversion) {
+        let slot = self.converter();
+        if let Some(converter) = slot.as_ref().filter(|converter| converter.has_made(conversion)) {
+            converter.end(&self.driver, conversion);
+        }
+    }
+
+    fn converter(&self) -> MutexGuard<'_, Option<Converter>> {
+        self.converter.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Descriptors of the dma-bufs whose fences the driver does not see to by itself. Empty where there are none.
+    fn fenced(&self, buffer: &Buffer<'_>) -> Vec<OwnedFd> {
+        if !self.extensions.native_fence || !self.extensions.wait {
+            return Vec::new();
+        }
+        let has_fences = buffer.planes.iter().all(|plane| fence::writers(plane.fd).is_ok());
+        if !has_fences {
+            return Vec::new();
+        }
+        let dups: Result<Vec<_>, _> =
+            buffer.planes.iter().map(|plane| plane.fd.try_clone_to_owned()).collect();
+        dups.unwrap_or_default()
+    }
+
+    /// What the display can do, and what is imported.
+    pub fn status(&self) -> serde_json::Value {
+        json!({
+            "imports-dmabufs": self.extensions.import && self.extensions.image,
+            "modifiers": self.extensions.modifiers,
+            "formats": self.formats.count(),
+            "native-fences": self.extensions.native_fence,
+            "software": self.software.get(),
+            "imports": self.alive.load(Ordering::Relaxed),
+            "imports-made": self.made.load(Ordering::Relaxed),
+        })
+    }
+}
+
+impl<D: Driver> Drop for Importer<D> {
+    fn drop(&mut self) {
+        if let Some(converter) = self.converter().take() {
+            converter.free(&self.driver);
+        }
+    }
+}
+
+impl<D: Driver> Import<D> {
+    /// The texture's name: a plain texture of the context that it was imported in.
+    pub fn texture(&self) -> u32 {
+        self.texture
+    }
+
+    /// Whether the texture is a copy that [`Import::begin`] brings up to date.
+    pub fn is_converted(&self) -> bool {
+        self.conversion.is_some()
+    }
+
+    /// To be called before the texture is drawn, each time: lets the GPU wait for those who still draw to the dma-buf, and
+    /// converts what needs it.
+    pub fn begin(&self) -> Result<Usable, ImportError> {
+        let driver = &self.importer.driver;
+        let context = driver.current().ok_or(ImportError::NoContext)?;
+        if !self.is_in(context) {
+            return Ok(Usable::NotHere);
+        }
+        match self.prepare() {
+            Ok(()) => Ok(Usable::Yes),
+            Err(ImportError::Convert(ConvertError::ContextGone)) => Ok(Usable::NotHere),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn prepare(&self) -> Result<(), ImportError> {
+        self.wait_for_writers();
+        if let Some(conversion) = &self.conversion {
+            self.importer.draw_conversion(conversion)?;
+        }
+        Ok(())
+    }
+
+    /// Fences that cannot be had or waited for are no reason to show nothing: at worst, a frame is torn.
+    fn wait_for_writers(&self) {
+        let driver = &self.importer.driver;
+        for dma_buf in &self.fenced {
+            let Ok(fence) = fence::writers(dma_buf.as_fd()) else { continue };
+            if fence::has_fired(fence.as_fd()) {
+                continue;
+            }
+            let Some(context) = driver.current() else { return };
+            if let Ok(sync) = driver.sync_of_fence(context, fence) {
+                driver.wait(context, &sync).ok();
+                driver.destroy_sync(sync);
+            }
+        }
+    }
+
+    /// To be called after the texture was drawn, and before `glFlush`: [`Import::take_fence`] will tell when that is done.
+    pub fn drew(&mut self) -> Result<(), ImportError> {
+        let driver = &self.importer.driver;
+        if !self.importer.extensions.native_fence {
+            return Ok(());
+        }
+        let context = driver.current().ok_or(ImportError::NoContext)?;
+        let sync = driver.native_fence(context)?;
+        if let Some(older) = self.drawn.replace(sync) {
+            driver.destroy_sync(older);
+        }
+        Ok(())
+    }
+
+    /// A fence of the kernel (`sync_file`) that fires when what [`Import::drew`] spoke of is done; to be called after `glFlush`.
+    /// `None` where the display has none.
+    ///
+    /// The dma-bufs get it too: who draws to them next waits for it.
+    pub fn take_fence(&mut self) -> Result<Option<OwnedFd>, ImportError> {
+        let driver = &self.importer.driver;
+        let Some(sync) = self.drawn.take() else { return Ok(None) };
+        let fence = driver.fence_of_sync(&sync);
+        driver.destroy_sync(sync);
+        let fence = fence?;
+        for dma_buf in &self.fenced {
+            // A kernel before 6.0 cannot, and needs no telling: its drivers do that by themselves.
+            fence::add_reader(dma_buf.as_fd(), fence.as_fd()).ok();
+        }
+        Ok(Some(fence))
+    }
+
+    /// Ends the import, whichever context is current, or none.
+    pub fn release(mut self) -> Result<(), ReleaseError> {
+        self.end()
+    }
+
+    /// Whether the context has our texture: the one that made it, or one that shares with that.
+    fn is_in(&self, context: Context) -> bool {
+        self.importer
+            .driver
+            .has_texture(context, self.texture, self.label)
+            .unwrap_or(context == self.context)
+    }
+
+    fn end(&mut self) -> Result<(), ReleaseError> {
+        if std::mem::replace(&mut self.ended, true) {
+            return Ok(());
+        }
+        let importer = Arc::clone(&self.importer);
+        let driver = &importer.driver;
+        importer.alive.fetch_sub(1, Ordering::Relaxed);
+        if let Some(sync) = self.drawn.take() {
+            driver.destroy_sync(sync);
+        }
+        if let Some(conversion) = self.conversion.take() {
+            importer.end_conversion(&conversion);
+        }
+        if let Some(context) = driver.current().filter(|&context| self.is_in(context)) {
+            driver.delete_texture(context, self.texture);
+            return Ok(());
+        }
+        let visited = driver.visit(self.context, &mut |context| {
+            // Not if another context has come to live where ours was.
+            if self.is_in(context) {
+                driver.delete_texture(context, self.texture);
+            }
+        });
+        match visited {
+            Ok(()) => Ok(()),
+            // The context is gone, and its textures with it.
+            Err(error) if error.code == EglErrorCode::BadContext => Ok(()),
+            Err(error) => Err(ReleaseError { texture: self.texture, error }),
+        }
+    }
+}
+
+impl<D: Driver> Drop for Import<D> {
+    fn drop(&mut self) {
+        let _ = self.end();
+    }
+}
+
+fn is_software_renderer(name: &str) -> bool {
+    ["llvmpipe", "softpipe", "swrast", "SwiftShader", "Software Rasterizer"]
+        .iter()
+        .any(|software| name.contains(software))
+}
+
+/// Why a buffer was not imported.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum ImportError {
+    NoContext,
+    NoImport,
+    NoTexturesOfImages,
+    Unsupported(Unsupported),
+    Buffer(BufferError),
+    TooLarge { width: u32, height: u32, most: u32 },
+    Egl(EglError),
+    Gl(GlError),
+    Convert(ConvertError),
+}
+
+macro_rules! from {
+    ($($error:ident => $variant:ident),*) => {
+        $(impl From<$error> for ImportError {
+            fn from(error: $error) -> Self {
+                Self::$variant(error)
+            }
+        })*
+    };
+}
+
+from! {
+    Unsupported => Unsupported,
+    BufferError => Buffer,
+    EglError => Egl,
+    GlError => Gl,
+    ConvertError => Convert
+}
+
+impl std::error::Error for ImportError {}
+
+impl fmt::Display for ImportError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoContext => f.write_str("no context of the EGL display is current"),
+            Self::NoImport => {
+                f.write_str("EGL cannot import dma-bufs: no EGL_EXT_image_dma_buf_import")
+            }
+            Self::NoTexturesOfImages => {
+                f.write_str("GL cannot make textures of dma-bufs: no GL_OES_EGL_image")
+            }
+            Self::Unsupported(error) => error.fmt(f),
+            Self::Buffer(error) => error.fmt(f),
+            Self::TooLarge { width, height, most } => {
+                write!(f, "{width}x{height} is more than the {most}x{most} of a texture")
+            }
+            Self::Egl(error) => error.fmt(f),
+            Self::Gl(error) => error.fmt(f),
+            Self::Convert(error) => write!(f, "the picture needs a conversion, but {error}"),
+        }
+    }
+}
+
+/// A texture could not be deleted, and stays until its context goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReleaseError {
+    texture: u32,
+    error: EglError,
+}
+
+impl std::error::Error for ReleaseError {}
+
+impl fmt::Display for ReleaseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "texture {} stays: {}", self.texture, self.error)
+    }
+}
