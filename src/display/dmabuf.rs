@@ -50,7 +50,15 @@ impl<H> DmaBufPlanes<H> {
             attempts += 1;
             let mut info = PlaneInfo::request(PlaneInfo::DMABUF, kind);
             counters.queries += 1;
-            device.query_plane(&mut info).map_err(|error| Problem::Query { kind, error })?;
+            match device.query_plane(&mut info) {
+                Ok(()) => (),
+                // mbochs says ENOMEM to the first query of every mode. Who takes one look only, as screendump does, must
+                // see the picture too.
+                Err(error) if attempts == 1 && Failure::of(&error) == Failure::Transient => {
+                    continue;
+                }
+                Err(error) => return Err(Problem::Query { kind, error }),
+            }
             let known = self.known(kind).filter(|known| known.info == info);
             if let Some(known) = known.filter(|known| !self.pool.is_stale(known.key)) {
                 return Ok(Some((known.key, known.plane)));
