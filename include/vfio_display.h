@@ -309,7 +309,7 @@ void vfio_dpy_objects_owner_free(struct VfioDpyObjectsOwner *owner);
 //
 // `owner` is from vfio_dpy_objects_owner_new(), `uuid` points to 16 bytes, `claim` is valid, `message` is valid or NULL.
 int vfio_dpy_objects_reserve(const struct VfioDpyObjectsOwner *owner,
-                             const uint8_t (*uuid)[16],
+                             const uint8_t *uuid,
                              struct VfioDpyObjectsClaim **claim,
                              char **message);
 
@@ -357,7 +357,7 @@ void vfio_dpy_objects_claim_free(struct VfioDpyObjectsClaim *claim);
 // # Safety
 //
 // `uuid` points to 16 bytes, or is NULL.
-int vfio_dpy_objects_dup_dmabuf(const uint8_t (*uuid)[16],
+int vfio_dpy_objects_dup_dmabuf(const uint8_t *uuid,
                                 uint32_t timeout_ms);
 
 // Finds the vhost-user device to ask for an object. Waits as vfio_dpy_objects_dup_dmabuf() does.
@@ -368,7 +368,7 @@ int vfio_dpy_objects_dup_dmabuf(const uint8_t (*uuid)[16],
 // # Safety
 //
 // `uuid` points to 16 bytes, or is NULL; `device` is valid.
-int vfio_dpy_objects_find_vhost_device(const uint8_t (*uuid)[16],
+int vfio_dpy_objects_find_vhost_device(const uint8_t *uuid,
                                        uint32_t timeout_ms,
                                        void **device);
 
@@ -377,6 +377,10 @@ size_t vfio_dpy_objects_remove_vhost_device(void *device);
 
 // What the table holds, as a JSON object: counts by kind, and a list of all entries. Free it with g_free().
 char *vfio_dpy_objects_status(void);
+
+extern bool epoxy_has_egl_extension(void *display, const char *extension);
+
+extern bool epoxy_has_gl_extension(const char *extension);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -203,13 +203,13 @@ pub unsafe extern "C" fn vfio_dpy_objects_owner_free(owner: *mut VfioDpyObjectsO
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfio_dpy_objects_reserve(
     owner: *const VfioDpyObjectsOwner,
-    uuid: *const [u8; 16],
+    uuid: *const u8,
     claim: *mut *mut VfioDpyObjectsClaim,
     message: *mut *mut c_char,
 ) -> c_int {
     boundary(-libc::EIO, || {
         // SAFETY: the caller gives an owner and a UUID.
-        let (owner, uuid) = unsafe { (&*owner, Uuid::from_bytes(*uuid)) };
+        let (owner, uuid) = unsafe { (&*owner, Uuid::from_bytes(*uuid.cast())) };
         match owner.0.reserve(uuid) {
             Ok(reserved) => {
                 // SAFETY: the caller gives a valid place.
@@ -305,13 +305,10 @@ pub unsafe extern "C" fn vfio_dpy_objects_claim_free(claim: *mut VfioDpyObjectsC
 ///
 /// `uuid` points to 16 bytes, or is NULL.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vfio_dpy_objects_dup_dmabuf(
-    uuid: *const [u8; 16],
-    timeout_ms: u32,
-) -> c_int {
+pub unsafe extern "C" fn vfio_dpy_objects_dup_dmabuf(uuid: *const u8, timeout_ms: u32) -> c_int {
     boundary(-libc::EIO, || {
         // SAFETY: the caller's promise.
-        let Some(uuid) = (unsafe { uuid_from(uuid) }) else { return -libc::EINVAL };
+        let Some(uuid) = (unsafe { uuid_from(uuid.cast()) }) else { return -libc::EINVAL };
         let patience = Duration::from_millis(timeout_ms.into());
         match duplicate(SharedObjects::global(), uuid, patience) {
             Ok(Ok(fd)) => std::os::fd::IntoRawFd::into_raw_fd(fd),
@@ -331,13 +328,13 @@ pub unsafe extern "C" fn vfio_dpy_objects_dup_dmabuf(
 /// `uuid` points to 16 bytes, or is NULL; `device` is valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfio_dpy_objects_find_vhost_device(
-    uuid: *const [u8; 16],
+    uuid: *const u8,
     timeout_ms: u32,
     device: *mut *mut c_void,
 ) -> c_int {
     boundary(-libc::EIO, || {
         // SAFETY: the caller's promise.
-        let Some(uuid) = (unsafe { uuid_from(uuid) }) else { return -libc::EINVAL };
+        let Some(uuid) = (unsafe { uuid_from(uuid.cast()) }) else { return -libc::EINVAL };
         match SharedObjects::global().device(uuid, Duration::from_millis(timeout_ms.into())) {
             Ok(found) => {
                 // SAFETY: the caller gives a valid place.
