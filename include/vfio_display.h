@@ -30,11 +30,27 @@ typedef enum VfioDpyMode {
     VFIO_DPY_MODE_REGION = 2,
 } VfioDpyMode;
 
+// Which colours luminance and chrominance mean.
+typedef enum VfioDpyEglColorSpace {
+    // ITU-R BT.601, which drivers assume.
+    VFIO_DPY_EGL_COLOR_SPACE_REC601 = 0,
+    // ITU-R BT.709
+    VFIO_DPY_EGL_COLOR_SPACE_REC709 = 1,
+    // ITU-R BT.2020
+    VFIO_DPY_EGL_COLOR_SPACE_REC2020 = 2,
+} VfioDpyEglColorSpace;
+
 // The display of one device.
 //
 // All functions of a display run on one thread, or under one lock; they may be called from within the callbacks, and then take
 // effect when the outer call ends.
 typedef struct VfioDpy VfioDpy;
+
+// A dma-buf's texture.
+//
+// The functions vfio_dpy_egl_*() are there if the library was built with libepoxy: its dependency has the variable `egl`.
+// Functions of an import are called by one thread at a time.
+typedef struct VfioDpyEglImport VfioDpyEglImport;
 
 // An entry in the table of shared objects, from its reservation to its end.
 typedef struct VfioDpyObjectsClaim VfioDpyObjectsClaim;
@@ -179,6 +195,30 @@ typedef struct VfioDpyConfig {
     bool surfaces_only;
 } VfioDpyConfig;
 
+// A picture in dma-bufs.
+typedef struct VfioDpyEglBuffer {
+    // DRM format modifier; LINEAR is 0, and INVALID (0x00ffffffffffffff) leaves it to the driver.
+    uint64_t modifier;
+    // Pixels in a row.
+    uint32_t width;
+    // Rows.
+    uint32_t height;
+    // DRM format.
+    uint32_t fourcc;
+    // How many planes there are, 1 to 4.
+    uint32_t num_planes;
+    // The dma-buf of each plane; a negative one means that of the first plane. They stay the caller's.
+    int fd[4];
+    // Byte of the dma-buf where the plane begins.
+    uint32_t offset[4];
+    // Bytes from a row to the next.
+    uint32_t stride[4];
+    // A VfioDpyEglColorSpace, for YUV formats.
+    uint32_t color_space;
+    // Whether YUV formats use all values of a byte.
+    bool full_range;
+} VfioDpyEglBuffer;
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -283,6 +323,81 @@ char *vfio_dpy_describe(const struct VfioDpy *dpy);
 uint8_t *vfio_dpy_capture(const struct VfioDpy *dpy,
                           uint32_t *width,
                           uint32_t *height);
+
+// Whether a display can import a picture, as far as that is known before it does. No context is needed.
+//
+// `display` is an EGLDisplay. If it cannot, and `message` is not NULL, *message says why, to be freed with g_free(); it is NULL if the
+// same was said for this display before. What the display imports is asked for at the first call, and kept.
+//
+// # Safety
+//
+// `display` is initialised and never terminated, or EGL_NO_DISPLAY; `buffer` is valid, and its descriptors are open;
+// `message` is valid, or NULL.
+bool vfio_dpy_egl_can_import(void *display,
+                             const struct VfioDpyEglBuffer *buffer,
+                             char **message);
+
+// Makes a texture of a picture, in the current context, which must be one of the display.
+//
+// The descriptors can be closed afterwards. Free the import with vfio_dpy_egl_release(). On failure NULL is returned, with *message
+// as vfio_dpy_egl_can_import() has it; nothing is left in the error queues of GL and EGL.
+//
+// # Safety
+//
+// As for vfio_dpy_egl_can_import().
+struct VfioDpyEglImport *vfio_dpy_egl_import(void *display,
+                                             const struct VfioDpyEglBuffer *buffer,
+                                             char **message);
+
+// The name of an import's texture, which is a GL_TEXTURE_2D with its first row at coordinate 0.
+//
+// # Safety
+//
+// `import` is from vfio_dpy_egl_import().
+uint32_t vfio_dpy_egl_texture(const struct VfioDpyEglImport *import);
+
+// To be called before an import's texture is drawn, each time.
+//
+// Lets the GPU wait for those who still draw to the dma-buf, and converts pictures that cannot be textures as they are. Returns false if
+// the current context does not have the texture: release the import, and import again. *message is as
+// vfio_dpy_egl_can_import() has it; then the texture shows what it showed before.
+//
+// # Safety
+//
+// `import` is from vfio_dpy_egl_import(); `message` is valid, or NULL.
+bool vfio_dpy_egl_begin(const struct VfioDpyEglImport *import,
+                        char **message);
+
+// To be called after an import's texture was drawn, and before glFlush(): vfio_dpy_egl_take_fence() tells when that is done.
+//
+// # Safety
+//
+// `import` is from vfio_dpy_egl_import().
+void vfio_dpy_egl_drew(struct VfioDpyEglImport *import);
+
+// A descriptor that can be read once what vfio_dpy_egl_drew() spoke of is done (a sync_file); to be called after glFlush().
+//
+// It is the caller's to close. Returns -1 where the display has no native fences. The dma-bufs get the fence too: who draws
+// to them next waits for it.
+//
+// # Safety
+//
+// `import` is from vfio_dpy_egl_import().
+int vfio_dpy_egl_take_fence(struct VfioDpyEglImport *import);
+
+// Ends an import, whichever context is current, or none: its texture is deleted in the context that has it. NULL is fine.
+//
+// # Safety
+//
+// `import` is from vfio_dpy_egl_import() and not released yet, or NULL.
+void vfio_dpy_egl_release(struct VfioDpyEglImport *import);
+
+// What a display imports, and how many imports there are, as a JSON object. Free it with g_free().
+//
+// # Safety
+//
+// `display` is initialised and never terminated, or EGL_NO_DISPLAY.
+char *vfio_dpy_egl_status(void *display);
 
 // Makes an owner of shared objects. `name` is copied; it is how messages call the owner.
 //

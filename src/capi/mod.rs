@@ -11,6 +11,8 @@ mod clock;
 mod console;
 mod device;
 mod display;
+#[cfg(feature = "egl")]
+mod egl;
 pub(crate) mod shared_objects;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,0 +1,339 @@
+//! `VfioDpyEglImport`: a dma-buf as a texture of the host's GL.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{CString, c_char, c_int, c_void};
+use std::fmt::Display as Show;
+use std::os::fd::{BorrowedFd, IntoRawFd};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+use drm_fourcc::{DrmFourcc, DrmModifier};
+
+use crate::egl::{Buffer, BufferPlane, ColorSpace, Display, Import, Importer, MAX_PLANES, Usable};
+use crate::format::{Format, FourccCode};
+
+use super::boundary;
+
+/// The most messages that are remembered, and so said, for one display.
+const MOST_MESSAGES: usize = 256;
+
+/// Which colours luminance and chrominance mean.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VfioDpyEglColorSpace {
+    /// ITU-R BT.601, which drivers assume.
+    Rec601 = 0,
+    /// ITU-R BT.709
+    Rec709 = 1,
+    /// ITU-R BT.2020
+    Rec2020 = 2,
+}
+
+/// A picture in dma-bufs.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct VfioDpyEglBuffer {
+    /// DRM format modifier; LINEAR is 0, and INVALID (0x00ffffffffffffff) leaves it to the driver.
+    pub modifier: u64,
+    /// Pixels in a row.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+    /// DRM format.
+    pub fourcc: u32,
+    /// How many planes there are, 1 to 4.
+    pub num_planes: u32,
+    /// The dma-buf of each plane; a negative one means that of the first plane. They stay the caller's.
+    pub fd: [c_int; 4],
+    /// Byte of the dma-buf where the plane begins.
+    pub offset: [u32; 4],
+    /// Bytes from a row to the next.
+    pub stride: [u32; 4],
+    /// A VfioDpyEglColorSpace, for YUV formats.
+    pub color_space: u32,
+    /// Whether YUV formats use all values of a byte.
+    pub full_range: bool,
+}
+
+/// A dma-buf's texture.
+///
+/// The functions vfio_dpy_egl_*() are there if the library was built with libepoxy: its dependency has the variable `egl`.
+/// Functions of an import are called by one thread at a time.
+pub struct VfioDpyEglImport {
+    import: Import<Display>,
+    display: Arc<KnownDisplay>,
+}
+
+/// What is kept of a display, once and for all.
+struct KnownDisplay {
+    importer: Arc<Importer<Display>>,
+    said: Mutex<BTreeSet<String>>,
+}
+
+static DISPLAYS: LazyLock<Mutex<BTreeMap<usize, Arc<KnownDisplay>>>> =
+    LazyLock::new(Mutex::default);
+
+impl KnownDisplay {
+    /// # Safety
+    ///
+    /// `display` is an `EGLDisplay` that was initialised, and is never terminated; or NULL.
+    unsafe fn of(display: *mut c_void) -> Result<Arc<Self>, String> {
+        let mut displays = DISPLAYS.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = displays.get(&display.addr()) {
+            return Ok(Arc::clone(known));
+        }
+        // SAFETY: as the caller says.
+        let driver = unsafe { Display::new(display) }.ok_or("there is no EGL display")?;
+        let importer = Importer::new(driver).map_err(|error| error.to_string())?;
+        let known = Arc::new(Self { importer: Arc::new(importer), said: Mutex::default() });
+        displays.insert(display.addr(), Arc::clone(&known));
+        Ok(known)
+    }
+
+    /// Whether a message is worth saying: it was not said before.
+    fn is_new(&self, message: &str) -> bool {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.len() < MOST_MESSAGES && said.insert(message.to_owned())
+    }
+}
+
+impl VfioDpyEglBuffer {
+    /// Runs `body` with the buffer in our terms.
+    ///
+    /// # Safety
+    ///
+    /// The descriptors of the planes are open.
+    unsafe fn with<R>(&self, body: impl FnOnce(&Buffer<'_>) -> R) -> Result<R, String> {
+        let fourcc = DrmFourcc::try_from(self.fourcc)
+            .map_err(|_| format!("unknown format {}", FourccCode(self.fourcc)))?;
+        let format = Format { fourcc, modifier: DrmModifier::from(self.modifier) };
+        let count = self.num_planes as usize;
+        if !(1..=MAX_PLANES).contains(&count) {
+            return Err(format!("{count} planes are out of range (1 to {MAX_PLANES})"));
+        }
+        let color_space = match self.color_space {
+            space if space == VfioDpyEglColorSpace::Rec601 as u32 => ColorSpace::Rec601,
+            space if space == VfioDpyEglColorSpace::Rec709 as u32 => ColorSpace::Rec709,
+            space if space == VfioDpyEglColorSpace::Rec2020 as u32 => ColorSpace::Rec2020,
+            unknown => return Err(format!("unknown colour space {unknown}")),
+        };
+        let mut planes = Vec::with_capacity(count);
+        for index in 0..count {
+            let fd = if self.fd[index] < 0 { self.fd[0] } else { self.fd[index] };
+            if fd < 0 {
+                return Err(format!("plane {index}: there is no dma-buf"));
+            }
+            // SAFETY: the descriptor is open, as the caller says.
+            let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+            planes.push(BufferPlane { fd, offset: self.offset[index], stride: self.stride[index] });
+        }
+        Ok(body(&Buffer {
+            format,
+            width: self.width,
+            height: self.height,
+            planes: &planes,
+            color_space,
+            full_range: self.full_range,
+        }))
+    }
+}
+
+fn copy(text: &str) -> *mut c_char {
+    let text = CString::new(text.replace('\0', " ")).unwrap_or_default();
+    // SAFETY: the text is a string; the result is GLib's.
+    unsafe { glib::ffi::g_strdup(text.as_ptr()) }
+}
+
+/// Tells what is new; the pointer is set in any case.
+///
+/// # Safety
+///
+/// `message` is valid, or NULL.
+unsafe fn tell(message: *mut *mut c_char, display: Option<&KnownDisplay>, text: Option<&dyn Show>) {
+    if message.is_null() {
+        return;
+    }
+    let text = text.map(|text| format!("EGL import: {text}"));
+    let new = text.filter(|text| display.is_none_or(|display| display.is_new(text)));
+    // SAFETY: the pointer is valid, as the caller says.
+    unsafe { *message = new.map_or(std::ptr::null_mut(), |text| copy(&text)) };
+}
+
+/// What one of the functions below does with a display and a buffer.
+///
+/// # Safety
+///
+/// As for [`vfio_dpy_egl_import`].
+unsafe fn try_with<R>(
+    display: *mut c_void,
+    buffer: *const VfioDpyEglBuffer,
+    message: *mut *mut c_char,
+    body: impl FnOnce(&Arc<KnownDisplay>, &Buffer<'_>) -> Result<R, String>,
+) -> Option<R> {
+    // SAFETY: as the caller says.
+    let known = match unsafe { KnownDisplay::of(display) } {
+        Ok(known) => known,
+        Err(error) => {
+            // SAFETY: as the caller says.
+            unsafe { tell(message, None, Some(&error)) };
+            return None;
+        }
+    };
+    // SAFETY: as the caller says.
+    let result = unsafe {
+        (*buffer).with(|buffer| body(&known, buffer).map_err(|error| format!("{buffer}: {error}")))
+    };
+    let (result, error) = match result.and_then(|result| result) {
+        Ok(result) => (Some(result), None),
+        Err(error) => (None, Some(error)),
+    };
+    // SAFETY: as the caller says.
+    unsafe { tell(message, Some(&known), error.as_ref().map(|error| error as &dyn Show)) };
+    result
+}
+
+/// Whether a display can import a picture, as far as that is known before it does. No context is needed.
+///
+/// `display` is an EGLDisplay. If it cannot, and `message` is not NULL, *message says why, to be freed with g_free(); it is NULL if the
+/// same was said for this display before. What the display imports is asked for at the first call, and kept.
+///
+/// # Safety
+///
+/// `display` is initialised and never terminated, or EGL_NO_DISPLAY; `buffer` is valid, and its descriptors are open;
+/// `message` is valid, or NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfio_dpy_egl_can_import(
+    display: *mut c_void,
+    buffer: *const VfioDpyEglBuffer,
+    message: *mut *mut c_char,
+) -> bool {
+    boundary(false, || {
+        // SAFETY: as the caller says.
+        let checked = unsafe {
+            try_with(display, buffer, message, |known, buffer| {
+                known.importer.check(buffer).map_err(|error| error.to_string())
+            })
+        };
+        checked.is_some()
+    })
+}
+
+/// Makes a texture of a picture, in the current context, which must be one of the display.
+///
+/// The descriptors can be closed afterwards. Free the import with vfio_dpy_egl_release(). On failure NULL is returned, with *message
+/// as vfio_dpy_egl_can_import() has it; nothing is left in the error queues of GL and EGL.
+///
+/// # Safety
+///
+/// As for vfio_dpy_egl_can_import().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfio_dpy_egl_import(
+    display: *mut c_void,
+    buffer: *const VfioDpyEglBuffer,
+    message: *mut *mut c_char,
+) -> *mut VfioDpyEglImport {
+    boundary(std::ptr::null_mut(), || {
+        // SAFETY: as the caller says.
+        let import = unsafe {
+            try_with(display, buffer, message, |known, buffer| {
+                let import = known.importer.import(buffer).map_err(|error| error.to_string())?;
+                Ok(VfioDpyEglImport { import, display: Arc::clone(known) })
+            })
+        };
+        import.map_or(std::ptr::null_mut(), |import| Box::into_raw(Box::new(import)))
+    })
+}
+
+/// The name of an import's texture, which is a GL_TEXTURE_2D with its first row at coordinate 0.
+///
+/// # Safety
+///
+/// `import` is from vfio_dpy_egl_import().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfio_dpy_egl_texture(import: *const VfioDpyEglImport) -> u32 {
+    // SAFETY: the caller gives an import.
+    let import = unsafe { &*import };
+    boundary(0, || import.import.texture())
+}
+
+/// To be called before an import's texture is drawn, each time.
+///
+/// Lets the GPU wait for those who still draw to the dma-buf, and converts pictures that cannot be textures as they are. Returns false if
+/// the current context does not have the texture: release the import, and import again. *message is as
+/// vfio_dpy_egl_can_import() has it; then the texture shows what it showed before.
+///
+/// # Safety
+///
+/// `import` is from vfio_dpy_egl_import(); `message` is valid, or NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfio_dpy_egl_begin(
+    import: *const VfioDpyEglImport,
+    message: *mut *mut c_char,
+) -> bool {
+    // SAFETY: the caller gives an import.
+    let import = unsafe { &*import };
+    boundary(true, || {
+        let begun = import.import.begin();
+        let error = begun.as_ref().err().map(|error| error as &dyn Show);
+        // SAFETY: as the caller says.
+        unsafe { tell(message, Some(&import.display), error) };
+        !matches!(begun, Ok(Usable::NotHere))
+    })
+}
+
+/// To be called after an import's texture was drawn, and before glFlush(): vfio_dpy_egl_take_fence() tells when that is done.
+///
+/// # Safety
+///
+/// `import` is from vfio_dpy_egl_import().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfio_dpy_egl_drew(import: *mut VfioDpyEglImport) {
+    // SAFETY: the caller gives an import.
+    let import = unsafe { &mut *import };
+    // Without a fence the host waits for nothing, which it copes with.
+    boundary((), || drop(import.import.drew()));
+}
+
+/// A descriptor that can be read once what vfio_dpy_egl_drew() spoke of is done (a sync_file); to be called after glFlush().
+///
+/// It is the caller's to close. Returns -1 where the display has no native fences. The dma-bufs get the fence too: who draws
+/// to them next waits for it.
+///
+/// # Safety
+///
+/// `import` is from vfio_dpy_egl_import().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfio_dpy_egl_take_fence(import: *mut VfioDpyEglImport) -> c_int {
+    // SAFETY: the caller gives an import.
+    let import = unsafe { &mut *import };
+    boundary(-1, || import.import.take_fence().ok().flatten().map_or(-1, IntoRawFd::into_raw_fd))
+}
+
+/// Ends an import, whichever context is current, or none: its texture is deleted in the context that has it. NULL is fine.
+///
+/// # Safety
+///
+/// `import` is from vfio_dpy_egl_import() and not released yet, or NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfio_dpy_egl_release(import: *mut VfioDpyEglImport) {
+    if !import.is_null() {
+        // SAFETY: the pointer is from `Box::into_raw` in vfio_dpy_egl_import(), and freed once.
+        boundary((), || drop(unsafe { Box::from_raw(import) }));
+    }
+}
+
+/// What a display imports, and how many imports there are, as a JSON object. Free it with g_free().
+///
+/// # Safety
+///
+/// `display` is initialised and never terminated, or EGL_NO_DISPLAY.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfio_dpy_egl_status(display: *mut c_void) -> *mut c_char {
+    boundary(std::ptr::null_mut(), || {
+        // SAFETY: as the caller says.
+        let status = match unsafe { KnownDisplay::of(display) } {
+            Ok(known) => known.importer.status(),
+            Err(error) => serde_json::json!({ "imports-dmabufs": false, "error": error }),
+        };
+        copy(&status.to_string())
+    })
+}
