@@ -133,7 +133,7 @@ class Machine:
             "-boot", "menu=on,splash-time=3000",
             "-chardev", f"file,id=serial,path={self.serial}", "-serial", "chardev:serial",
             "-qmp", f"unix:{monitor},server=on,wait=off",
-            "-trace", "vfio_display_*",
+            "-trace", "vfio_display*",
         ]
         self.qemu = stack.enter_context(
             Child("QEMU", command, os.path.join(self.options.logs, f"demo-{self.mode}-qemu.log")))
@@ -189,23 +189,20 @@ class Machine:
         say(f"  {path} ({shown[0]}x{shown[1]})")
         return shown
 
-    def imports(self):
-        """How often QEMU imported a dma-buf; None if this QEMU does not trace it."""
-        known = subprocess.run([self.options.qemu, "-trace", "help"], capture_output=True,
-                               text=True, check=False).stdout
-        if "vfio_display_import" not in known:
-            return None
-        return len(re.findall(r"vfio_display_import\b", self.qemu.text()))
+    def status(self):
+        """What the library says of itself; {} in a QEMU without it."""
+        try:
+            return json.loads(self.qmp.command(
+                "qom-get", path="/machine/peripheral/vgpu0", property="display-status"))
+        except QmpError:
+            return {}
 
     def row(self):
         """The table's row for this mode."""
-        stats, state = self.control_vgpu("stats"), self.control_vgpu("state")
-        imports = self.imports()
-        size = state.get("mode", "-")
-        if isinstance(size, dict):
-            size = f"{size.get('width')}x{size.get('height')}"
-        return [self.mode, PERSONALITIES[self.mode], str(size), str(stats.get("queries", "-")),
-                str(stats.get("gets", "-")), "-" if imports is None else str(imports),
+        stats, state, status = self.control_vgpu("stats"), self.control_vgpu("state"), self.status()
+        return [self.mode, PERSONALITIES[self.mode], str(state.get("mode", "-")),
+                str(status.get("refreshes", "-")), str(stats.get("queries", "-")),
+                str(stats.get("gets", "-")), str(status.get("imports", "-")),
                 f"{sum(self.same)} of {len(self.same)}",
                 os.path.join(self.options.output, f"{self.mode}-*.png")]
 
@@ -248,7 +245,7 @@ def window(machine, stack):
 
 
 def print_table(rows):
-    header = ["mode", "vGPU", "resolution", "queries", "dma-bufs got", "imports",
+    header = ["mode", "vGPU", "resolution", "refreshes", "queries", "dma-bufs got", "imports",
               "as the vGPU has it", "pictures"]
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
     for row in [header, ["-" * width for width in widths], *rows]:

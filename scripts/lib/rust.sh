@@ -3,6 +3,9 @@
 #
 # Needs common.sh and apt.sh.
 
+# What the workspace's crates and their dependencies are built with.
+readonly RUST_PACKAGES=(ca-certificates gcc libc6-dev pkg-config libglib2.0-dev libepoxy-dev)
+
 # rust_minimum: the oldest Rust that the workspace builds with, from Cargo.toml.
 rust_minimum() { sed -n 's/^rust-version = "\(.*\)"/\1/p' "$ROOT/Cargo.toml" | head -n 1; }
 
@@ -32,7 +35,7 @@ need_cargo() {
 # build_vgpu: builds the vGPU and sets VGPU to its path.
 build_vgpu() {
     need_cargo
-    need_packages "the Rust programs" gcc libc6-dev pkg-config libglib2.0-dev libepoxy-dev
+    need_packages "the Rust programs" "${RUST_PACKAGES[@]}"
     cargo_logged "building vgpu" cargo-vgpu build --locked --release -p vgpu
     # shellcheck disable=SC2034  # read by the callers
     VGPU=${CARGO_TARGET_DIR:-$ROOT/target}/release/vgpu
