@@ -29,11 +29,11 @@ pub struct Exporter {
 }
 
 impl Exporter {
-    /// Uses /dev/udmabuf if it can be opened and the memory is `sealed` as it demands.
-    pub fn new(sealed: bool) -> Self {
+    /// Uses /dev/udmabuf if it is `wanted` and can be opened.
+    pub fn new(wanted: bool) -> Self {
         let open =
             || rustix::fs::open("/dev/udmabuf", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
-        let udmabuf = sealed.then(open).and_then(Result::ok).map(Arc::new);
+        let udmabuf = wanted.then(open).and_then(Result::ok).map(Arc::new);
         Self { udmabuf }
     }
 

@@ -106,6 +106,9 @@ struct Serve {
     /// Make memfds that can be truncated (and that udmabuf does not take).
     #[arg(long)]
     unsealed: bool,
+    /// Hand out memfds also where there is /dev/udmabuf.
+    #[arg(long)]
+    memfd: bool,
     /// Hand out memfds that can only be read, as the kernel's mbochs opens its dma-bufs. Software renderers want to map
     /// what they import for writing too, and cannot then.
     #[arg(long)]
@@ -135,6 +138,7 @@ fn main() -> ExitCode {
                 write_multiple: serve.write_multiple,
                 sealed: !serve.unsealed,
                 read_only: serve.read_only,
+                memfd: serve.memfd || serve.read_only,
             };
             serve::run(serve.socket, serve.control, config, serve.ready_fd)
         }

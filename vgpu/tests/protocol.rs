@@ -381,8 +381,8 @@ fn gvt_frees_an_id_when_the_client_closes_the_last_descriptor() {
 
 #[test]
 fn dma_bufs_are_read_only_on_request() {
-    for (args, writable) in [(&[][..], true), (&["--read-only"], false)] {
-        let server = Server::start(args);
+    for (args, writable) in [(["--memfd"], true), (["--read-only"], false)] {
+        let server = Server::start(&args);
         server.ctl("mode 640x480");
         let mut client = server.client();
         let id = client.query_primary().ok().u32(56);

@@ -51,6 +51,8 @@ pub struct Config {
     pub write_multiple: bool,
     pub sealed: bool,
     pub read_only: bool,
+    /// Whether dma-bufs are memfds even where there is /dev/udmabuf.
+    pub memfd: bool,
 }
 
 /// What a device reset does to a plane that the control socket drives.
@@ -103,7 +105,7 @@ pub struct Device {
 impl Device {
     pub fn new(config: Config) -> io::Result<Self> {
         let vram = Arc::new(Memory::new("vgpu-vram", config.vram, config.sealed)?);
-        let exporter = Exporter::new(config.sealed);
+        let exporter = Exporter::new(config.sealed && !config.memfd);
         let has_udmabuf = exporter.has_udmabuf();
         let access = if config.read_only { Access::ReadOnly } else { Access::ReadWrite };
         let personality = config.personality.build(&vram, config.sealed, exporter, access)?;
