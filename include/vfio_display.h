@@ -493,10 +493,6 @@ size_t vfio_dpy_objects_remove_vhost_device(void *device);
 // What the table holds, as a JSON object: counts by kind, and a list of all entries. Free it with g_free().
 char *vfio_dpy_objects_status(void);
 
-extern bool epoxy_has_egl_extension(void *display, const char *extension);
-
-extern bool epoxy_has_gl_extension(const char *extension);
-
 #ifdef __cplusplus
 }  // extern "C"
 #endif  // __cplusplus

@@ -14,6 +14,7 @@
 mod buffer;
 mod convert;
 mod driver;
+/// cbindgen:ignore
 pub(crate) mod epoxy;
 mod fence;
 mod formats;
