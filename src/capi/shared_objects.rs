@@ -155,6 +155,30 @@ pub extern "C" fn virtio_free_resources() {
     boundary((), || SharedObjects::global().clear());
 }
 
+// Our patches add these two to QEMU's header, and to its own implementation.
+
+/// `virtio_dup_dmabuf()`: a descriptor of its own for a dma-buf, which the caller closes, or a negative errno; as
+/// `vfio_dpy_objects_dup_dmabuf()` without a wait.
+///
+/// cbindgen:ignore
+///
+/// # Safety
+///
+/// `uuid` points to 16 bytes, or is NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn virtio_dup_dmabuf(uuid: *const [u8; 16]) -> c_int {
+    // SAFETY: the caller's promise.
+    unsafe { vfio_dpy_objects_dup_dmabuf(uuid.cast(), 0) }
+}
+
+/// `virtio_remove_vhost_device()`: `vfio_dpy_objects_remove_vhost_device()`.
+///
+/// cbindgen:ignore
+#[unsafe(no_mangle)]
+pub extern "C" fn virtio_remove_vhost_device(device: *mut c_void) {
+    vfio_dpy_objects_remove_vhost_device(device);
+}
+
 /// Somebody who shares objects. All functions vfio_dpy_objects_*() may be called from any thread.
 pub struct VfioDpyObjectsOwner(Owner<'static>);
 
