@@ -84,9 +84,9 @@ def same_as_console(what, vgpu, qemu, device=None, seconds=10, expected=None):
     _poll(what, expected, lambda: load(qemu.screendump(device=device)), seconds)
 
 
-def same_as_vnc(what, vgpu, vnc, cursor=False, seconds=15):
-    """A VNC client shows what the vGPU shows."""
-    _poll(what, _truth(vgpu, cursor), vnc.picture, seconds)
+def same_as_screen(what, vgpu, client, cursor=False, seconds=15):
+    """A client of a display (Vnc, DBusScreen) shows what the vGPU shows."""
+    _poll(what, _truth(vgpu, cursor), client.picture, seconds)
 
 
 def settled(vgpu):

@@ -30,13 +30,14 @@ def device(vgpu, display="on", **properties):
 class Qemu:
     """A QEMU from the start to the end of a `with` block. By default there is no guest: nothing executes.
 
-    `devices` are further arguments of -device; `display` and `properties` are those of the vGPUs.
+    `devices` are further arguments of -device; `display` and `properties` are those of the vGPUs. Messages with words of
+    `ignore` are none of the test's business.
     """
 
     _count = 0
 
     def __init__(self, *vgpus, display="on", properties=None, screen="none", devices=(), guest=False, vnc=False,
-                 arguments=(), start=True):
+                 arguments=(), ignore=(), start=True):
         Qemu._count += 1
         name = "qemu" if Qemu._count == 1 else f"qemu{Qemu._count}"
         self._monitor = os.path.join(SCRATCH, f"{name}.monitor")
@@ -44,6 +45,7 @@ class Qemu:
         self.firmware_log = output_file(f"{name}.firmware")
         self._log = output_file(f"{name}.log")
         self.events = []
+        self._ignored = tuple(ignore)
         self._dumps = 0
         command = [QEMU, "-nodefaults", "-no-user-config", "-vga", "none", "-display", screen, "-machine", "pc",
                    "-m", "64", "-chardev", f"socket,id=monitor,path={self._monitor},server=on,wait=off",
@@ -137,10 +139,17 @@ class Qemu:
 
     def qmp(self, command, **arguments):
         """Runs a QMP command. Names with a dash have an underscore here."""
+        return self._execute(command, arguments, [])
+
+    def send_fd(self, command, file, **arguments):
+        """Runs a QMP command that takes a descriptor."""
+        return self._execute(command, arguments, [file.fileno()])
+
+    def _execute(self, command, arguments, fds):
         message = {"execute": command, "arguments": {k.replace("_", "-"): v for k, v in arguments.items()}}
         debug(f"QMP <- {json.dumps(message)}")
         try:
-            self._connection.sendall(json.dumps(message).encode() + b"\n")
+            socket.send_fds(self._connection, [json.dumps(message).encode() + b"\n"], fds)
         except OSError:
             raise self._died(command) from None
         while True:
@@ -201,7 +210,7 @@ class Qemu:
             line = filtered(line)
             if DEBUG and line.startswith(traced):
                 debug(line)
-            elif line:
+            elif line and not any(words in line for words in self._ignored):
                 lines.append(re.sub(r"-device \{.*?\}: ", "-device ...: ", line.removeprefix("qemu: ")))
         return lines
 

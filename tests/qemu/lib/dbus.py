@@ -1,0 +1,207 @@
+"""A D-Bus display client: what QEMU hands to it, pixels, dma-bufs and the pointer with its place."""
+
+import mmap
+import os
+import socket
+import struct
+import threading
+
+import gi
+
+gi.require_version("Gio", "2.0")
+from gi.repository import Gio, GLib  # noqa: E402  The version must be chosen first.
+from PIL import Image  # noqa: E402
+
+from .case import Failure, until  # noqa: E402
+
+_LISTENER = "/org/qemu/Display1/Listener"
+_INTERFACE = """
+<node><interface name="org.qemu.Display1.Listener">
+  <method name="Scanout"><arg type="u" direction="in"/><arg type="u" direction="in"/><arg type="u" direction="in"/>
+    <arg type="u" direction="in"/><arg type="ay" direction="in"/></method>
+  <method name="Update"><arg type="i" direction="in"/><arg type="i" direction="in"/><arg type="i" direction="in"/>
+    <arg type="i" direction="in"/><arg type="u" direction="in"/><arg type="u" direction="in"/>
+    <arg type="ay" direction="in"/></method>
+  <method name="ScanoutDMABUF"><arg type="h" direction="in"/><arg type="u" direction="in"/>
+    <arg type="u" direction="in"/><arg type="u" direction="in"/><arg type="u" direction="in"/>
+    <arg type="t" direction="in"/><arg type="b" direction="in"/></method>
+  <method name="UpdateDMABUF"><arg type="i" direction="in"/><arg type="i" direction="in"/>
+    <arg type="i" direction="in"/><arg type="i" direction="in"/></method>
+  <method name="Disable"/>
+  <method name="MouseSet"><arg type="i" direction="in"/><arg type="i" direction="in"/>
+    <arg type="i" direction="in"/></method>
+  <method name="CursorDefine"><arg type="i" direction="in"/><arg type="i" direction="in"/>
+    <arg type="i" direction="in"/><arg type="i" direction="in"/><arg type="ay" direction="in"/></method>
+  <property type="as" name="Interfaces" access="read"/>
+</interface></node>
+"""
+# pixman's x8r8g8b8 and a8r8g8b8, as DRM's XR24 and AR24.
+_PIXMAN = (0x20020888, 0x20028888)
+
+
+def _fourcc(code):
+    return code.to_bytes(4, "little").decode("ascii", "replace")
+
+
+class DBusScreen:
+    """A client of `-display dbus,p2p=yes`, from the start to the end of a `with` block."""
+
+    def __init__(self, qemu, console=0):
+        self._lock = threading.Lock()
+        self._frame = None
+        self._dmabuf = None
+        self.scanouts, self.updates = [], 0
+        self.cursor = self.place = None
+        # A client that takes its time: replies to UpdateDMABUF wait here while this is set.
+        self._held = None
+        self._context = GLib.MainContext.new()
+        self._loop = GLib.MainLoop.new(self._context, False)
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+        ours, theirs = socket.socketpair()
+        qemu.send_fd("getfd", theirs, fdname="dbus-display")
+        qemu.qmp("add_client", protocol="@dbus-display", fdname="dbus-display")
+        theirs.close()
+        self._display = self._connect(ours)
+        ours, theirs = socket.socketpair()
+        fds = Gio.UnixFDList.new()
+        handle = fds.append(theirs.fileno())
+        theirs.close()
+        self._display.call_with_unix_fd_list_sync(
+            None, f"/org/qemu/Display1/Console_{console}", "org.qemu.Display1.Console", "RegisterListener",
+            GLib.Variant("(h)", (handle,)), None, Gio.DBusCallFlags.NONE, 30000, fds, None)
+        self._context.push_thread_default()
+        self._listener = self._connect(ours, delay=True)
+        node = Gio.DBusNodeInfo.new_for_xml(_INTERFACE)
+        self._listener.register_object(_LISTENER, node.interfaces[0], self._called, self._property, None)
+        self._context.pop_thread_default()
+        self._thread.start()
+        self._listener.start_message_processing()
+
+    @staticmethod
+    def _connect(end, delay=False):
+        stream = Gio.Socket.new_from_fd(end.detach()).connection_factory_create_connection()
+        flags = Gio.DBusConnectionFlags.AUTHENTICATION_CLIENT
+        if delay:
+            flags |= Gio.DBusConnectionFlags.DELAY_MESSAGE_PROCESSING
+        return Gio.DBusConnection.new_sync(stream, None, flags, None, None)
+
+    def _run(self):
+        self._context.push_thread_default()
+        self._loop.run()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def close(self):
+        """Goes away."""
+        self._listener.close_sync()
+        self._display.close_sync()
+        self._loop.quit()
+        self._thread.join()
+        if self._dmabuf:
+            os.close(self._dmabuf[0])
+            self._dmabuf = None
+
+    @staticmethod
+    def _property(_connection, _sender, _path, _interface, _name):
+        return GLib.Variant("as", [])
+
+    def _called(self, _connection, _sender, _path, _interface, method, parameters, invocation):
+        values = parameters.unpack() if method not in ("Scanout", "Update", "CursorDefine") else None
+        with self._lock:
+            if method == "Scanout":
+                width, height, stride, form = (parameters.get_child_value(i).get_uint32() for i in range(4))
+                self._forget_dmabuf()
+                self._frame = self._image(parameters.get_child_value(4), width, height, stride, form)
+                self.scanouts.append(f"surface {width}x{height}")
+            elif method == "Update":
+                x, y, width, height = (parameters.get_child_value(i).get_int32() for i in range(4))
+                stride, form = (parameters.get_child_value(i).get_uint32() for i in (4, 5))
+                part = self._image(parameters.get_child_value(6), width, height, stride, form)
+                if self._frame:
+                    self._frame.paste(part, (x, y))
+                self.updates += 1
+            elif method == "ScanoutDMABUF":
+                fds = invocation.get_message().get_unix_fd_list().steal_fds()
+                self._forget_dmabuf()
+                _, width, height, stride, fourcc, modifier, _ = values
+                self._frame = None
+                self._dmabuf = (fds[0], width, height, stride)
+                self.scanouts.append(f"dma-buf {width}x{height} {_fourcc(fourcc)} modifier {modifier:#x}")
+            elif method == "UpdateDMABUF":
+                self.updates += 1
+                if self._held is not None:
+                    self._held.append(invocation)
+                    return
+            elif method == "Disable":
+                self._forget_dmabuf()
+                self._frame = None
+                self.scanouts.append("disabled")
+            elif method == "MouseSet":
+                self.place = values
+            elif method == "CursorDefine":
+                width, height, hot_x, hot_y = (parameters.get_child_value(i).get_int32() for i in range(4))
+                pixels = bytes(parameters.get_child_value(4).get_data_as_bytes().get_data())
+                self.cursor = {"size": (width, height), "hotspot": (hot_x, hot_y), "pixels": pixels}
+        invocation.return_value(None)
+
+    @staticmethod
+    def _image(data, width, height, stride, form):
+        if form not in _PIXMAN:
+            raise Failure(f"D-Bus display: unknown pixman format {form:#x}")
+        pixels = data.get_data_as_bytes().get_data()
+        # The last row may be without its padding.
+        return Image.frombytes("RGB", (width, height), bytes(pixels).ljust(stride * height, b"\0"), "raw", "BGRX", stride)
+
+    def _forget_dmabuf(self):
+        if self._dmabuf:
+            os.close(self._dmabuf[0])
+            self._dmabuf = None
+
+    def picture(self):
+        """What the client shows; None if nothing."""
+        with self._lock:
+            if self._dmabuf:
+                fd, width, height, stride = self._dmabuf
+                with mmap.mmap(fd, os.fstat(fd).st_size, prot=mmap.PROT_READ) as memory:
+                    data = memory[:stride * height].ljust(stride * height, b"\0")
+                return Image.frombytes("RGB", (width, height), data, "raw", "BGRX", stride)
+            return self._frame.copy() if self._frame else None
+
+    def hold(self):
+        """From now on the client keeps what it got, and does not say when it is done with it."""
+        with self._lock:
+            self._held = []
+
+    def held(self):
+        """How many updates wait for the client."""
+        with self._lock:
+            return len(self._held)
+
+    def release(self):
+        """The client is done with all that it kept."""
+        with self._lock:
+            held, self._held = self._held, None
+        for invocation in held:
+            invocation.return_value(None)
+
+    def set_size(self, width, height, width_mm=0, height_mm=0):
+        """The user drags the window to this size."""
+        self._display.call_sync(
+            None, "/org/qemu/Display1/Console_0", "org.qemu.Display1.Console", "SetUIInfo",
+            GLib.Variant("(qqiiuu)", (width_mm, height_mm, 0, 0, width, height)), None, Gio.DBusCallFlags.NONE, 30000, None)
+
+    def wait_pointer(self, what, colour, place):
+        """Waits for a pointer in one colour (BGRA) at this place, and returns it."""
+        def there():
+            with self._lock:
+                cursor, at = self.cursor, self.place
+            if cursor and at == place and set(struct.unpack(f"{len(cursor['pixels']) // 4}I", cursor["pixels"])) == {colour}:
+                return cursor
+            return None
+
+        return until(what, there)
