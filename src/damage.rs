@@ -294,7 +294,7 @@ mod tests {
         fn look(&mut self, all: bool) -> Vec<Rect> {
             let source = &self.source;
             let read = |offset: u64, to: &mut [u8]| {
-                let offset = offset as usize;
+                let offset = usize::try_from(offset).unwrap();
                 to.copy_from_slice(&source[offset..offset + to.len()]);
                 Ok(())
             };
@@ -383,7 +383,7 @@ mod tests {
             if reads.get() > 2 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            let offset = offset as usize;
+            let offset = usize::try_from(offset).unwrap();
             to.copy_from_slice(&source[offset..offset + to.len()]);
             Ok(())
         };
@@ -400,18 +400,15 @@ mod tests {
 
     #[test]
     fn rectangles_are_bounded_and_cover_all_that_changed() {
-        let mut seed = 1u32;
-        let mut random = move |below: u32| {
-            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (seed >> 8) % below
-        };
+        let mut random = fastrand::Rng::with_seed(1);
         let mut fixture = Fixture::new(WIDTH * 4);
         for _ in 0..500 {
-            let changes: Vec<(u32, u32)> =
-                (0..random(60)).map(|_| (random(WIDTH), random(HEIGHT))).collect();
+            let changes: Vec<(u32, u32)> = (0..random.u32(..60))
+                .map(|_| (random.u32(..WIDTH), random.u32(..HEIGHT)))
+                .collect();
             for &(x, y) in &changes {
                 let value = fixture.source[(y * fixture.geometry.stride + x * 4) as usize];
-                fixture.set(x, y, value.wrapping_add(1 + random(3) as u8));
+                fixture.set(x, y, value.wrapping_add(random.u8(1..4)));
             }
             let before = fixture.screen.pixels.clone();
             let damage = fixture.look(false);

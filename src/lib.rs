@@ -22,3 +22,5 @@ pub mod memory;
 pub mod plane;
 pub mod pool;
 pub mod shared_objects;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;

@@ -134,8 +134,11 @@ impl Plane {
         if info.drm_format == 0 || info.size == 0 {
             return Ok(None);
         }
+        // The crate knows the bit for big-endian pixels as a format of its own, which it cannot even print.
         let fourcc = DrmFourcc::try_from(info.drm_format)
-            .map_err(|_| PlaneError::UnknownFourcc(FourccCode(info.drm_format)))?;
+            .ok()
+            .filter(|&fourcc| fourcc != DrmFourcc::Big_endian)
+            .ok_or(PlaneError::UnknownFourcc(FourccCode(info.drm_format)))?;
         let format = Format { fourcc, modifier: DrmModifier::from(info.drm_format_mod) };
 
         let max = if kind == PlaneKind::Cursor { MAX_CURSOR_SIDE } else { MAX_SIDE };
@@ -278,6 +281,10 @@ mod tests {
         assert_eq!(
             refusal(PlaneInfo { drm_format: 0x3030_3030, ..full_hd() }),
             "unknown format '0000' (0x30303030)"
+        );
+        assert_eq!(
+            refusal(PlaneInfo { drm_format: 1 << 31, ..full_hd() }),
+            "unknown format 0x80000000"
         );
     }
 

@@ -5,7 +5,7 @@ use crate::pool::Key;
 
 /// While the device answers "no cursor", it is asked at one refresh of this many: drivers without a cursor plane
 /// and drivers whose cursor is off answer alike.
-const ABSENT_INTERVAL: u32 = 16;
+pub const ABSENT_INTERVAL: u32 = 16;
 
 /// What is known of the cursor plane.
 #[derive(Debug, Default)]

@@ -655,6 +655,8 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
 
     fn release_retired(&mut self) {
         let Planes::DmaBuf(DmaBufPlanes { pool, .. }) = &mut self.planes else { return };
+        // What is not shown any more may have been one too many.
+        pool.evict(None);
         for buffer in pool.take_retired() {
             if let Some(import) = buffer.host {
                 self.console.release(import);

@@ -46,6 +46,18 @@ impl<C: Console> Surface<C> {
         Ok(())
     }
 
+    /// What the console shows.
+    #[cfg(test)]
+    pub fn canvas(&self) -> &C::Canvas {
+        &self.canvas
+    }
+
+    /// Pixels in a row, and rows.
+    #[cfg(test)]
+    pub fn size(&self) -> (u32, u32) {
+        (self.width, self.height)
+    }
+
     /// Frames that were compared with the one before, and frames that were only copied.
     pub fn counts(&self) -> (u64, u64) {
         self.snapshot.counts()

@@ -1,1 +1,65 @@
+//! The rules of the engine, between fakes.
 
+mod cursor;
+mod dmabuf;
+mod edid;
+mod messages;
+mod random;
+mod region;
+mod reset;
+
+use crate::testing::{Call, FakeDevice, Fixture, plane};
+
+use super::{Config, Mode, Screen};
+
+const OFF: &str = "The display is off.";
+
+/// A device with a picture of 32 by 16 pixels in a dma-buf with id 1, each byte 0x11, and no cursor.
+fn dma_buf_device() -> FakeDevice {
+    let device = FakeDevice::default();
+    device.show(plane(1, 32, 16), 0x11);
+    device
+}
+
+/// Its display, with a front end that imports dma-bufs.
+fn scanout() -> Fixture {
+    let fixture = surface();
+    fixture.console.set().takes = true;
+    fixture
+}
+
+/// Its display, without such a front end.
+fn surface() -> Fixture {
+    Fixture::new(Mode::DmaBuf, Config::default(), &dma_buf_device())
+}
+
+/// A device with a picture of 32 by 16 pixels in region 16, each byte 0x11.
+fn region() -> Fixture {
+    let device = FakeDevice::default();
+    device.add_region(16, 1 << 16, 0x11);
+    device.set().primary = plane(16, 32, 16);
+    Fixture::new(Mode::Region, Config::default(), &device)
+}
+
+/// The pixels of the surface that is shown, row by row, without what a canvas keeps for itself.
+fn shown(fixture: &mut Fixture) -> Vec<u32> {
+    let Screen::Surface(surface, _) = &fixture.display().screen else {
+        panic!("no surface is shown");
+    };
+    let (canvas, (width, _)) = (surface.canvas(), surface.size());
+    let pixel = |bytes: &[u8]| bytes.iter().rev().fold(0, |all, &byte| all << 8 | u32::from(byte));
+    canvas
+        .rows
+        .chunks_exact(canvas.stride)
+        .flat_map(|row| row[..width as usize * 4].chunks_exact(4).map(pixel))
+        .collect()
+}
+
+/// A field of the display's status, by its path.
+fn status(fixture: &mut Fixture, path: &str) -> serde_json::Value {
+    fixture.display().status().pointer(path).cloned().unwrap_or_default()
+}
+
+fn is_update(call: &Call) -> bool {
+    matches!(call, Call::UpdateScanout(_) | Call::UpdateSurface(_))
+}

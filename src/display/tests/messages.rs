@@ -1,0 +1,79 @@
+//! Messages: each once, and few.
+
+use std::time::Duration;
+
+use crate::plane::PlaneInfo;
+use crate::testing::{Errors, FakeConsole, plane};
+
+use super::super::report::Reporter;
+use super::{scanout, status};
+use crate::console::Severity;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn what_is_said_is_not_said_again_soon_but_counted() {
+    let console = FakeConsole::default();
+    let mut reporter = Reporter::new("vgpu");
+    let mut say = |second, text: &str| {
+        reporter.say(&console, SECOND * second, Severity::Error, &text);
+        console.take_log()
+    };
+    assert_eq!(say(0, "no"), ["vgpu: no"]);
+    for second in 1..30 {
+        assert_eq!(say(second, "no"), [""; 0]);
+    }
+    assert_eq!(say(30, "no"), ["vgpu: no (29 more times since)"]);
+    assert_eq!(say(59, "no"), [""; 0]);
+    assert_eq!(say(60, "no"), ["vgpu: no (1 more times since)"]);
+    assert_eq!(say(90, "no"), ["vgpu: no"]);
+}
+
+#[test]
+fn different_messages_are_bounded_too() {
+    let console = FakeConsole::default();
+    let mut reporter = Reporter::new("vgpu");
+    for number in 0..100 {
+        reporter.say(&console, SECOND, Severity::Error, &number);
+    }
+    assert_eq!(console.take_log().len(), 8);
+    assert_eq!(reporter.withheld(), 92);
+    assert_eq!(reporter.last(), Some("99"));
+    reporter.say(&console, SECOND, Severity::Error, &3);
+    assert_eq!(reporter.last(), Some("3"), "even if it is not said again");
+    for number in 0..100 {
+        reporter.say(&console, SECOND * 31, Severity::Error, &number);
+    }
+    assert_eq!(console.take_log().len(), 8);
+}
+
+#[test]
+fn a_device_that_lies_differently_each_time_does_not_fill_the_log() {
+    let mut fixture = scanout();
+    fixture.refresh();
+    for stride in 0..100 {
+        fixture.device.set().primary = PlaneInfo { stride, ..plane(2, 32, 16) };
+        fixture.refresh();
+        fixture.pass(Duration::from_millis(33));
+    }
+    assert_eq!(fixture.console.take_log().len(), 8);
+    assert_eq!(status(&mut fixture, "/errors/invalid-plane"), 100);
+    assert_eq!(status(&mut fixture, "/errors-withheld"), 92);
+    let last = status(&mut fixture, "/last-error");
+    assert!(last.as_str().unwrap().contains("stride 99 is too small"), "{last}");
+}
+
+#[test]
+fn an_error_that_stays_is_said_once_in_half_a_minute() {
+    for errno in [libc::EIO, libc::EINVAL, libc::ENOMEM, libc::ENOTTY, libc::EPROTO] {
+        let mut fixture = scanout();
+        fixture.device.set().primary_errors = Errors::always(errno);
+        for _ in 0..800 {
+            fixture.refresh();
+            fixture.pass(Duration::from_millis(33));
+        }
+        assert_eq!(fixture.console.take_log().len(), 1, "{errno}");
+        assert_eq!(fixture.console.take_calls(), []);
+        assert_eq!(status(&mut fixture, "/errors/query"), 800);
+    }
+}

@@ -1,0 +1,283 @@
+//! Region mode.
+
+use drm_fourcc::DrmFourcc;
+use serde_json::json;
+
+use crate::damage::Rect;
+use crate::display::PATIENCE;
+use crate::plane::PlaneInfo;
+use crate::testing::{Call, Errors, FakeRegion, Fixture, Shows, plane};
+
+use super::{OFF, region, shown, status};
+
+#[test]
+fn the_region_is_mapped_once_and_then_compared() {
+    let mut fixture = region();
+    let whole = Call::UpdateSurface(Rect::full(32, 16));
+    assert_eq!(fixture.refresh(), [Call::ShowSurface(32, 16), whole.clone()]);
+    assert_eq!(shown(&mut fixture), [0x1111_1111; 32 * 16]);
+    assert_eq!(fixture.refresh(), []);
+    fixture.device.draw_region(16, 128 * 7 + 4, &[0x22; 4]);
+    let row = Rect { x: 0, y: 7, width: 32, height: 1 };
+    assert_eq!(fixture.refresh(), [Call::UpdateSurface(row)]);
+    assert_eq!(shown(&mut fixture)[32 * 7..][..2], [0x1111_1111, 0x2222_2222]);
+    assert_eq!(fixture.device.get().counts.regions, 1);
+    assert_eq!(fixture.device.get().counts.cursor, 0, "region mode has no cursor plane");
+    fixture.display().invalidate();
+    assert_eq!(fixture.refresh(), [whole]);
+    assert_eq!(status(&mut fixture, "/maps"), 1);
+    assert_eq!(status(&mut fixture, "/frames"), json!({ "compared": 2, "copied": 2 }));
+}
+
+/// Fills a region with the numbers of its 32-bit words.
+fn number_words(fixture: &Fixture, index: u32) {
+    let words: Vec<u8> = (0..1u32 << 14).flat_map(u32::to_le_bytes).collect();
+    fixture.device.draw_region(index, 0, &words);
+}
+
+#[test]
+fn a_change_of_stride_alone_is_noticed() {
+    let mut fixture = region();
+    number_words(&fixture, 16);
+    for words in [32, 40, 100, 33] {
+        let info = PlaneInfo { stride: words * 4, size: words * 4 * 16, ..plane(16, 32, 16) };
+        fixture.device.set().primary = info;
+        fixture.refresh();
+        let expected: Vec<u32> = (0..16).flat_map(|y| y * words..y * words + 32).collect();
+        assert_eq!(shown(&mut fixture), expected, "stride {}", words * 4);
+    }
+    assert_eq!(fixture.device.get().counts.regions, 4);
+}
+
+#[test]
+fn a_change_of_region_size_or_format_is_noticed() {
+    let mut fixture = region();
+    fixture.device.add_region(9, 1 << 16, 0x44);
+    fixture.refresh();
+    fixture.device.set().primary = plane(9, 32, 16);
+    assert_eq!(fixture.refresh(), [Call::UpdateSurface(Rect::full(32, 16))]);
+    assert_eq!(shown(&mut fixture), [0x4444_4444; 32 * 16]);
+    assert_eq!(fixture.device.files().mappings(), 1, "the other one is not mapped any more");
+
+    fixture.device.set().primary = plane(9, 100, 100);
+    assert_eq!(fixture.refresh()[0], Call::ShowSurface(100, 100));
+    assert_eq!(shown(&mut fixture), vec![0x4444_4444; 100 * 100]);
+
+    fixture.device.draw_region(9, 0, &[1, 2, 3, 0]);
+    let info = PlaneInfo { drm_format: DrmFourcc::Xbgr8888 as u32, ..plane(9, 100, 100) };
+    fixture.device.set().primary = info;
+    fixture.refresh();
+    assert_eq!(shown(&mut fixture)[..2], [0x0001_0203, 0x0044_4444]);
+}
+
+#[test]
+fn formats_are_converted_pixel_for_pixel() {
+    // Where a format has its red, green and blue, in bits from the lowest of a pixel: position and width.
+    type Field = (u32, u32);
+    let formats: [(DrmFourcc, u32, [Field; 3]); 14] = [
+        (DrmFourcc::Xrgb8888, 4, [(16, 8), (8, 8), (0, 8)]),
+        (DrmFourcc::Argb8888, 4, [(16, 8), (8, 8), (0, 8)]),
+        (DrmFourcc::Xbgr8888, 4, [(0, 8), (8, 8), (16, 8)]),
+        (DrmFourcc::Abgr8888, 4, [(0, 8), (8, 8), (16, 8)]),
+        (DrmFourcc::Rgbx8888, 4, [(24, 8), (16, 8), (8, 8)]),
+        (DrmFourcc::Rgba8888, 4, [(24, 8), (16, 8), (8, 8)]),
+        (DrmFourcc::Bgrx8888, 4, [(8, 8), (16, 8), (24, 8)]),
+        (DrmFourcc::Bgra8888, 4, [(8, 8), (16, 8), (24, 8)]),
+        (DrmFourcc::Xrgb2101010, 4, [(20, 10), (10, 10), (0, 10)]),
+        (DrmFourcc::Argb2101010, 4, [(20, 10), (10, 10), (0, 10)]),
+        (DrmFourcc::Xbgr2101010, 4, [(0, 10), (10, 10), (20, 10)]),
+        (DrmFourcc::Abgr2101010, 4, [(0, 10), (10, 10), (20, 10)]),
+        (DrmFourcc::Rgb565, 2, [(11, 5), (5, 6), (0, 5)]),
+        (DrmFourcc::Bgr565, 2, [(0, 5), (5, 6), (11, 5)]),
+    ];
+    let mut random = fastrand::Rng::with_seed(8);
+    for (fourcc, bytes, fields) in formats {
+        let mut fixture = region();
+        let mut pixels = vec![0; 33 * 17 * bytes as usize];
+        random.fill(&mut pixels);
+        fixture.device.draw_region(16, 0, &pixels);
+        fixture.device.set().primary = PlaneInfo {
+            drm_format: fourcc as u32,
+            stride: 33 * bytes,
+            size: 33 * 17 * bytes,
+            ..plane(16, 33, 17)
+        };
+        fixture.refresh();
+        let expected: Vec<u32> = pixels
+            .chunks_exact(bytes as usize)
+            .map(|pixel| {
+                let pixel = pixel.iter().rev().fold(0, |all, &byte| all << 8 | u32::from(byte));
+                fields.iter().fold(0, |xrgb, &(at, width)| {
+                    let value = pixel >> at & ((1 << width) - 1);
+                    // Narrow colours are stretched to the full range, wide ones lose their lowest bits.
+                    let eight = if width < 8 {
+                        value << (8 - width) | value >> (2 * width - 8)
+                    } else {
+                        value >> (width - 8)
+                    };
+                    xrgb << 8 | eight
+                })
+            })
+            .collect();
+        let got: Vec<u32> = shown(&mut fixture).iter().map(|pixel| pixel & 0x00ff_ffff).collect();
+        assert_eq!(got, expected, "{fourcc}");
+    }
+}
+
+#[test]
+fn a_palette_is_refused_in_words_and_without_flicker() {
+    let mut fixture = region();
+    fixture.refresh();
+    let info = PlaneInfo { drm_format: DrmFourcc::C8 as u32, ..plane(16, 32, 16) };
+    fixture.device.set().primary = info;
+    assert!(matches!(fixture.refresh()[..], [Call::ShowMessage(..)]));
+    for _ in 0..50 {
+        assert_eq!(fixture.refresh(), []);
+    }
+    let log = ["fake: format C8   LINEAR cannot be shown from a region"];
+    assert_eq!(fixture.console.take_log(), log);
+    assert_eq!(fixture.device.get().counts.regions, 1);
+}
+
+#[test]
+fn a_region_that_cannot_be_mapped_is_read() {
+    // The device does not hand out a file, or one that begins where nothing can be mapped.
+    for (mappable, offset) in [(false, 0), (true, 12)] {
+        let mut fixture = region();
+        let file = fixture.device.files().with(&vec![0x66; 1 << 16], true);
+        let unmappable = FakeRegion { size: 1 << 15, file, offset, mappable };
+        fixture.device.set().regions.insert(16, unmappable);
+        fixture.refresh();
+        assert_eq!(shown(&mut fixture), [0x6666_6666; 32 * 16]);
+        fixture.device.draw_region(16, offset, &[1, 2, 3, 4]);
+        fixture.refresh();
+        assert_eq!(shown(&mut fixture)[0], 0x0403_0201);
+        let slow = "fake: graphics region 16 cannot be mapped: it is read piece by piece, slowly";
+        assert_eq!(fixture.console.take_log(), [slow]);
+        assert_eq!(fixture.device.files().mappings(), 0);
+    }
+}
+
+#[test]
+fn a_read_that_fails_keeps_the_picture_for_a_while() {
+    let mut fixture = region();
+    fixture.device.set().regions.get_mut(&16).unwrap().mappable = false;
+    fixture.refresh();
+    fixture.console.take_log();
+    fixture.device.set().read_errors = Errors::always(libc::EIO);
+    for _ in 0..PATIENCE {
+        assert_eq!(fixture.refresh(), []);
+    }
+    assert!(matches!(fixture.refresh()[..], [Call::ShowMessage(..)]));
+    for _ in 0..50 {
+        assert_eq!(fixture.refresh(), []);
+    }
+    let said = "fake: reading graphics region 16: Input/output error (os error 5)";
+    assert_eq!(fixture.console.take_log(), [said]);
+    fixture.device.set().read_errors = Errors::default();
+    fixture.refresh();
+    assert_eq!(shown(&mut fixture), [0x1111_1111; 32 * 16]);
+}
+
+#[test]
+fn a_region_that_shrinks_is_an_error_and_no_crash() {
+    let mut fixture = region();
+    let file = fixture.device.files().with(&vec![0x66; 1 << 16], false);
+    let region = FakeRegion { size: 1 << 16, file, offset: 0, mappable: true };
+    fixture.device.set().regions.insert(16, region);
+    fixture.refresh();
+    fixture.device.get().regions[&16].file.set_len(1000).unwrap();
+    for _ in 0..20 {
+        fixture.refresh();
+    }
+    let log = fixture.console.take_log();
+    assert_eq!(log.len(), 2, "short reads first, then a file that is too small: {log:?}");
+    assert!(log[1].ends_with("the file has 1000 bytes, not 2048 from 0"), "{log:?}");
+    let text = "The device does not give its picture.";
+    assert_eq!(fixture.console.message().as_deref(), Some(text));
+    fixture.device.get().regions[&16].file.set_len(1 << 16).unwrap();
+    fixture.refresh();
+    assert_eq!(shown(&mut fixture)[0], 0x6666_6666);
+}
+
+#[test]
+fn a_plane_larger_than_its_region_is_refused() {
+    let mut fixture = region();
+    fixture.refresh();
+    fixture.device.set().primary = plane(16, 200, 200);
+    for _ in 0..20 {
+        fixture.refresh();
+    }
+    assert_eq!(
+        fixture.console.take_log(),
+        ["fake: graphics region 16: 200x200 XR24 LINEAR stride 800 takes 160000 bytes, \
+          but there are only 65536"]
+    );
+    let text = "The device describes its display wrongly.";
+    assert_eq!(fixture.console.message().as_deref(), Some(text));
+    fixture.device.set().primary = plane(16, 32, 16);
+    fixture.refresh();
+    assert_eq!(fixture.console.get().shows, Shows::Surface(32, 16));
+}
+
+#[test]
+fn a_region_whose_size_is_a_lie_is_refused() {
+    let mut fixture = region();
+    for (size, offset) in [(u64::MAX, 1 << 16), (u64::MAX, u64::MAX), (1 << 32, 65536 - 2047)] {
+        let file = fixture.device.files().create(1 << 16, true);
+        let region = FakeRegion { size, file, offset, mappable: true };
+        fixture.device.set().regions.insert(16, region);
+        fixture.refresh();
+        assert!(!matches!(fixture.console.get().shows, Shows::Surface(..)));
+        assert!(fixture.console.take_log()[0].starts_with("fake: reading graphics region 16: "));
+    }
+}
+
+#[test]
+fn a_region_that_does_not_exist_is_said() {
+    let mut fixture = region();
+    fixture.refresh();
+    fixture.device.set().primary = plane(77, 32, 16);
+    for _ in 0..20 {
+        fixture.refresh();
+    }
+    let log = fixture.console.take_log();
+    assert_eq!(log.len(), 1);
+    assert!(log[0].starts_with("fake: GET_REGION_INFO of the graphics region 77: Invalid"));
+    assert_eq!(fixture.device.files().mappings(), 0);
+}
+
+#[test]
+fn a_plane_that_is_off_is_no_error() {
+    let mut fixture = region();
+    fixture.refresh();
+    fixture.device.set().primary = PlaneInfo::default();
+    assert_eq!(fixture.refresh(), [Call::ShowMessage(640, 480, OFF.to_owned())]);
+    assert_eq!(fixture.refresh(), []);
+    fixture.device.set().primary = plane(16, 32, 16);
+    fixture.refresh();
+    assert_eq!(shown(&mut fixture), [0x1111_1111; 32 * 16]);
+    assert_eq!(fixture.console.take_log(), [""; 0]);
+}
+
+#[test]
+fn the_firmware_hands_over_and_takes_back() {
+    let mut fixture = region();
+    fixture.console.set().firmware = true;
+    let picture = std::mem::take(&mut fixture.device.set().primary);
+    assert_eq!(fixture.refresh(), [Call::ShowFirmware(true)]);
+    fixture.device.set().primary = picture;
+    assert_eq!(fixture.refresh()[0], Call::ShowSurface(32, 16));
+    fixture.device.set().primary = PlaneInfo::default();
+    assert_eq!(fixture.refresh(), [Call::ShowFirmware(true)]);
+}
+
+#[test]
+fn nothing_is_held_in_the_end() {
+    let mut fixture = region();
+    fixture.refresh();
+    assert_eq!(fixture.device.files().mappings(), 1);
+    fixture.end();
+    assert_eq!(fixture.device.files().mappings(), 0);
+    assert_eq!(fixture.device.files().open_descriptors(), 1, "the device's own");
+}

@@ -1,0 +1,271 @@
+//! A device, a guest and a user who do what a string of bytes says: for fuzzing, and for random tests.
+//!
+//! The first byte chooses the mode. Each step is a byte that chooses what happens, and the bytes that it needs; where bytes are
+//! missing, they are zero. Whatever the bytes are, the display must not panic, must read and import no more than there is, and must give
+//! everything back in the end.
+
+use std::time::Duration;
+
+use drm_fourcc::DrmFourcc;
+
+use crate::console::Monitor;
+use crate::display::{Config, Mode};
+use crate::plane::PlaneInfo;
+use crate::pool::Limits;
+
+use super::{Errors, FakeDevice, FakeEdid, FakeRegion, Fixture};
+
+/// No buffer is larger, in bytes, so that scripts run fast.
+const MAX_FILE: u64 = 1 << 20;
+
+/// No script is longer, in steps.
+const MAX_STEPS: usize = 4096;
+
+/// Ids and region indices are few, so that they meet again.
+const HANDLES: u32 = 5;
+
+const EDID_REGION: u32 = 9;
+
+const ERRNOS: [i32; 12] = [
+    libc::ENOENT,
+    libc::EINVAL,
+    libc::ENOMEM,
+    libc::EAGAIN,
+    libc::EINTR,
+    libc::EBUSY,
+    libc::ENOTTY,
+    libc::ETIMEDOUT,
+    libc::ENODEV,
+    libc::EPIPE,
+    libc::EIO,
+    libc::EPROTO,
+];
+
+const FORMATS: [u32; 8] = [
+    DrmFourcc::Xrgb8888 as u32,
+    DrmFourcc::Argb8888 as u32,
+    DrmFourcc::Abgr8888 as u32,
+    DrmFourcc::Rgb565 as u32,
+    DrmFourcc::Xrgb2101010 as u32,
+    DrmFourcc::C8 as u32,
+    DrmFourcc::Nv12 as u32,
+    0,
+];
+
+/// Reads a script.
+struct Bytes<'a>(&'a [u8]);
+
+impl Bytes<'_> {
+    fn take<const N: usize>(&mut self) -> [u8; N] {
+        let mut taken = [0; N];
+        let (now, later) = self.0.split_at(N.min(self.0.len()));
+        taken[..now.len()].copy_from_slice(now);
+        self.0 = later;
+        taken
+    }
+
+    fn byte(&mut self) -> u8 {
+        u8::from_le_bytes(self.take())
+    }
+
+    fn small(&mut self) -> u32 {
+        u32::from(self.byte())
+    }
+
+    fn medium(&mut self) -> u32 {
+        u16::from_le_bytes(self.take()).into()
+    }
+
+    fn word(&mut self) -> u32 {
+        u32::from_le_bytes(self.take())
+    }
+
+    fn flag(&mut self) -> bool {
+        self.byte() & 1 != 0
+    }
+
+    fn handle(&mut self) -> u32 {
+        self.small() % HANDLES
+    }
+
+    fn one_of<T: Copy, const N: usize>(&mut self, choices: [T; N]) -> T {
+        choices[self.byte() as usize % N]
+    }
+
+    fn len(&mut self) -> u64 {
+        (u64::from(self.medium()) * 64).min(MAX_FILE)
+    }
+
+    /// A plane that may be anything.
+    fn any_plane(&mut self) -> PlaneInfo {
+        PlaneInfo {
+            drm_format: self.word(),
+            drm_format_mod: u64::from_le_bytes(self.take()),
+            width: self.word(),
+            height: self.word(),
+            stride: self.word(),
+            size: self.word(),
+            x_pos: self.word(),
+            y_pos: self.word(),
+            x_hot: self.word(),
+            y_hot: self.word(),
+            handle: self.word(),
+            ..PlaneInfo::default()
+        }
+    }
+
+    /// A plane that is nearly right.
+    fn likely_plane(&mut self) -> PlaneInfo {
+        let (width, height) = (self.small(), self.small());
+        let stride = width * 4 + self.small() / 64 * 4;
+        PlaneInfo {
+            drm_format: self.one_of(FORMATS),
+            drm_format_mod: self.one_of([0, 0, 0, 1 << 56 | 1]),
+            width,
+            height,
+            stride,
+            size: (stride * height).saturating_add_signed(self.one_of([0, 0, 0, -4, 4096])),
+            x_pos: self.medium(),
+            y_pos: self.medium(),
+            x_hot: self.small(),
+            y_hot: self.small(),
+            handle: self.handle(),
+            ..PlaneInfo::default()
+        }
+    }
+
+    fn errors(&mut self) -> Errors {
+        let errno = self.one_of(ERRNOS);
+        match self.byte() {
+            0 => Errors::default(),
+            255 => Errors::always(errno),
+            count => Errors::times(count.into(), errno),
+        }
+    }
+}
+
+/// Does what the script says, and panics if the display does something wrong.
+///
+/// # Panics
+///
+/// If the display, or a fake, finds something wrong.
+pub fn run(script: &[u8]) {
+    let mut bytes = Bytes(script);
+    let device = FakeDevice::default();
+    let choices = bytes.byte();
+    let mode = if choices & 1 == 0 { Mode::DmaBuf } else { Mode::Region };
+    if choices & 2 != 0 {
+        let registers: [u8; 24] = bytes.take();
+        let mut edid = FakeEdid::new(EDID_REGION, 128, 0, 0);
+        edid.bytes[..24].copy_from_slice(&registers);
+        edid.strict = choices & 4 != 0;
+        device.set().edid = Some(edid);
+    }
+    let config = Config {
+        pool: Limits { count: 3, bytes: 2 * MAX_FILE },
+        scanout: choices & 8 == 0,
+        ..Config::default()
+    };
+    let mut fixture = Fixture::new(mode, config, &device);
+    fixture.console.set().takes = choices & 16 != 0;
+    for _ in 0..MAX_STEPS {
+        if bytes.0.is_empty() {
+            break;
+        }
+        step(&mut fixture, &mut bytes);
+    }
+    let status = fixture.display().status();
+    assert!(fixture.display().describe().contains("fake"));
+    if mode == Mode::DmaBuf {
+        assert_eq!(status["pool"]["violations"], 0, "{status}");
+    }
+    fixture.end();
+    assert!(fixture.console.get().imports.is_empty(), "an import is never released");
+    let mut device = device.set();
+    device.dma_bufs.clear();
+    device.regions.clear();
+    drop(device);
+    assert_eq!(fixture.device.files().open_descriptors(), 0, "a descriptor is never closed");
+    assert_eq!(fixture.device.files().mappings(), 0, "a mapping is never ended");
+}
+
+fn step(fixture: &mut Fixture, bytes: &mut Bytes<'_>) {
+    let device = fixture.device.clone();
+    match bytes.byte() % 24 {
+        0 => device.set().primary = bytes.any_plane(),
+        1 => device.set().primary = bytes.likely_plane(),
+        2 => device.set().cursor = bytes.any_plane(),
+        3 => device.set().cursor = bytes.likely_plane(),
+        4 => {
+            let file = device.files().create(bytes.len(), bytes.flag());
+            device.set().dma_bufs.insert(bytes.handle(), file);
+        }
+        5 => {
+            let plane = bytes.likely_plane();
+            let size = u64::from(plane.size).min(MAX_FILE);
+            let file = device.files().create(size, bytes.flag());
+            device.set().dma_bufs.insert(plane.handle, file);
+            device.set().primary = plane;
+        }
+        6 => {
+            let handle = bytes.handle();
+            device.set().dma_bufs.remove(&handle);
+        }
+        7 => {
+            let region = FakeRegion {
+                size: bytes.one_of([0, 4096, 1 << 16, u64::MAX]),
+                file: device.files().create(bytes.len(), bytes.flag()),
+                offset: bytes.one_of([0, 0, 4096, 1, u64::MAX]),
+                mappable: bytes.flag(),
+            };
+            device.set().regions.insert(bytes.handle(), region);
+        }
+        8 => {
+            let plane = bytes.likely_plane();
+            let size = u64::from(plane.size).min(MAX_FILE);
+            let file = device.files().create(size, bytes.flag());
+            let region = FakeRegion { size, file, offset: 0, mappable: bytes.flag() };
+            device.set().regions.insert(plane.handle, region);
+            device.set().primary = plane;
+        }
+        9 => {
+            // Only files that are not sealed do shrink.
+            let (handle, len) = (bytes.handle(), bytes.len());
+            let inner = device.get();
+            let files = inner.dma_bufs.get(&handle).into_iter();
+            for file in files.chain(inner.regions.get(&handle).map(|region| &region.file)) {
+                let _ = file.set_len(len);
+            }
+        }
+        10 => {
+            let plane = bytes.likely_plane();
+            device.set().flips_before_gets.push_back(plane);
+        }
+        11 => device.set().primary_errors = bytes.errors(),
+        12 => device.set().cursor_errors = bytes.errors(),
+        13 => device.set().get_errors = bytes.errors(),
+        14 => device.set().region_errors = bytes.errors(),
+        15 => device.set().read_errors = bytes.errors(),
+        16 => device.set().write_errors = bytes.errors(),
+        17 => fixture.console.set().takes = bytes.flag(),
+        18 => fixture.console.set().firmware = bytes.flag(),
+        19 => {
+            let block = bytes.flag();
+            fixture.display().block(block);
+        }
+        20 => fixture.display().reset(),
+        21 => fixture.display().invalidate(),
+        22 => {
+            let monitor =
+                Monitor { width: bytes.medium(), height: bytes.small(), ..Monitor::default() };
+            fixture.display().set_monitor(monitor);
+            let _ = fixture.display().capture();
+        }
+        _ => {
+            fixture.pass(Duration::from_millis(bytes.medium().into()));
+            for _ in 0..=bytes.byte() % 8 {
+                fixture.refresh();
+            }
+        }
+    }
+}
