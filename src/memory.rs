@@ -155,7 +155,15 @@ impl Memory {
                     .read(usize::try_from(offset).map_err(|_| io::ErrorKind::UnexpectedEof)?, to);
                 Ok(())
             }
-            Access::Read { file, offset: base } => file.read_exact_at(to, base + offset),
+            Access::Read { file, offset: base } => {
+                file.read_exact_at(to, base + offset).map_err(|error| match error.kind() {
+                    kind @ io::ErrorKind::UnexpectedEof => io::Error::new(
+                        kind,
+                        format!("the file has less than {} bytes now", self.len),
+                    ),
+                    _ => error,
+                })
+            }
         }
     }
 
