@@ -20,8 +20,16 @@ use super::boundary;
 const NO_WAIT: Duration = Duration::ZERO;
 
 /// QEMU's functions tell no reasons; whoever debugs can see them with `G_MESSAGES_DEBUG=vfio-display`.
-fn told<T, E: std::fmt::Display>(result: Result<T, E>) -> Option<T> {
-    result.map_err(|error| glib::g_debug!("vfio-display", "{error}")).ok()
+fn added(result: Result<(), AddError>) -> bool {
+    result.map_err(|error| glib::g_debug!("vfio-display", "{error}")).is_ok()
+}
+
+/// As [`added`], but that there is nothing, or not yet, is no news.
+fn found<T>(result: Result<T, LookupError>) -> Option<T> {
+    if let Err(error @ LookupError::WrongKind(..)) = &result {
+        glib::g_debug!("vfio-display", "{error}");
+    }
+    result.ok()
 }
 
 /// # Safety
@@ -50,7 +58,7 @@ pub unsafe extern "C" fn virtio_add_dmabuf(uuid: *const [u8; 16], fd: c_int) -> 
     boundary(false, || {
         // SAFETY: the caller's promise.
         let Some(uuid) = (unsafe { uuid_from(uuid) }) else { return false };
-        told(SharedObjects::global().add(uuid, Object::DmaBuf(DmaBuf::Lent(fd)))).is_some()
+        added(SharedObjects::global().add(uuid, Object::DmaBuf(DmaBuf::Lent(fd))))
     })
 }
 
@@ -70,7 +78,7 @@ pub unsafe extern "C" fn virtio_add_vhost_device(
         // SAFETY: the caller's promise.
         let Some(uuid) = (unsafe { uuid_from(uuid) }) else { return false };
         let Some(device) = device_from(device) else { return false };
-        told(SharedObjects::global().add(uuid, Object::Device(device))).is_some()
+        added(SharedObjects::global().add(uuid, Object::Device(device)))
     })
 }
 
@@ -104,7 +112,7 @@ pub unsafe extern "C" fn virtio_lookup_dmabuf(uuid: *const [u8; 16]) -> c_int {
     boundary(-1, || {
         // SAFETY: the caller's promise.
         let Some(uuid) = (unsafe { uuid_from(uuid) }) else { return -1 };
-        told(SharedObjects::global().dma_buf_number(uuid, NO_WAIT)).unwrap_or(-1)
+        found(SharedObjects::global().dma_buf_number(uuid, NO_WAIT)).unwrap_or(-1)
     })
 }
 
@@ -120,7 +128,7 @@ pub unsafe extern "C" fn virtio_lookup_vhost_device(uuid: *const [u8; 16]) -> *m
     boundary(ptr::null_mut(), || {
         // SAFETY: the caller's promise.
         let Some(uuid) = (unsafe { uuid_from(uuid) }) else { return ptr::null_mut() };
-        told(SharedObjects::global().device(uuid, NO_WAIT)).map_or(ptr::null_mut(), pointer_to)
+        found(SharedObjects::global().device(uuid, NO_WAIT)).map_or(ptr::null_mut(), pointer_to)
     })
 }
 

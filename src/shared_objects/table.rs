@@ -8,6 +8,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use foldhash::fast::RandomState;
 use uuid::Uuid;
 
 use super::sync::{Arc, AtomicU64, Condvar, Mutex, TableLock};
@@ -106,9 +107,11 @@ pub struct SharedObjects {
     next: AtomicU64,
 }
 
+// foldhash: hashing would be most of a lookup otherwise. Its seed is random; nobody who chooses UUIDs sees hashes, or
+// may have more than MAX_PER_OWNER of them.
 #[derive(Debug, Default)]
 struct Table {
-    entries: HashMap<Uuid, Entry>,
+    entries: HashMap<Uuid, Entry, RandomState>,
     owners: HashMap<OwnerId, OwnerRecord>,
 }
 
