@@ -17,11 +17,11 @@ def load(path):
         return image.convert("RGB")
 
 
-def difference(expected, actual):
-    """Says how two pictures differ; None if they do not."""
+def difference(expected, actual, tolerance=0):
+    """Says how two pictures differ by more than the tolerance, of 255 per colour; None if they do not."""
     if expected.size != actual.size:
         return "the size is {}x{} instead of {}x{}".format(*actual.size, *expected.size)
-    differing = ImageChops.difference(expected, actual)
+    differing = ImageChops.difference(expected, actual).point(lambda value: value if value > tolerance else 0)
     box = differing.getbbox()
     if box is None:
         return None
@@ -45,16 +45,17 @@ def _leave(expected, actual):
         faint.save(output_file("difference.png"))
 
 
-def compare(what, expected, actual):
+def compare(what, expected, actual, tolerance=0):
     """Says that two pictures are alike, or fails and leaves them."""
-    wrong = difference(expected, actual)
+    wrong = difference(expected, actual, tolerance)
     if wrong:
         _leave(expected, actual)
         raise Failure(f"{what}: {wrong} (see expected.png, actual.png, difference.png)")
-    say("{}: {}x{}, pixel for pixel".format(what, *expected.size))
+    how = f"within {tolerance} of 255" if tolerance else "pixel for pixel"
+    say("{}: {}x{}, {}".format(what, *expected.size, how))
 
 
-def _poll(what, expected, actual, seconds):
+def _poll(what, expected, actual, seconds, tolerance=0):
     """Waits until the picture is as expected: a display may need some refreshes, e.g. after an error that passes."""
     deadline = time.monotonic() + seconds
     while True:
@@ -62,14 +63,14 @@ def _poll(what, expected, actual, seconds):
             picture = actual()
         except QmpError as error:
             raise Failure(f"{what}: screendump: {error}") from error
-        if picture is not None and difference(expected, picture) is None:
+        if picture is not None and difference(expected, picture, tolerance) is None:
             break
         if time.monotonic() > deadline:
             if picture is None:
                 raise Failure(f"{what}: there is no picture at all")
             break
         time.sleep(0.02)
-    compare(what, expected, picture)
+    compare(what, expected, picture, tolerance)
 
 
 def _truth(vgpu, cursor):
@@ -84,9 +85,9 @@ def same_as_console(what, vgpu, qemu, device=None, seconds=10, expected=None):
     _poll(what, expected, lambda: load(qemu.screendump(device=device)), seconds)
 
 
-def same_as_screen(what, vgpu, client, cursor=False, seconds=15):
+def same_as_screen(what, vgpu, client, cursor=False, seconds=15, tolerance=0):
     """A client of a display (Vnc, DBusScreen) shows what the vGPU shows."""
-    _poll(what, _truth(vgpu, cursor), client.picture, seconds)
+    _poll(what, _truth(vgpu, cursor), client.picture, seconds, tolerance)
 
 
 def settled(vgpu):
