@@ -89,6 +89,9 @@ typedef struct VfioDpyDeviceOps {
                         uint64_t offset,
                         const uint8_t *data,
                         uint32_t size);
+    // Whether an id means the same dma-buf for as long as a descriptor of it is open, even over a reset: true of kernel drivers,
+    // false of a device in another process.
+    bool (*keeps_ids)(void *device);
     // Returns the index of the region with type VFIO_REGION_TYPE_GFX and subtype VFIO_REGION_SUBTYPE_GFX_EDID, or a negative
     // errno if there is none.
     int (*edid_region)(void *device);

@@ -31,6 +31,12 @@ pub trait Device {
     /// Writes to a region without mapping it. Writes all of `buf` or fails.
     fn write_region(&self, index: u32, offset: u64, buf: &[u8]) -> io::Result<()>;
 
+    /// Whether a dma-buf's id means that buffer for as long as a descriptor of it is open, even over a reset.
+    ///
+    /// Kernel drivers see that, and so must not be asked for the same dma-buf again after a reset: mbochs, for one, corrupts
+    /// memory then. A process does not see who holds what it gave away.
+    fn keeps_ids(&self) -> bool;
+
     /// Index of the region that takes the EDID, found by its type capability; `None` if the device has none.
     fn edid_region(&self) -> Option<u32>;
 }

@@ -66,6 +66,9 @@ pub struct VfioDpyDeviceOps {
         data: *const u8,
         size: u32,
     ) -> c_int,
+    /// Whether an id means the same dma-buf for as long as a descriptor of it is open, even over a reset: true of kernel drivers,
+    /// false of a device in another process.
+    pub keeps_ids: unsafe extern "C" fn(device: *mut c_void) -> bool,
     /// Returns the index of the region with type VFIO_REGION_TYPE_GFX and subtype VFIO_REGION_SUBTYPE_GFX_EDID, or a negative
     /// errno if there is none.
     pub edid_region: unsafe extern "C" fn(device: *mut c_void) -> c_int,
@@ -129,6 +132,11 @@ impl Device for HostDevice {
         let size = u32::try_from(buf.len()).map_err(|_| error(-libc::E2BIG))?;
         // SAFETY: `new` demands a callable table; `buf` is readable for `size` bytes.
         check(unsafe { (self.ops.region_write)(self.device, index, offset, buf.as_ptr(), size) })
+    }
+
+    fn keeps_ids(&self) -> bool {
+        // SAFETY: `new` demands a callable table.
+        unsafe { (self.ops.keeps_ids)(self.device) }
     }
 
     fn edid_region(&self) -> Option<u32> {

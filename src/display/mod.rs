@@ -288,7 +288,9 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
     /// The device is about to be reset: nothing that it told holds any more.
     pub fn reset(&mut self) {
         self.trace(format_args!("reset"));
-        self.invalidate_planes();
+        if !self.device.keeps_ids() {
+            self.invalidate_planes();
+        }
         self.cursor.forget();
         self.resume = Duration::ZERO;
         self.failing = 0;

@@ -37,6 +37,8 @@ pub struct Inner {
     pub flips_before_gets: VecDeque<PlaneInfo>,
     /// Its regions with pixels.
     pub regions: HashMap<u32, FakeRegion>,
+    /// Whether ids mean the same over a reset, as with kernel drivers.
+    pub keeps_ids: bool,
     /// Its region with the EDID.
     pub edid: Option<FakeEdid>,
     /// How queries of the primary plane fail.
@@ -319,6 +321,10 @@ impl Device for FakeDevice {
             Some(edid) => edid.write(offset, buf),
             None => Err(no_such(libc::EINVAL)),
         }
+    }
+
+    fn keeps_ids(&self) -> bool {
+        self.get().keeps_ids
     }
 
     fn edid_region(&self) -> Option<u32> {

@@ -34,7 +34,7 @@ static VfioDpy *dpy;
 static int memory = -1;
 static int query_error, get_error;
 static uint32_t stride = STRIDE;
-static bool region_mode, plane_off;
+static bool region_mode, plane_off, ids_are_kept;
 static int gets;
 static uint8_t edid_registers[0x800];
 
@@ -97,6 +97,12 @@ static int region_write(void *device, uint32_t index, uint64_t offset,
     return 0;
 }
 
+static bool keeps_ids(void *device)
+{
+    CHECK(device == &memory);
+    return ids_are_kept;
+}
+
 static int edid_region(void *device)
 {
     CHECK(device == &memory);
@@ -109,6 +115,7 @@ static const VfioDpyDeviceOps device_ops = {
     .region_info = region_info,
     .region_read = region_read,
     .region_write = region_write,
+    .keeps_ids = keeps_ids,
     .edid_region = edid_region,
 };
 
@@ -341,6 +348,12 @@ static void test_scanout(void)
     CHECK(console.imports == 0 && !strcmp(console.message, "The display is off."));
     vfio_dpy_refresh(dpy);
     CHECK(gets == 2 && console.scanouts == 2);
+
+    ids_are_kept = true;
+    vfio_dpy_reset(dpy);
+    vfio_dpy_refresh(dpy);
+    CHECK(gets == 2 && console.scanouts == 3);
+    ids_are_kept = false;
     stop(&console);
 }
 

@@ -41,6 +41,18 @@ fn a_reset_lets_go_of_everything_and_the_picture_is_back_at_once() {
 }
 
 #[test]
+fn where_the_device_keeps_ids_a_reset_gets_nothing_again() {
+    let mut fixture = scanout();
+    fixture.device.set().keeps_ids = true;
+    fixture.refresh();
+    fixture.display().reset();
+    assert!(matches!(fixture.console.get().shows, Shows::Message(..)));
+    fixture.refresh();
+    assert_eq!(fixture.console.get().shows, Shows::Scanout(0));
+    assert_eq!(fixture.device.take_gets(), [1]);
+}
+
+#[test]
 fn after_a_reset_an_id_means_what_the_device_says_now() {
     let mut fixture = surface();
     fixture.refresh();
