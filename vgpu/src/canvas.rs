@@ -354,14 +354,14 @@ mod tests {
         for format in ["XR24", "AB24", "RG16", "XB30", "YUYV"] {
             for pattern in ["gradient", "bars", "checker", "noise", "text", "frame:3"] {
                 let picture = |seed| {
-                    let (surface, memory) = surface(format, 330, 130, 8);
+                    let (surface, memory) = surface(format, 170, 50, 8);
                     surface.pattern(Pattern::parse(pattern).unwrap(), seed).unwrap();
-                    let mut bytes = vec![0; 330 * 130];
+                    let mut bytes = vec![0; surface.geometry.stride as usize * 50];
                     memory.read(100, &mut bytes).unwrap();
                     bytes
                 };
-                assert_eq!(picture(1), picture(1), "{format} {pattern}");
-                assert_ne!(picture(1), picture(2), "{format} {pattern}");
+                assert!(picture(1) == picture(1), "{format} {pattern}");
+                assert!(picture(1) != picture(2), "{format} {pattern}");
             }
         }
     }

@@ -26,7 +26,7 @@ const MAX_BUFFERS: u64 = 64;
 
 /// What `help` answers; the README says more.
 pub const COMMANDS: &str = "mode, pattern, rect, text, flip, run, scene, wait, stop, cursor, plane, guest, fault, \
-                            shrink-buffer, on-reset, stats, edid, stamps, state, screenshot, help, quit";
+                            shrink-buffer, on-reset, flip-on-query, stats, edid, stamps, state, screenshot, help, quit";
 
 /// Answers clients until the process ends.
 pub fn run(listener: &UnixListener, vgpu: &Arc<Vgpu>) {
@@ -114,7 +114,7 @@ impl<'a> Words<'a> {
     }
 
     /// Whether a word without value is there.
-    fn flag(&mut self, name: &str) -> bool {
+    pub fn flag(&mut self, name: &str) -> bool {
         let at = self.plain.iter().position(|word| *word == name);
         at.map(|at| self.plain.remove(at)).is_some()
     }
@@ -174,6 +174,7 @@ fn execute(line: &str, vgpu: &Arc<Vgpu>) -> Result<Answer, String> {
         }),
         "shrink-buffer" => shrink_buffer(words, vgpu),
         "on-reset" => on_reset(words, vgpu),
+        "flip-on-query" => flip_on_query(words, vgpu),
         "stats" => stats(words, vgpu),
         "edid" => words.end().and_then(|()| match &vgpu.device().edid {
             Some(edid) => Ok(Answer::Json(edid.describe())),
@@ -300,13 +301,24 @@ fn flip(words: &mut Words<'_>, vgpu: &Vgpu) -> Result<Answer, String> {
     Ok(Answer::Done)
 }
 
-fn plane(words: &mut Words<'_>, vgpu: &Vgpu) -> Result<Answer, String> {
+fn on_or_off(words: &mut Words<'_>) -> Result<bool, String> {
     let on = match words.next("on or off")? {
         "on" => true,
         "off" => false,
         word => return Err(format!("'{word}': on or off")),
     };
     words.end()?;
+    Ok(on)
+}
+
+fn flip_on_query(words: &mut Words<'_>, vgpu: &Vgpu) -> Result<Answer, String> {
+    let on = on_or_off(words)?;
+    vgpu.device().flip_on_query = on;
+    Ok(Answer::Done)
+}
+
+fn plane(words: &mut Words<'_>, vgpu: &Vgpu) -> Result<Answer, String> {
+    let on = on_or_off(words)?;
     let mut device = vgpu.device();
     if on && device.screen.driver == Driver::Host && device.screen.mode.is_none() {
         // It was off before there was a mode.
@@ -441,7 +453,7 @@ fn stamps(vgpu: &Vgpu) -> Value {
         .stamps
         .iter()
         .map(|stamp| {
-            let id = device.personality.id_of(&stamp.picture).unwrap_or(0);
+            let id = device.personality.id_of(&stamp.place).unwrap_or(0);
             json!([stamp.sequence, id, stamp.time])
         })
         .collect()
@@ -474,7 +486,7 @@ fn state(vgpu: &Vgpu) -> Value {
     }
     if let Some(picture) = &primary {
         state["offset"] = picture.offset.into();
-        state["dmabuf_id"] = device.personality.id_of(picture).into();
+        state["dmabuf_id"] = device.personality.id_of(&picture.place()).into();
     }
     if let Some((index, _)) = device.personality.region() {
         state["region_index"] = index.into();

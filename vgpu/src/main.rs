@@ -106,6 +106,9 @@ struct Serve {
     /// Make memfds that can be truncated (and that udmabuf does not take).
     #[arg(long)]
     unsealed: bool,
+    /// The display region cannot be mapped, only read with messages.
+    #[arg(long)]
+    no_region_mmap: bool,
     /// Hand out memfds also where there is /dev/udmabuf.
     #[arg(long)]
     memfd: bool,
@@ -138,6 +141,7 @@ fn main() -> ExitCode {
                 write_multiple: serve.write_multiple,
                 sealed: !serve.unsealed,
                 read_only: serve.read_only,
+                region_mmap: !serve.no_region_mmap,
                 memfd: serve.memfd || serve.read_only,
             };
             serve::run(serve.socket, serve.control, config, serve.ready_fd)

@@ -51,9 +51,14 @@ impl Memory {
         })
     }
 
-    /// Bytes, a multiple of the page size unless it was resized.
+    /// Bytes that are there now.
     pub fn len(&self) -> u64 {
         self.len.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that it was made with.
+    pub fn capacity(&self) -> u64 {
+        self.capacity
     }
 
     /// Tells memories apart, also when one is gone and another took its place.

@@ -10,12 +10,13 @@ use crate::canvas::{CELL, Pattern, Rect, Surface, mix, sentence};
 use crate::control::{Words, cursor_picture};
 use crate::fault::number;
 use crate::format::{Color, Format};
+use crate::memory::Memory;
 use crate::pace::Pace;
 use crate::screen::{Cursor, HostMode};
 use crate::vgpu::Vgpu;
 
 /// The highest rate, in frames a second.
-const MAX_RATE: f64 = 1000.0;
+const MAX_RATE: f64 = 10_000.0;
 
 /// What is drawn before a flip.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,11 +52,12 @@ fn draw_kind(text: &str) -> Result<Draw, String> {
     }
 }
 
-/// `run flips=N [rate=HZ] [draw=none|block|line|full]`
+/// `run flips=N [rate=HZ] [draw=none|block|line|full] [fresh]`
 pub fn run(words: &mut Words<'_>, vgpu: &Arc<Vgpu>) -> Result<(), String> {
     let flips = words.option("flips", number)?.ok_or("flips=N is missing")?;
     let rate = words.option("rate", rate)?.unwrap_or(60.0);
     let draw = words.option("draw", draw_kind)?.unwrap_or(Draw::None);
+    let fresh = words.flag("fresh");
     words.end()?;
     surface(vgpu)?;
     // A flip that must fail, fails now.
@@ -63,7 +65,14 @@ pub fn run(words: &mut Words<'_>, vgpu: &Arc<Vgpu>) -> Result<(), String> {
         return Err("there is nothing to flip: set a mode first".into());
     }
     let timing = Timing { rate, frames: Some(flips) };
-    vgpu.start_scene(move |vgpu, stop| play(vgpu, stop, timing, |frame| flip(vgpu, frame, draw)));
+    vgpu.start_scene(move |vgpu, stop| {
+        play(vgpu, stop, timing, |frame| {
+            if fresh {
+                renew_next(vgpu)?;
+            }
+            flip(vgpu, frame, draw)
+        })
+    });
     Ok(())
 }
 
@@ -71,12 +80,14 @@ pub fn run(words: &mut Words<'_>, vgpu: &Arc<Vgpu>) -> Result<(), String> {
 pub fn named(words: &mut Words<'_>, vgpu: &Arc<Vgpu>) -> Result<(), String> {
     let name = words.next("the scene's name")?;
     let default_rate = match name {
-        "flips" => 60.0,
+        "flips" | "cursor" => 60.0,
         "block" | "video" => 30.0,
         "typing" | "random" => 10.0,
         "static" => 1.0,
         _ => {
-            return Err(format!("no scene '{name}' (flips, block, typing, video, static, random)"));
+            return Err(format!(
+                "no scene '{name}' (flips, block, typing, video, cursor, static, random)"
+            ));
         }
     };
     let rate = words.option("rate", rate)?.unwrap_or(default_rate);
@@ -93,8 +104,12 @@ pub fn named(words: &mut Words<'_>, vgpu: &Arc<Vgpu>) -> Result<(), String> {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked above")]
     let frames = frames.or(seconds.map(|seconds| (seconds * rate).ceil() as u64));
     let timing = Timing { rate, frames };
-    if name != "random" {
-        surface(vgpu)?;
+    match name {
+        "cursor" if vgpu.device().screen.cursor.is_none() => {
+            return Err("there is no cursor to move".into());
+        }
+        "cursor" | "random" => {}
+        _ => drop(surface(vgpu)?),
     }
     let name = name.to_owned();
     vgpu.start_scene(move |vgpu, stop| match name.as_str() {
@@ -104,6 +119,10 @@ pub fn named(words: &mut Words<'_>, vgpu: &Arc<Vgpu>) -> Result<(), String> {
         "block" => play(vgpu, stop, timing, |frame| block(vgpu, frame.wrapping_add(seed))),
         "typing" => play(vgpu, stop, timing, |frame| type_character(vgpu, frame, seed)),
         "video" => play(vgpu, stop, timing, |frame| video(vgpu, frame.wrapping_add(seed))),
+        "cursor" => play(vgpu, stop, timing, |frame| {
+            move_cursor(vgpu, frame.wrapping_add(seed));
+            Ok(())
+        }),
         "random" => play(vgpu, stop, timing, |frame| random(vgpu, mix(seed ^ mix(frame)))),
         _ => play(vgpu, stop, timing, |_| Ok(())),
     });
@@ -162,6 +181,22 @@ fn flip(vgpu: &Vgpu, frame: u64, draw: Draw) -> Result<(), String> {
     vgpu.device().flip(Some(next)).map(drop)
 }
 
+/// Puts a new buffer in the place of the next one.
+fn renew_next(vgpu: &Vgpu) -> Result<(), String> {
+    let gone = "the mode is gone";
+    let (bytes, sealed) = {
+        let device = vgpu.device();
+        let mode = device.screen.mode.as_ref().ok_or(gone)?;
+        (mode.geometry.bytes(), device.config.sealed)
+    };
+    let memory = Memory::new("vgpu-buffer", bytes, sealed).map_err(|e| format!("buffer: {e}"))?;
+    let mut device = vgpu.device();
+    let mode = device.screen.mode.as_mut().ok_or(gone)?;
+    let next = (mode.shown + 1) % mode.buffers.len();
+    mode.buffers[next] = Arc::new(memory);
+    Ok(())
+}
+
 /// A block of 64x64 pixels that moves, and leaves nothing behind.
 fn block(vgpu: &Vgpu, frame: u64) -> Result<(), String> {
     let surface = surface(vgpu)?;
@@ -215,6 +250,21 @@ fn video(vgpu: &Vgpu, frame: u64) -> Result<(), String> {
     let phase = u32::try_from(frame.wrapping_mul(3) % 256).unwrap_or(0);
     let wave = |value: u32| ((value + phase) & 0xff) as u8;
     drawn(surface.draw(window, |x, y| [wave(x / 2), wave(y / 2), wave((x + y) / 4), 255]), vgpu)
+}
+
+/// Moves the cursor on a slanted line from edge to edge of the screen.
+fn move_cursor(vgpu: &Vgpu, frame: u64) {
+    let mut device = vgpu.device();
+    let (width, height) = match device.primary() {
+        Some(primary) => (primary.geometry.width, primary.geometry.height),
+        None => (640, 480),
+    };
+    let along = |length: u32, step: u64| {
+        i32::try_from(frame.wrapping_mul(step) % u64::from(length)).unwrap_or(0)
+    };
+    if let Some(cursor) = &mut device.screen.cursor {
+        (cursor.x, cursor.y) = (along(width, 7), along(height, 3));
+    }
 }
 
 /// Anything that a guest may do, as the bits say.

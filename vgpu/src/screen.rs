@@ -44,12 +44,23 @@ pub struct Picture {
     pub offset: u64,
 }
 
+/// Which picture it is, without keeping its memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub geometry: Geometry,
+    /// The serial number of the memory.
+    pub memory: u64,
+    pub offset: u64,
+}
+
 impl Picture {
+    pub fn place(&self) -> Place {
+        Place { geometry: self.geometry, memory: self.memory.serial(), offset: self.offset }
+    }
+
     /// Whether both are the same pixels in the same memory.
     pub fn is(&self, other: &Self) -> bool {
-        self.geometry == other.geometry
-            && self.memory.serial() == other.memory.serial()
-            && self.offset == other.offset
+        self.place() == other.place()
     }
 
     /// Copies the rows to the start of `target`, `stride` bytes apart.

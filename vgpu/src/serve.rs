@@ -7,6 +7,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -25,6 +26,9 @@ pub fn run(
     let ready = ready_fd
         .map(|fd| sys::adopt_fd(fd).map_err(|e| format!("--ready-fd {fd}: {e}")))
         .transpose()?;
+    // Each buffer takes a descriptor, and clients rotate many. What is there without it does for most.
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
     let device = Device::new(config).map_err(|e| format!("cannot make the device: {e}"))?;
     let description = format!(
         "{}, {} MiB VRAM, {}",

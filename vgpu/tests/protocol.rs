@@ -329,6 +329,18 @@ fn region_personalities_answer_beyond_their_number_of_regions() {
 }
 
 #[test]
+fn a_display_region_that_cannot_be_mapped_can_be_read() {
+    let server = Server::start(&["--personality", "nvidia", "--no-region-mmap"]);
+    server.ctl("mode 64x64");
+    server.ctl("pattern solid:112233");
+    let mut client = server.client();
+    let reply = client.region_info(9, 32).ok();
+    assert_eq!((reply.u32(4), reply.u64(16), reply.fds.len()), (3, 16 << 20, 0));
+    assert_eq!(client.data(9, 4, 4), [0x33, 0x22, 0x11, 0]);
+    assert_eq!(client.region_info(0, 32).ok().fds.len(), 1);
+}
+
+#[test]
 fn mdpy_tells_its_mode_in_a_capability() {
     let server = Server::start(&["--personality", "mdpy"]);
     let mut client = server.client();

@@ -17,7 +17,7 @@ use crate::fault::Faults;
 use crate::format::Format;
 use crate::memory::Memory;
 use crate::personality::{Kind, Personality, Traits};
-use crate::screen::{Driver, Geometry, HostMode, MAX_SIDE, Picture, Planes, Screen};
+use crate::screen::{Driver, Geometry, HostMode, MAX_SIDE, Picture, Place, Planes, Screen};
 use crate::server::protocol::{PlaneInfo, edid_type_capability, region, region_flag};
 use crate::stats::Stats;
 use dispi::Dispi;
@@ -53,6 +53,8 @@ pub struct Config {
     pub read_only: bool,
     /// Whether dma-bufs are memfds even where there is /dev/udmabuf.
     pub memfd: bool,
+    /// Whether the display region can be mapped.
+    pub region_mmap: bool,
 }
 
 /// What a device reset does to a plane that the control socket drives.
@@ -67,7 +69,7 @@ pub enum OnReset {
 #[derive(Clone, Debug)]
 pub struct Stamp {
     pub sequence: u64,
-    pub picture: Picture,
+    pub place: Place,
     /// Nanoseconds of `CLOCK_MONOTONIC`.
     pub time: u64,
 }
@@ -91,6 +93,8 @@ pub struct Device {
     pub faults: Faults,
     pub stats: Stats,
     pub on_reset: OnReset,
+    /// Whether each query of the screen is followed by a flip.
+    pub flip_on_query: bool,
     pub stamps: VecDeque<Stamp>,
     pub has_udmabuf: bool,
     /// How the last scene went.
@@ -126,6 +130,7 @@ impl Device {
             faults: Faults::default(),
             stats: Stats::default(),
             on_reset: OnReset::Keep,
+            flip_on_query: false,
             stamps: VecDeque::new(),
             has_udmabuf,
             last_scene: serde_json::Value::Null,
@@ -167,12 +172,12 @@ impl Device {
             return Err(format!("mode {width}x{height} with stride {stride} exceeds 4 GiB"));
         }
         if let Some((_, memory)) = self.personality.region() {
-            if geometry.bytes() > memory.len() {
+            if geometry.bytes() > memory.capacity() {
                 return Err(format!(
                     "mode {width}x{height} with stride {stride} takes {} bytes, the display region has {} \
                      (start the server with a larger --vram)",
                     geometry.bytes(),
-                    memory.len()
+                    memory.capacity()
                 ));
             }
         }
@@ -245,23 +250,24 @@ impl Device {
         if let (Driver::Host, Some((_, memory))) = (self.screen.driver, self.personality.region()) {
             picture.copy_to(&memory, picture.geometry.stride)?;
         }
-        self.stamp(picture);
+        self.stamp(&picture);
         Ok(())
     }
 
-    fn stamp(&mut self, picture: Picture) {
+    fn stamp(&mut self, picture: &Picture) {
         self.flips += 1;
         if self.stamps.len() == STAMPS {
             self.stamps.pop_front();
         }
         let time = crate::pace::now();
-        self.stamps.push_back(Stamp { sequence: self.flips, picture, time });
+        let place = picture.place();
+        self.stamps.push_back(Stamp { sequence: self.flips, place, time });
     }
 
     /// Notes that the picture on screen was drawn into.
     pub fn drawn(&mut self) {
         if let Some(picture) = self.primary() {
-            self.stamp(picture);
+            self.stamp(&picture);
         }
     }
 
@@ -299,7 +305,14 @@ impl Device {
         if request.argsz < PlaneInfo::ARGSZ_MIN || !self.config.plane {
             return Err(Errno::INVAL);
         }
-        self.with_planes(|personality, planes| personality.query(request, planes))
+        let answer = self.with_planes(|personality, planes| personality.query(request, planes));
+        let screen = request.flags & PlaneInfo::PROBE == 0
+            && (request.flags == PlaneInfo::REGION || request.drm_plane_type == PlaneInfo::PRIMARY);
+        if self.flip_on_query && screen && answer.is_ok() {
+            // Without a mode of ours there is nothing to flip, which is no fault of the query's.
+            let _ = self.flip(None);
+        }
+        answer
     }
 
     /// VFIO_DEVICE_GET_GFX_DMABUF.
@@ -342,7 +355,10 @@ impl Device {
         let rw = region_flag::READ | region_flag::WRITE;
         if let Some(memory) = self.region_memory(index) {
             let fd = memory.as_fd().try_clone_to_owned().map_err(|_| Errno::MFILE)?;
-            let size = memory.len();
+            let size = memory.capacity();
+            if index != region::BAR0 && !self.config.region_mmap {
+                return Ok(plain(rw, size));
+            }
             return Ok(RegionInfo { fd: Some(fd), ..plain(rw | region_flag::MMAP, size) });
         }
         if let (Some(edid), true) = (&self.edid, self.edid_index() == Some(index)) {

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use super::{BOCHS, Personality, Traits, Truncation, describe, errno, plane_query};
 use crate::device::edid;
 use crate::export::{Access, Export, Exporter};
-use crate::screen::{Cursor, Geometry, Picture, Planes};
+use crate::screen::{Cursor, Geometry, Picture, Place, Planes};
 use crate::server::protocol::PlaneInfo;
 
 /// `I915_FORMAT_MOD_X_TILED`; Y and Yf follow.
@@ -54,7 +54,8 @@ impl Gvt {
     /// The id of a picture, a new one if it has none. gvt does not compare strides: a buffer that differs in nothing else
     /// keeps its id.
     fn arm(&mut self, picture: &Picture) -> Result<u32, Errno> {
-        let found = self.buffers.iter_mut().find(|b| same(&b.export.picture, picture));
+        let found =
+            self.buffers.iter_mut().find(|b| same(b.export.picture.place(), picture.place()));
         if let Some(buffer) = found {
             buffer.armed = true;
             buffer.export.refresh().map_err(|e| errno(&e))?;
@@ -70,11 +71,9 @@ impl Gvt {
     }
 }
 
-fn same(one: &Picture, other: &Picture) -> bool {
+fn same(one: Place, other: Place) -> bool {
     let geometry = Geometry { stride: other.geometry.stride, ..one.geometry };
-    one.memory.serial() == other.memory.serial()
-        && one.offset == other.offset
-        && geometry == other.geometry
+    Place { geometry, ..one } == other
 }
 
 /// Rows are rounded up to whole tiles.
@@ -152,8 +151,8 @@ impl Personality for Gvt {
         self.buffers.iter().map(|b| (b.id, b.export.held())).collect()
     }
 
-    fn id_of(&self, picture: &Picture) -> Option<u32> {
-        self.buffers.iter().find(|b| same(&b.export.picture, picture)).map(|b| b.id)
+    fn id_of(&self, picture: &Place) -> Option<u32> {
+        self.buffers.iter().find(|b| same(b.export.picture.place(), *picture)).map(|b| b.id)
     }
 }
 

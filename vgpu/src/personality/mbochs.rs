@@ -8,7 +8,7 @@ use super::{BOCHS, Personality, Traits, Truncation, describe, errno, plane_query
 use crate::device::edid;
 use crate::export::{Access, Export, Exporter};
 use crate::memory::PAGE;
-use crate::screen::{Picture, Planes};
+use crate::screen::{Place, Planes};
 use crate::server::protocol::PlaneInfo;
 
 /// Ids count up from 1 for ever; each stands for its buffer until the device is closed.
@@ -94,8 +94,8 @@ impl Personality for Mbochs {
         self.exports.iter().map(|(id, export)| (*id, export.held())).collect()
     }
 
-    fn id_of(&self, picture: &Picture) -> Option<u32> {
-        self.exports.iter().find(|(_, e)| e.picture.is(picture)).map(|(id, _)| *id)
+    fn id_of(&self, picture: &Place) -> Option<u32> {
+        self.exports.iter().find(|(_, e)| e.picture.place() == *picture).map(|(id, _)| *id)
     }
 }
 
@@ -104,7 +104,7 @@ mod tests {
     use super::super::testing::{check_probes, flip, geometry, planes, request, screen};
     use super::*;
     use crate::memory::Memory;
-    use crate::screen::{Driver, Screen};
+    use crate::screen::{Driver, Picture, Screen};
     use std::sync::Arc;
 
     fn mbochs() -> Mbochs {

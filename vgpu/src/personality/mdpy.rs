@@ -51,7 +51,8 @@ impl Personality for Mdpy {
         }
         let Some(picture) = &planes.primary else { return Ok(request.without_plane()) };
         // The size told is that of the memory, not that of the plane.
-        let info = describe(request, &picture.geometry, planes.reported_width, self.vram.len());
+        let info =
+            describe(request, &picture.geometry, planes.reported_width, self.vram.capacity());
         Ok(PlaneInfo { handle: REGION, ..info })
     }
 

@@ -15,7 +15,7 @@ use crate::device::edid;
 use crate::device::pci::Identity;
 use crate::export::{Access, Exporter};
 use crate::memory::Memory;
-use crate::screen::{Geometry, Picture, Planes};
+use crate::screen::{Geometry, Place, Planes};
 use crate::server::protocol::PlaneInfo;
 
 /// How a driver answers GET_REGION_INFO when the caller's buffer has no room for the capability.
@@ -73,7 +73,7 @@ pub trait Personality: Debug + Send {
     }
 
     /// The id under which a picture is known.
-    fn id_of(&self, _picture: &Picture) -> Option<u32> {
+    fn id_of(&self, _picture: &Place) -> Option<u32> {
         None
     }
 }
@@ -110,7 +110,7 @@ impl Kind {
         access: Access,
     ) -> std::io::Result<Box<dyn Personality>> {
         Ok(match self {
-            Self::Mbochs => Box::new(mbochs::Mbochs::new(exporter, vram.len(), access)),
+            Self::Mbochs => Box::new(mbochs::Mbochs::new(exporter, vram.capacity(), access)),
             Self::Gvt => Box::new(gvt::Gvt::new(exporter, access)),
             Self::Nvidia => Box::new(nvidia::Nvidia::new(vram, sealed)?),
             Self::Mdpy => Box::new(mdpy::Mdpy::new(vram.clone())),
@@ -161,7 +161,7 @@ pub mod testing {
 
     use super::*;
     use crate::format::Format;
-    use crate::screen::{Cursor, Driver, HostMode, Screen};
+    use crate::screen::{Cursor, Driver, HostMode, Picture, Screen};
 
     pub fn geometry(width: u32, height: u32) -> Geometry {
         Geometry { format: Format::XRGB8888, modifier: 0, width, height, stride: width * 4 }

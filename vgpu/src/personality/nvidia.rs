@@ -26,7 +26,7 @@ pub struct Nvidia {
 
 impl Nvidia {
     pub fn new(vram: &Memory, sealed: bool) -> io::Result<Self> {
-        let memory = Memory::new("vgpu-display-region", REGION_SIZE.max(vram.len()), sealed)?;
+        let memory = Memory::new("vgpu-display-region", REGION_SIZE.max(vram.capacity()), sealed)?;
         Ok(Self { memory: Arc::new(memory) })
     }
 }
