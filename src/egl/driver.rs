@@ -179,6 +179,8 @@ pub enum EglErrorCode {
     BadSurface,
     ContextLost,
     BadDevice,
+    /// Not EGL's: it promises the function in an extension, and does not have it.
+    Missing,
     Other(i32),
 }
 
@@ -231,6 +233,7 @@ impl fmt::Display for EglError {
             C::BadSurface => "EGL_BAD_SURFACE",
             C::ContextLost => "EGL_CONTEXT_LOST",
             C::BadDevice => "EGL_BAD_DEVICE_EXT",
+            C::Missing => "EGL promises it, and does not have it",
             C::Other(code) => return write!(f, "{}: error 0x{code:04x}", self.call),
         };
         write!(f, "{}: {name}", self.call)

@@ -10,8 +10,8 @@ use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 use std::ptr::{null, null_mut};
 
 use super::driver::{
-    Context, Driver, EglError, EglSync, Extensions, GlError, Image, Modifier, Target, signed,
-    unsigned,
+    Context, Driver, EglError, EglErrorCode, EglSync, Extensions, GlError, Image, Modifier, Target,
+    signed, unsigned,
 };
 
 const EGL_NO_CONTEXT: *mut c_void = null_mut();
@@ -60,7 +60,7 @@ macro_rules! functions {
     ($($pointer:ident as $name:ident($($arg:ident: $type:ty),*) $(-> $result:ty)?;)*) => {
         #[allow(non_upper_case_globals, reason = "libepoxy's names")]
         mod pointers {
-            use std::ffi::{c_char, c_int, c_void};
+            use std::ffi::{c_char, c_void};
             unsafe extern "C" {
                 $(pub static mut $pointer: unsafe extern "C" fn($($type),*) $(-> $result)?;)*
             }
@@ -82,35 +82,16 @@ functions! {
     epoxy_eglCreateContext as egl_create_context(
         display: *mut c_void, config: *mut c_void, share: *mut c_void, attributes: *const i32
     ) -> *mut c_void;
-    epoxy_eglCreateImageKHR as egl_create_image(
-        display: *mut c_void, context: *mut c_void, target: u32, buffer: *mut c_void, attributes: *const i32
-    ) -> *mut c_void;
-    epoxy_eglCreateSyncKHR as egl_create_sync(
-        display: *mut c_void, kind: u32, attributes: *const i32
-    ) -> *mut c_void;
     epoxy_eglDestroyContext as egl_destroy_context(display: *mut c_void, context: *mut c_void) -> u32;
-    epoxy_eglDestroyImageKHR as egl_destroy_image(display: *mut c_void, image: *mut c_void) -> u32;
-    epoxy_eglDestroySyncKHR as egl_destroy_sync(display: *mut c_void, sync: *mut c_void) -> u32;
-    epoxy_eglDupNativeFenceFDANDROID as egl_dup_native_fence(display: *mut c_void, sync: *mut c_void) -> c_int;
     epoxy_eglGetCurrentContext as egl_get_current_context() -> *mut c_void;
     epoxy_eglGetCurrentDisplay as egl_get_current_display() -> *mut c_void;
     epoxy_eglGetCurrentSurface as egl_get_current_surface(which: i32) -> *mut c_void;
+    epoxy_eglGetProcAddress as egl_get_proc_address(name: *const c_char) -> *mut c_void;
     epoxy_eglGetError as egl_get_error() -> i32;
     epoxy_eglMakeCurrent as egl_make_current(
         display: *mut c_void, draw: *mut c_void, read: *mut c_void, context: *mut c_void
     ) -> u32;
     epoxy_eglQueryAPI as egl_query_api() -> u32;
-    epoxy_eglQueryDeviceStringEXT as egl_query_device_string(device: *mut c_void, name: i32) -> *const c_char;
-    epoxy_eglQueryDisplayAttribEXT as egl_query_display_attribute(
-        display: *mut c_void, attribute: i32, value: *mut *mut c_void
-    ) -> u32;
-    epoxy_eglQueryDmaBufFormatsEXT as egl_query_dma_buf_formats(
-        display: *mut c_void, room: i32, formats: *mut i32, count: *mut i32
-    ) -> u32;
-    epoxy_eglQueryDmaBufModifiersEXT as egl_query_dma_buf_modifiers(
-        display: *mut c_void, format: i32, room: i32, modifiers: *mut u64, external_only: *mut u32, count: *mut i32
-    ) -> u32;
-    epoxy_eglWaitSyncKHR as egl_wait_sync(display: *mut c_void, sync: *mut c_void, flags: i32) -> i32;
     epoxy_glAttachShader as gl_attach_shader(program: u32, shader: u32);
     epoxy_glBindFramebuffer as gl_bind_framebuffer(target: u32, framebuffer: u32);
     epoxy_glBindTexture as gl_bind_texture(target: u32, texture: u32);
@@ -151,6 +132,46 @@ functions! {
     epoxy_glViewport as gl_viewport(x: i32, y: i32, width: i32, height: i32);
 }
 
+/// Declares functions of EGL's extensions. Their pointers are asked for here, not left to libepoxy: its resolver knows a
+/// display's extensions only while a context is current, and we must do without one.
+macro_rules! extension_functions {
+    ($($field:ident = $name:literal: fn($($type:ty),*) -> $result:ty;)*) => {
+        #[derive(Debug)]
+        struct Functions {
+            $($field: Option<unsafe extern "C" fn($($type),*) -> $result>,)*
+        }
+
+        impl Functions {
+            fn load() -> Self {
+                Self {
+                    $($field: {
+                        // SAFETY: the name is a string.
+                        let function = unsafe { egl_get_proc_address($name.as_ptr()) };
+                        // SAFETY: a pointer that EGL gives for this name is to a function of this type; NULL is `None`.
+                        unsafe { std::mem::transmute::<
+                            *mut c_void,
+                            Option<unsafe extern "C" fn($($type),*) -> $result>,
+                        >(function) }
+                    },)*
+                }
+            }
+        }
+    };
+}
+
+extension_functions! {
+    create_image = c"eglCreateImageKHR": fn(*mut c_void, *mut c_void, u32, *mut c_void, *const i32) -> *mut c_void;
+    create_sync = c"eglCreateSyncKHR": fn(*mut c_void, u32, *const i32) -> *mut c_void;
+    destroy_image = c"eglDestroyImageKHR": fn(*mut c_void, *mut c_void) -> u32;
+    destroy_sync = c"eglDestroySyncKHR": fn(*mut c_void, *mut c_void) -> u32;
+    dup_native_fence = c"eglDupNativeFenceFDANDROID": fn(*mut c_void, *mut c_void) -> c_int;
+    query_device_string = c"eglQueryDeviceStringEXT": fn(*mut c_void, i32) -> *const c_char;
+    query_display_attribute = c"eglQueryDisplayAttribEXT": fn(*mut c_void, i32, *mut *mut c_void) -> u32;
+    query_dma_buf_formats = c"eglQueryDmaBufFormatsEXT": fn(*mut c_void, i32, *mut i32, *mut i32) -> u32;
+    query_dma_buf_modifiers = c"eglQueryDmaBufModifiersEXT": fn(*mut c_void, i32, i32, *mut u64, *mut u32, *mut i32) -> u32;
+    wait_sync = c"eglWaitSyncKHR": fn(*mut c_void, *mut c_void, i32) -> i32;
+}
+
 unsafe extern "C" {
     fn epoxy_has_egl_extension(display: *mut c_void, extension: *const c_char) -> bool;
     fn epoxy_has_gl_extension(extension: *const c_char) -> bool;
@@ -158,7 +179,10 @@ unsafe extern "C" {
 
 /// A display of the EGL that the host uses.
 #[derive(Debug)]
-pub struct Display(NonZeroUsize);
+pub struct Display {
+    handle: NonZeroUsize,
+    functions: Functions,
+}
 
 fn handle(pointer: *mut c_void) -> Option<NonZeroUsize> {
     NonZeroUsize::new(pointer.expose_provenance())
@@ -175,11 +199,16 @@ impl Display {
     ///
     /// `display` is an `EGLDisplay` that was initialised, and is not terminated while the value lives.
     pub unsafe fn new(display: *mut c_void) -> Option<Self> {
-        handle(display).map(Self)
+        handle(display).map(|handle| Self { handle, functions: Functions::load() })
     }
 
     fn raw(&self) -> *mut c_void {
-        pointer(self.0)
+        pointer(self.handle)
+    }
+
+    /// A function that an extension of the display, or of the client, promises.
+    fn function<F>(function: Option<F>, call: &'static str) -> Result<F, EglError> {
+        function.ok_or(EglError { call, code: EglErrorCode::Missing })
     }
 
     fn has(&self, extension: &CStr) -> bool {
@@ -303,17 +332,15 @@ impl Driver for Display {
 
     fn formats(&self) -> Result<Vec<u32>, EglError> {
         const CALL: &str = "eglQueryDmaBufFormatsEXT";
+        let query = Self::function(self.functions.query_dma_buf_formats, CALL)?;
         let mut count = 0;
         // SAFETY: with no room the call writes the count only.
-        if unsafe { egl_query_dma_buf_formats(self.raw(), 0, null_mut(), &raw mut count) } == 0 {
+        if unsafe { query(self.raw(), 0, null_mut(), &raw mut count) } == 0 {
             return Err(Self::failure(CALL));
         }
         let mut formats = vec![0; usize::try_from(count).unwrap_or(0)];
         // SAFETY: there is room for `count` formats.
-        if unsafe {
-            egl_query_dma_buf_formats(self.raw(), count, formats.as_mut_ptr(), &raw mut count)
-        } == 0
-        {
+        if unsafe { query(self.raw(), count, formats.as_mut_ptr(), &raw mut count) } == 0 {
             return Err(Self::failure(CALL));
         }
         formats.truncate(usize::try_from(count).unwrap_or(0));
@@ -322,20 +349,11 @@ impl Driver for Display {
 
     fn modifiers(&self, fourcc: u32) -> Result<Vec<Modifier>, EglError> {
         const CALL: &str = "eglQueryDmaBufModifiersEXT";
+        let query = Self::function(self.functions.query_dma_buf_modifiers, CALL)?;
         let fourcc = signed(fourcc);
         let mut count = 0;
         // SAFETY: with no room the call writes the count only.
-        if unsafe {
-            egl_query_dma_buf_modifiers(
-                self.raw(),
-                fourcc,
-                0,
-                null_mut(),
-                null_mut(),
-                &raw mut count,
-            )
-        } == 0
-        {
+        if unsafe { query(self.raw(), fourcc, 0, null_mut(), null_mut(), &raw mut count) } == 0 {
             return Err(Self::failure(CALL));
         }
         let room = usize::try_from(count).unwrap_or(0);
@@ -346,7 +364,7 @@ impl Driver for Display {
         let mut external = vec![0; room];
         // SAFETY: there is room for `count` modifiers, and as many flags.
         if unsafe {
-            egl_query_dma_buf_modifiers(
+            query(
                 self.raw(),
                 fourcc,
                 count,
@@ -371,17 +389,24 @@ impl Driver for Display {
         if !has_query {
             return None;
         }
+        let Functions {
+            query_display_attribute: Some(query_attribute),
+            query_device_string: Some(query_string),
+            ..
+        } = self.functions
+        else {
+            return None;
+        };
         let mut device = null_mut();
-        // SAFETY: the extension is there, and the call writes one value.
-        let known =
-            unsafe { egl_query_display_attribute(self.raw(), EGL_DEVICE_EXT, &raw mut device) };
+        // SAFETY: the call writes one value.
+        let known = unsafe { query_attribute(self.raw(), EGL_DEVICE_EXT, &raw mut device) };
         if known == 0 || device.is_null() {
-            // Takes the error out of the thread's slot.
+            // Mesa 25 has no device for its surfaceless software display. The error is taken out of the thread's slot.
             Self::failure("eglQueryDisplayAttribEXT");
             return None;
         }
         // SAFETY: the device is the display's.
-        let extensions = unsafe { egl_query_device_string(device, EGL_EXTENSIONS) };
+        let extensions = unsafe { query_string(device, EGL_EXTENSIONS) };
         if extensions.is_null() {
             Self::failure("eglQueryDeviceStringEXT");
             return None;
@@ -420,9 +445,10 @@ impl Driver for Display {
 
     fn create_image(&self, attributes: &[i32]) -> Result<Image, EglError> {
         debug_assert_eq!(attributes.last(), Some(&EGL_NONE));
+        let create = Self::function(self.functions.create_image, "eglCreateImageKHR")?;
         // SAFETY: the list ends with EGL_NONE; its descriptors stay the caller's.
         let image = unsafe {
-            egl_create_image(
+            create(
                 self.raw(),
                 EGL_NO_CONTEXT,
                 EGL_LINUX_DMA_BUF_EXT,
@@ -434,23 +460,19 @@ impl Driver for Display {
     }
 
     fn image_of_texture(&self, context: Context, texture: u32) -> Result<Image, EglError> {
+        let create = Self::function(self.functions.create_image, "eglCreateImageKHR")?;
         let name = std::ptr::without_provenance_mut(texture as usize);
         // SAFETY: the context is current, and the texture is its own.
         let image = unsafe {
-            egl_create_image(
-                self.raw(),
-                pointer(context.0),
-                EGL_GL_TEXTURE_2D_KHR,
-                name,
-                [EGL_NONE].as_ptr(),
-            )
+            create(self.raw(), pointer(context.0), EGL_GL_TEXTURE_2D_KHR, name, [EGL_NONE].as_ptr())
         };
         handle(image).map(Image).ok_or_else(|| Self::failure("eglCreateImageKHR"))
     }
 
     fn destroy_image(&self, image: Image) {
+        let Some(destroy) = self.functions.destroy_image else { return };
         // SAFETY: the image is from one of the two calls above, and is not used again.
-        if unsafe { egl_destroy_image(self.raw(), pointer(image.0)) } == 0 {
+        if unsafe { destroy(self.raw(), pointer(image.0)) } == 0 {
             Self::failure("eglDestroyImageKHR");
         }
     }
@@ -625,24 +647,26 @@ impl Driver for Display {
     }
 
     fn fence(&self, _: Context) -> Result<EglSync, EglError> {
+        let create = Self::function(self.functions.create_sync, "eglCreateSyncKHR")?;
         // SAFETY: a context is current; a list of attributes is not needed.
-        let sync = unsafe { egl_create_sync(self.raw(), EGL_SYNC_FENCE_KHR, null()) };
+        let sync = unsafe { create(self.raw(), EGL_SYNC_FENCE_KHR, null()) };
         handle(sync).map(EglSync).ok_or_else(|| Self::failure("eglCreateSyncKHR"))
     }
 
     fn native_fence(&self, _: Context) -> Result<EglSync, EglError> {
+        let create = Self::function(self.functions.create_sync, "eglCreateSyncKHR")?;
         // SAFETY: a context is current; a list of attributes is not needed.
-        let sync = unsafe { egl_create_sync(self.raw(), EGL_SYNC_NATIVE_FENCE_ANDROID, null()) };
+        let sync = unsafe { create(self.raw(), EGL_SYNC_NATIVE_FENCE_ANDROID, null()) };
         handle(sync).map(EglSync).ok_or_else(|| Self::failure("eglCreateSyncKHR"))
     }
 
     fn sync_of_fence(&self, _: Context, fence: OwnedFd) -> Result<EglSync, EglError> {
+        let create = Self::function(self.functions.create_sync, "eglCreateSyncKHR")?;
         let fd = fence.into_raw_fd();
         let attributes = [EGL_SYNC_NATIVE_FENCE_FD_ANDROID, fd, EGL_NONE];
         // SAFETY: the list ends with EGL_NONE; the descriptor becomes EGL's on success.
-        let sync = unsafe {
-            egl_create_sync(self.raw(), EGL_SYNC_NATIVE_FENCE_ANDROID, attributes.as_ptr())
-        };
+        let sync =
+            unsafe { create(self.raw(), EGL_SYNC_NATIVE_FENCE_ANDROID, attributes.as_ptr()) };
         handle(sync).map(EglSync).ok_or_else(|| {
             let error = Self::failure("eglCreateSyncKHR");
             // SAFETY: EGL refused the descriptor, so it is ours to close.
@@ -652,26 +676,30 @@ impl Driver for Display {
     }
 
     fn wait(&self, _: Context, sync: &EglSync) -> Result<(), EglError> {
+        let wait = Self::function(self.functions.wait_sync, "eglWaitSyncKHR")?;
         // SAFETY: the sync exists; a context is current.
-        if unsafe { egl_wait_sync(self.raw(), pointer(sync.0), 0) } == 0 {
+        if unsafe { wait(self.raw(), pointer(sync.0), 0) } == 0 {
             return Err(Self::failure("eglWaitSyncKHR"));
         }
         Ok(())
     }
 
     fn fence_of_sync(&self, sync: &EglSync) -> Result<OwnedFd, EglError> {
+        const CALL: &str = "eglDupNativeFenceFDANDROID";
+        let dup = Self::function(self.functions.dup_native_fence, CALL)?;
         // SAFETY: the sync exists.
-        let fd = unsafe { egl_dup_native_fence(self.raw(), pointer(sync.0)) };
+        let fd = unsafe { dup(self.raw(), pointer(sync.0)) };
         if fd < 0 {
-            return Err(Self::failure("eglDupNativeFenceFDANDROID"));
+            return Err(Self::failure(CALL));
         }
         // SAFETY: the descriptor is new, and ours.
         Ok(unsafe { OwnedFd::from_raw_fd(fd) })
     }
 
     fn destroy_sync(&self, sync: EglSync) {
+        let Some(destroy) = self.functions.destroy_sync else { return };
         // SAFETY: the sync exists, and is not used again.
-        if unsafe { egl_destroy_sync(self.raw(), pointer(sync.0)) } == 0 {
+        if unsafe { destroy(self.raw(), pointer(sync.0)) } == 0 {
             Self::failure("eglDestroySyncKHR");
         }
     }

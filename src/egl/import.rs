@@ -105,13 +105,25 @@ impl<D: Driver> Importer<D> {
         Ok(buffer.check(reader)?)
     }
 
-    /// Whether the CPU draws. A display that does not tell is asked for its renderer's name, once a context is there.
+    /// Whether the CPU draws. A display whose device does not tell is asked for its renderer's name, in a context of our own
+    /// where there is none.
     fn is_software(&self) -> Option<bool> {
-        if self.software.get().is_none() {
-            let context = self.driver.current()?;
-            let _ = self.software.set(is_software_renderer(&self.driver.renderer(context)));
+        if let Some(&known) = self.software.get() {
+            return Some(known);
         }
-        self.software.get().copied()
+        let mut name = None;
+        if let Some(context) = self.driver.current() {
+            name = Some(self.driver.renderer(context));
+        } else if self.extensions.configless && self.extensions.surfaceless {
+            let context = self.driver.create_context().ok()?;
+            let visited = self.driver.visit(context, &mut |context| {
+                name = Some(self.driver.renderer(context));
+            });
+            self.driver.destroy_context(context);
+            visited.ok()?;
+        }
+        let software = is_software_renderer(&name?);
+        Some(*self.software.get_or_init(|| software))
     }
 
     /// Makes a texture of a buffer, in the current context. The descriptors stay the caller's, and can be closed afterwards.
@@ -236,7 +248,7 @@ impl<D: Driver> Importer<D> {
             "modifiers": self.extensions.modifiers,
             "formats": self.formats.count(),
             "native-fences": self.extensions.native_fence,
-            "software": self.software.get(),
+            "software": self.is_software(),
             "imports": self.alive.load(Ordering::Relaxed),
             "imports-made": self.made.load(Ordering::Relaxed),
         })
