@@ -196,6 +196,8 @@ typedef struct VfioDpyConfig {
     uint64_t pool_bytes;
     // Show all as a surface, even where a front end imports dma-bufs.
     bool surfaces_only;
+    // Let other devices of the VM have the scanout: see vfio_dpy_share_scanout().
+    bool share;
 } VfioDpyConfig;
 
 // A picture in dma-bufs.
@@ -300,6 +302,23 @@ void vfio_dpy_block(const struct VfioDpy *dpy, bool block);
 //
 // `dpy` is from vfio_dpy_new().
 void vfio_dpy_reset(const struct VfioDpy *dpy);
+
+// Shares the dma-buf that the device shows now with other devices of the VM, by a UUID.
+//
+// The UUID is the same for as long as the display holds the buffer, and goes with it. virtio_lookup_dmabuf() and
+// vfio_dpy_objects_dup_dmabuf() find it.
+//
+// Writes 16 bytes to `uuid` on success. On failure, if `message` is not NULL, *message says why; free it with g_free().
+//
+// Returns 0 or a negative errno: EPERM: sharing is not switched on; ENOTSUP: the device shows a region; ENOENT: it shows
+// nothing; EBUSY: called from within a callback; EIO: anything else, such as a device that does not answer.
+//
+// # Safety
+//
+// `dpy` is from vfio_dpy_new(), `uuid` has room for 16 bytes, `message` is valid or NULL.
+int vfio_dpy_share_scanout(const struct VfioDpy *dpy,
+                           uint8_t *uuid,
+                           char **message);
 
 // What the display shows, holds and did, as a JSON object. Free it with g_free(). NULL from within a callback.
 //

@@ -31,6 +31,7 @@ use std::io;
 
 use crate::memory::{DmaBuf, Identity, Memory};
 use crate::plane::Geometry;
+use crate::shared_objects::Claim;
 
 /// Who pins a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +79,8 @@ pub struct Buffer<H> {
     pub dma_buf: DmaBuf,
     /// What the host keeps of it, for instance a texture; made when first needed.
     pub host: Option<H>,
+    /// Its place in the table of shared objects, if somebody asked for one; it is given up with the buffer.
+    pub claim: Option<Claim<'static>>,
     memory: Option<Memory>,
     ids: Vec<u32>,
     pins: [u32; USERS],
@@ -204,6 +207,7 @@ impl<H> Pool<H> {
                 geometry,
                 dma_buf,
                 host: None,
+                claim: None,
                 memory: None,
                 ids: vec![id],
                 pins: [0; USERS],

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use crate::clock::Alarm;
 use crate::console::Monitor;
-use crate::display::{self, Config, Display, Mode};
+use crate::display::{self, Config, Display, Mode, ShareError};
 use crate::pool::Limits;
 
 use super::boundary;
@@ -41,6 +41,8 @@ pub struct VfioDpyConfig {
     pub pool_bytes: u64,
     /// Show all as a surface, even where a front end imports dma-bufs.
     pub surfaces_only: bool,
+    /// Let other devices of the VM have the scanout: see vfio_dpy_share_scanout().
+    pub share: bool,
 }
 
 /// The display of one device.
@@ -182,6 +184,7 @@ impl From<VfioDpyConfig> for Config {
             yres: config.yres,
             pool: Limits { count, bytes },
             scanout: !config.surfaces_only,
+            share: config.share,
         }
     }
 }
@@ -265,6 +268,54 @@ pub unsafe extern "C" fn vfio_dpy_block(dpy: *const VfioDpy, block: bool) {
 pub unsafe extern "C" fn vfio_dpy_reset(dpy: *const VfioDpy) {
     // SAFETY: the caller gives a display.
     unsafe { &*dpy }.handle(Event::Reset);
+}
+
+/// Shares the dma-buf that the device shows now with other devices of the VM, by a UUID.
+///
+/// The UUID is the same for as long as the display holds the buffer, and goes with it. virtio_lookup_dmabuf() and
+/// vfio_dpy_objects_dup_dmabuf() find it.
+///
+/// Writes 16 bytes to `uuid` on success. On failure, if `message` is not NULL, *message says why; free it with g_free().
+///
+/// Returns 0 or a negative errno: EPERM: sharing is not switched on; ENOTSUP: the device shows a region; ENOENT: it shows
+/// nothing; EBUSY: called from within a callback; EIO: anything else, such as a device that does not answer.
+///
+/// # Safety
+///
+/// `dpy` is from vfio_dpy_new(), `uuid` has room for 16 bytes, `message` is valid or NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfio_dpy_share_scanout(
+    dpy: *const VfioDpy,
+    uuid: *mut u8,
+    message: *mut *mut c_char,
+) -> c_int {
+    // SAFETY: the caller gives a display.
+    let dpy = unsafe { &*dpy };
+    boundary(-libc::EIO, || {
+        let Ok(mut display) = dpy.display.try_borrow_mut() else { return -libc::EBUSY };
+        match display.share_scanout() {
+            Ok(shared) => {
+                // SAFETY: the caller gives room for 16 bytes; an array of bytes has no alignment.
+                unsafe { *uuid.cast() = shared.into_bytes() };
+                0
+            }
+            Err(error) => {
+                if !message.is_null() {
+                    let text = CString::new(error.to_string()).unwrap_or_default();
+                    // SAFETY: the caller gives a valid place; the string is valid; the copy is GLib's.
+                    unsafe { *message = glib::ffi::g_strdup(text.as_ptr()) };
+                }
+                -match error {
+                    ShareError::Off => libc::EPERM,
+                    ShareError::Region => libc::ENOTSUP,
+                    ShareError::NoPlane => libc::ENOENT,
+                    ShareError::Plane(_) | ShareError::Duplicate(_) | ShareError::Table(_) => {
+                        libc::EIO
+                    }
+                }
+            }
+        }
+    })
 }
 
 /// What the display shows, holds and did, as a JSON object. Free it with g_free(). NULL from within a callback.

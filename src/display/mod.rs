@@ -16,6 +16,7 @@ mod edid;
 mod problem;
 mod region;
 mod report;
+mod share;
 mod surface;
 #[cfg(test)]
 mod tests;
@@ -35,6 +36,7 @@ use crate::device::{Device, Failure};
 use crate::format::Conversion;
 use crate::plane::{Geometry, Plane, PlaneInfo, PlaneKind};
 use crate::pool::{Buffer, Key, Limits, User};
+use crate::shared_objects::{Owner, SharedObjects};
 
 use cursor::Cursor;
 use dmabuf::DmaBufPlanes;
@@ -45,6 +47,7 @@ use report::Reporter;
 use surface::Surface;
 
 pub use edid::EdidError;
+pub use share::ShareError;
 
 /// So many refreshes in a row may fail before the picture goes: a mode set takes a moment.
 const PATIENCE: u32 = 3;
@@ -104,11 +107,13 @@ pub struct Config {
     pub pool: Limits,
     /// Whether front ends may import dma-bufs; if not, all is shown as a surface.
     pub scanout: bool,
+    /// Whether other devices of the VM may be given the scanout.
+    pub share: bool,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { xres: 0, yres: 0, pool: Limits::default(), scanout: true }
+        Self { xres: 0, yres: 0, pool: Limits::default(), scanout: true, share: false }
     }
 }
 
@@ -182,6 +187,7 @@ pub struct Display<D: Device, C: Console, T: Clock> {
     resume: Duration,
     counters: Counters,
     reporter: Reporter,
+    sharing: Option<Owner<'static>>,
 }
 
 impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
@@ -199,6 +205,7 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
             Mode::DmaBuf => Planes::DmaBuf(DmaBufPlanes::new(config.pool)),
             Mode::Region => Planes::Region(RegionPlane::default()),
         };
+        let sharing = config.share.then(|| SharedObjects::global().owner(device.name()));
         let mut display = Self {
             device,
             console,
@@ -216,6 +223,7 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
             resume: Duration::ZERO,
             counters: Counters::default(),
             reporter,
+            sharing,
         };
         display.trace(format_args!("{mode} mode, EDID {}", display.has_edid()));
         display.with_edid(|edid, host| edid.set_monitor(edid.default_monitor(), host));

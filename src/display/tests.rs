@@ -7,6 +7,7 @@ mod messages;
 mod random;
 mod region;
 mod reset;
+mod share;
 
 use crate::testing::{Call, FakeDevice, Fixture, plane};
 

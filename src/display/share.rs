@@ -1,0 +1,78 @@
+//! Planes for other devices of the VM: the dma-buf of the primary plane gets a UUID, by which virtio and vhost-user devices find it.
+
+use std::fmt;
+use std::io;
+use std::os::fd::AsFd;
+
+use uuid::Uuid;
+
+use crate::clock::Clock;
+use crate::console::Console;
+use crate::device::Device;
+use crate::plane::PlaneKind;
+use crate::shared_objects::{AddError, DmaBuf, Object};
+
+use super::problem::Problem;
+use super::{Display, Planes};
+
+/// Why there is no UUID.
+#[derive(Debug)]
+pub enum ShareError {
+    /// The user did not switch sharing on.
+    Off,
+    /// A region is no dma-buf.
+    Region,
+    /// The plane is off.
+    NoPlane,
+    /// The device does not give its plane.
+    Plane(Problem),
+    /// The descriptor could not be duplicated.
+    Duplicate(io::Error),
+    /// The table refused.
+    Table(AddError),
+}
+
+impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
+    /// The UUID of the dma-buf that the device shows now.
+    ///
+    /// It is the same as long as we hold the buffer, however often and long something else is shown in between, and nobody
+    /// finds it any more when the buffer goes: when the pool is full, the device is reset or the display ends. Who has
+    /// found it keeps a descriptor of its own.
+    pub fn share_scanout(&mut self) -> Result<Uuid, ShareError> {
+        let shared = self.share_shown();
+        self.release_retired();
+        shared
+    }
+
+    fn share_shown(&mut self) -> Result<Uuid, ShareError> {
+        let owner = self.sharing.as_ref().ok_or(ShareError::Off)?;
+        let Planes::DmaBuf(planes) = &mut self.planes else { return Err(ShareError::Region) };
+        // Nobody may look at the console, so that what is known may be old.
+        let (key, _) = planes
+            .look(&self.device, PlaneKind::Primary, &mut self.counters)
+            .map_err(ShareError::Plane)?
+            .ok_or(ShareError::NoPlane)?;
+        let buffer = planes.pool.get_mut(key).ok_or(ShareError::NoPlane)?;
+        if let Some(claim) = &buffer.claim {
+            return Ok(claim.uuid());
+        }
+        let fd = buffer.dma_buf.as_fd().try_clone_to_owned().map_err(ShareError::Duplicate)?;
+        let claim = owner.share(Object::DmaBuf(DmaBuf::Owned(fd))).map_err(ShareError::Table)?;
+        Ok(buffer.claim.insert(claim).uuid())
+    }
+}
+
+impl fmt::Display for ShareError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("sharing of planes is not switched on"),
+            Self::Region => f.write_str("the device shows a region, which is no dma-buf"),
+            Self::NoPlane => f.write_str("the display is off"),
+            Self::Plane(problem) => problem.fmt(f),
+            Self::Duplicate(error) => write!(f, "duplicating the dma-buf's descriptor: {error}"),
+            Self::Table(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for ShareError {}
