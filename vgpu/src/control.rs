@@ -139,18 +139,14 @@ impl<'a> Words<'a> {
 
 fn execute(line: &str, vgpu: &Arc<Vgpu>) -> Result<Answer, String> {
     let (command, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
-    let words: Vec<&str> = rest.split_whitespace().collect();
-    let result = match command {
-        "fault" => return fault(&words, vgpu).map_err(|e| format!("fault: {e}")),
-        "screenshot" => {
-            return screenshot(rest.trim(), vgpu).map_err(|e| format!("screenshot: {e}"));
-        }
-        "text" => return text(rest, vgpu).map_err(|e| format!("text: {e}")),
-        "" => return Err(format!("no command (one of {COMMANDS})")),
-        _ => &mut Words::parse(&words),
-    };
-    let words = result;
+    let list: Vec<&str> = rest.split_whitespace().collect();
+    let words = &mut Words::parse(&list);
     let answer = match command {
+        "" => return Err(format!("no command (one of {COMMANDS})")),
+        // These take their arguments as they are.
+        "fault" => fault(&list, vgpu),
+        "screenshot" => screenshot(rest.trim(), vgpu),
+        "text" => text(rest, vgpu),
         "mode" => mode(words, vgpu),
         "pattern" => pattern(words, vgpu),
         "rect" => rect(words, vgpu),

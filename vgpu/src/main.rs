@@ -6,6 +6,8 @@
 //! - `screen` knows what is shown; `canvas` and `scene` draw it; `screenshot` reads it back.
 //! - `fault` makes things go wrong; `sys` holds the few unsafe calls.
 
+#![deny(unsafe_code)]
+
 mod canvas;
 mod client;
 mod control;
@@ -22,6 +24,7 @@ mod screenshot;
 mod serve;
 mod server;
 mod stats;
+#[expect(unsafe_code, reason = "system calls without a safe wrapper")]
 mod sys;
 mod vgpu;
 
