@@ -181,7 +181,10 @@ pub struct Display<D: Device, C: Console, T: Clock> {
     screen: Screen<C>,
     cursor: Cursor,
     edid: Option<Edid>,
+    /// What a front end was given and has not released yet.
     lent: Option<Key>,
+    /// Whether nothing is shown until it is released.
+    waiting: bool,
     redraw: bool,
     failing: u32,
     resume: Duration,
@@ -218,6 +221,7 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
             cursor: Cursor::default(),
             edid,
             lent: None,
+            waiting: false,
             redraw: false,
             failing: 0,
             resume: Duration::ZERO,
@@ -238,7 +242,8 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
     /// Looks at the device, and shows what it shows now.
     pub fn refresh(&mut self) {
         self.counters.refreshes += 1;
-        if self.is_waiting() || self.clock.now() < self.resume {
+        // A front end that has not released what it was given must not be given more.
+        if self.waiting || self.clock.now() < self.resume {
             return;
         }
         let outcome = match self.planes {
@@ -260,15 +265,6 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
         self.release_retired();
     }
 
-    /// A front end that has not released what it was given must not be given more, unless the device has taken it back
-    /// meanwhile.
-    fn is_waiting(&self) -> bool {
-        match (&self.planes, self.lent) {
-            (Planes::DmaBuf(planes), Some(lent)) => !planes.pool.is_stale(lent),
-            _ => false,
-        }
-    }
-
     /// A front end wants to see all again.
     pub fn invalidate(&mut self) {
         self.redraw = true;
@@ -284,10 +280,12 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
         if let Planes::DmaBuf(planes) = &mut self.planes {
             if let Some(key) = self.lent.take() {
                 planes.pool.unpin(key, User::FrontEnd);
+                self.waiting = false;
             }
             if let (true, Screen::Scanout(key)) = (block, &self.screen) {
                 planes.pool.pin(*key, User::FrontEnd);
                 self.lent = Some(*key);
+                self.waiting = true;
             }
             self.release_retired();
         }
@@ -299,6 +297,8 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
         if !self.device.keeps_ids() {
             self.invalidate_planes();
         }
+        // The front end is shown something else in place of what it was given.
+        self.waiting = false;
         self.cursor.forget();
         self.resume = Duration::ZERO;
         self.failing = 0;

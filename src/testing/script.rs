@@ -161,6 +161,7 @@ pub fn run(script: &[u8]) {
         edid.strict = choices & 4 != 0;
         device.set().edid = Some(edid);
     }
+    device.set().keeps_ids = choices & 32 != 0;
     let config = Config {
         pool: Limits { count: 3, bytes: 2 * MAX_FILE },
         scanout: choices & 8 == 0,

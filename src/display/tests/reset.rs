@@ -71,16 +71,20 @@ fn a_reset_before_the_first_picture_shows_nothing() {
 
 #[test]
 fn a_loan_outlives_a_reset_and_does_not_hold_up_what_comes_after() {
-    let mut fixture = scanout();
-    fixture.refresh();
-    fixture.display().block(true);
-    fixture.display().reset();
-    assert!(fixture.console.get().imports.contains_key(&0), "the front end may still read it");
-    fixture.refresh();
-    assert_eq!(fixture.console.get().shows, Shows::Scanout(1));
-    fixture.display().block(false);
-    assert_eq!(fixture.console.get().imports.len(), 1);
-    assert_eq!(status(&mut fixture, "/pool/violations"), 0);
+    for keeps_ids in [false, true] {
+        let mut fixture = scanout();
+        fixture.device.set().keeps_ids = keeps_ids;
+        fixture.refresh();
+        fixture.display().block(true);
+        fixture.display().reset();
+        assert!(fixture.console.get().imports.contains_key(&0), "the front end may still read it");
+        fixture.refresh();
+        let import = u32::from(!keeps_ids);
+        assert_eq!(fixture.console.get().shows, Shows::Scanout(import));
+        fixture.display().block(false);
+        assert_eq!(fixture.console.get().imports.len(), 1);
+        assert_eq!(status(&mut fixture, "/pool/violations"), 0);
+    }
 }
 
 #[test]
