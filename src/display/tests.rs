@@ -8,6 +8,7 @@ mod random;
 mod region;
 mod reset;
 mod share;
+mod soak;
 
 use crate::testing::{Call, FakeDevice, Fixture, plane};
 

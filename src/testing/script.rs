@@ -165,6 +165,7 @@ pub fn run(script: &[u8]) {
     let config = Config {
         pool: Limits { count: 3, bytes: 2 * MAX_FILE },
         scanout: choices & 8 == 0,
+        share: choices & 64 != 0,
         ..Config::default()
     };
     let mut fixture = Fixture::new(mode, config, &device);
@@ -192,7 +193,7 @@ pub fn run(script: &[u8]) {
 
 fn step(fixture: &mut Fixture, bytes: &mut Bytes<'_>) {
     let device = fixture.device.clone();
-    match bytes.byte() % 24 {
+    match bytes.byte() % 25 {
         0 => device.set().primary = bytes.any_plane(),
         1 => device.set().primary = bytes.likely_plane(),
         2 => device.set().cursor = bytes.any_plane(),
@@ -262,11 +263,14 @@ fn step(fixture: &mut Fixture, bytes: &mut Bytes<'_>) {
             fixture.display().set_monitor(monitor);
             let _ = fixture.display().capture();
         }
-        _ => {
+        23 => {
             fixture.pass(Duration::from_millis(bytes.medium().into()));
             for _ in 0..=bytes.byte() % 8 {
                 fixture.refresh();
             }
+        }
+        _ => {
+            let _ = fixture.display().share_scanout();
         }
     }
 }
