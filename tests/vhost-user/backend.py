@@ -7,12 +7,13 @@ answer. UUIDs are in the usual notation, bytes in hexadecimal.
 
 {"do": "add", "uuid": U, "bytes": B}  exports a new file with these bytes: {"refused": bool}
 {"do": "remove", "uuid": U}           {"refused": bool}
-{"do": "lookup", "uuid": U}           {"refused": bool, "descriptors": n, "bytes": all of the file, "cloexec": ...}
+{"do": "lookup", "uuid": U}           {"refused": bool, "descriptors": n, "bytes": all of the file}
 {"do": "wait-for-qemu"}               answers when QEMU has set up the channel for requests of backends
 """
 
 import fcntl
 import json
+import mmap
 import os
 import selectors
 import socket
@@ -156,8 +157,10 @@ class Backend:
             verdict, fds = self._ask(BACKEND_SHARED_OBJECT_LOOKUP, uuid)
             answer = {"refused": verdict != 0, "descriptors": len(fds)}
             for fd in fds:
+                # A dma-buf can be mapped, but not read; its size is that of the file in both.
                 size = os.lseek(fd, 0, os.SEEK_END)
-                answer["bytes"] = os.pread(fd, size, 0).hex()
+                with mmap.mmap(fd, size, prot=mmap.PROT_READ) as pixels:
+                    answer["bytes"] = pixels[:].hex()
                 os.close(fd)
             return answer
         raise ValueError(f"unknown command {command}")

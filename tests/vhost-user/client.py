@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Drives backend.py, which is a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+
+PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "backend.py")
+
+# What -device wants for a backend, besides its chardev: a watchdog, which QEMU knows by name only.
+PLAIN_DEVICE = "vhost-user-test-device-pci,virtio-id=35"
+
+
+class Backend:
+    """A backend in its own process, driven over pipes."""
+
+    def __init__(self, path):
+        self.path = path
+        self.process = subprocess.Popen(
+            [sys.executable, PROGRAM, path],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._answer()
+
+    def _answer(self):
+        line = self.process.stdout.readline()
+        if not line:
+            raise AssertionError(f"the backend at {self.path} is gone")
+        return json.loads(line)
+
+    def do(self, command, **arguments):
+        """Runs a command of backend.py."""
+        self.process.stdin.write(json.dumps({"do": command, **arguments}) + "\n")
+        self.process.stdin.flush()
+        return self._answer()
+
+    def kill(self):
+        """Ends the process without a word to QEMU."""
+        self.process.kill()
+        self.process.communicate()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_exception):
+        if self.process.poll() is None:
+            self.kill()
