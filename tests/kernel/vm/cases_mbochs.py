@@ -29,9 +29,9 @@ def quiet(test, qemu):
     test.equal(qemu.messages(), [], "what QEMU said")
 
 
-def modes(test, qemu, gpu):
+def modes(test, qemu, gpu, sizes):
     """Sets modes, off and on; each must show although the first query of a mode fails with ENOMEM."""
-    for seed, (width, height) in enumerate(((640, 480), (1024, 768), (1280, 720), (640, 480))):
+    for seed, (width, height) in enumerate((*sizes, sizes[0])):
         gpu.mode(width, height)
         want = gpu.draw(seed, width, height)
         test.shows(qemu, want, f"{width}x{height}")
@@ -40,33 +40,35 @@ def modes(test, qemu, gpu):
         "the old picture goes when the plane is off",
         lambda: want.difference(qemu.screendump()) is not None,
     )
-    gpu.mode(1024, 768)
-    test.shows(qemu, gpu.draw(9, 1024, 768), "on again")
+    width, height = sizes[1]
+    gpu.mode(width, height)
+    test.shows(qemu, gpu.draw(9, width, height), "on again")
     # In place, without a mode set: there is no event for that.
-    test.shows(qemu, gpu.draw(10, 1024, 768), "drawn in place")
+    test.shows(qemu, gpu.draw(10, width, height), "drawn in place")
     quiet(test, qemu)
 
 
 @case("mode sets without OpenGL", driver="mbochs_rw", stock=STOCK_NEEDS_GL)
 def mbochs_modes(test):
-    modes(test, *start(test))
+    modes(test, *start(test), ((640, 480), (1024, 768), (1280, 720)))
 
 
 @case("mode sets with OpenGL", driver="mbochs_rw", stock=STOCK_NO_SURFACE)
 def mbochs_modes_egl(test):
-    modes(test, *start(test, display=EGL))
+    # Software OpenGL in an emulated machine takes seconds for each million pixels.
+    modes(test, *start(test, display=EGL), ((320, 240), (256, 192), (128, 96)))
 
 
 @case("OpenGL's own picture, as VNC gets it", driver="mbochs_rw", stock="VNC is refused")
 def mbochs_vnc_egl(test):
     qemu, gpu = start(test, display=EGL, extra=["-vnc", "unix:/run/tmp/vnc"])
-    gpu.mode(640, 480)
-    want = gpu.draw(1, 640, 480)
+    gpu.mode(320, 240)
+    want = gpu.draw(1, 320, 240)
     # Once the console has the mode; the client is told of changes, but simpler is better.
     test.shows(qemu, want)
     vnc = test.vnc("/run/tmp/vnc")
     wait_for("the picture over VNC", lambda: want.difference(vnc.picture()) is None)
-    want = gpu.draw(2, 640, 480)
+    want = gpu.draw(2, 320, 240)
     wait_for("the next one over VNC", lambda: want.difference(vnc.picture()) is None)
     test.check(qemu.dmabuf_fds(), "QEMU holds no dma-buf")
 
@@ -121,10 +123,12 @@ def mbochs_flips_egl(test):
     test.equal(len(qemu.dmabuf_fds()), 6, "dma-bufs held")
 
 
-@case("more buffers than are held, and back to the first", driver="mbochs_rw", stock=STOCK_NEEDS_GL)
+@case("more buffers than are held", driver="mbochs_rw", stock=STOCK_NEEDS_GL)
 def mbochs_many_buffers(test):
+    # Once each: of what was let go mbochs must not be asked again (see README.md).
     qemu, gpu = start(test)
-    flips(test, qemu, gpu, 36, 2)
+    flips(test, qemu, gpu, 36, 1)
+    test.check(len(qemu.dmabuf_fds()) < 36, f"{len(qemu.dmabuf_fds())} dma-bufs are held")
 
 
 @case("scrolling by X and Y, and an offset that cannot be exported", driver="mbochs_rw",
@@ -146,7 +150,8 @@ def mbochs_pan(test):
         qemu.screendump()
     said = qemu.messages()
     test.equal(len(said), 1, f"messages ({said})")
-    test.check(re.search(r"vgpu0.*GET_GFX_DMABUF.*Invalid argument", said[0]), said[0])
+    test.check(re.search(r"GET_GFX_DMABUF of id \d+.*Invalid argument", said[0]), said[0])
+    test.check(test.mdevs[0].uuid in said[0], said[0])
     gpu.pan(1024, 480)
     test.shows(qemu, want, "a good offset again")
 
@@ -178,7 +183,8 @@ def unmappable(test, display):
     test.keep(picture, "message")
     said = qemu.messages()
     test.equal(len(said), 1, f"messages ({said})")
-    test.check(re.search(r"vgpu0.*dma-buf.*1.*cannot be mapped", said[0]), said[0])
+    test.check(re.search(r"dma-buf with id \d+ cannot be mapped", said[0]), said[0])
+    test.check(test.mdevs[0].uuid in said[0], said[0])
     test.equal(qemu.qmp("query-status")["running"], True, "QEMU runs")
     gpu.off()
     gpu.mode(1024, 768)
@@ -234,7 +240,7 @@ def mbochs_edid_limits(test):
     wait_for_mode(gpu, (800, 600))
 
 
-@case("reset: the screen goes, and the same mode shows new contents", driver="mbochs_rw",
+@case("system_reset: what the device shows is shown again", driver="mbochs_rw",
       stock=STOCK_NEEDS_GL)  # fmt: skip
 def mbochs_reset(test):
     qemu, gpu = start(test)
@@ -243,12 +249,13 @@ def mbochs_reset(test):
         want = gpu.draw(turn, 640, 480)
         test.shows(qemu, want, f"before reset {turn}")
         qemu.qmp("system_reset")
-        wait_for(
-            "the old picture goes", lambda want=want: want.difference(qemu.screendump())
-        )
+        # mbochs has no reset that QEMU could use: its mode stays, and so does its picture.
+        test.shows(qemu, want, f"after reset {turn}")
         gpu = Mbochs(qemu, SLOT)
+    gpu.mode(1024, 768)
+    test.shows(qemu, gpu.draw(9, 1024, 768), "another mode")
     gpu.mode(640, 480)
-    test.shows(qemu, gpu.draw(9, 640, 480), "after the last reset")
+    test.shows(qemu, gpu.draw(10, 640, 480), "the first mode again")
     quiet(test, qemu)
 
 
@@ -308,9 +315,10 @@ def mbochs_hotplug(test):
         qemu.qmp("device_del", id="vgpu0")
         # The guest agrees, as its ACPI code would.
         qemu.qtest(f"outl 0xae08 {1 << SLOT:#x}")
-        mdev.start_removal()
-        test.check(mdev.finish_removal(), "unplugged, and QEMU still has the device open")
+        wait_for("QEMU closes the device", lambda: not qemu.open_files("vfio-device"))
         test.equal(qemu.dmabuf_fds(), {}, "dma-bufs held after unplugging")
+        wait_for("QEMU closes its group", lambda: not qemu.open_files("/dev/vfio/"))
+        mdev.remove()
     quiet(test, qemu)
 
 

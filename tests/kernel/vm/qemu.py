@@ -116,7 +116,13 @@ class Qemu:
 
     def messages(self):
         """What QEMU said, except for what it says about every such device."""
-        usual = ("Could not enable error recovery", "GLib-", "libEGL warning")
+        usual = (
+            "Could not enable error recovery",
+            "no available reset mechanism",
+            "KVM VFIO device isn't created yet",
+            "GLib-",
+            "libEGL",
+        )
         lines = (line for line in self.log().splitlines() if line)
         return [line for line in lines if not any(text in line for text in usual)]
 
@@ -171,18 +177,22 @@ class Qemu:
         os.unlink(path)
         return Picture.from_ppm(data)
 
-    def dmabuf_fds(self):
-        """The dma-bufs that QEMU has open, as {inode: number of descriptors}."""
+    def open_files(self, text):
+        """What QEMU has open under names with this text, as {inode: number of descriptors}."""
         found = {}
         directory = f"/proc/{self.process.pid}/fd"
         for fd in os.listdir(directory):
             try:
-                if os.readlink(f"{directory}/{fd}").startswith("/dmabuf"):
+                if text in os.readlink(f"{directory}/{fd}"):
                     inode = os.stat(f"{directory}/{fd}").st_ino
                     found[inode] = found.get(inode, 0) + 1
             except FileNotFoundError:
                 pass
         return found
+
+    def dmabuf_fds(self):
+        """The dma-bufs that QEMU has open."""
+        return self.open_files("/dmabuf")
 
     def quit(self):
         """Ends QEMU by QMP; an error unless it ends well."""
