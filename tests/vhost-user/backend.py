@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A vhost-user backend whose device does nothing but share objects: backend.py SOCKET
+"""A vhost-user backend whose device does nothing but share objects: backend.py SOCKET [--config]
 
-QEMU connects to SOCKET. Commands come as lines of JSON on the standard input, each with one line of JSON as the
+QEMU connects to SOCKET. With --config the device has a configuration space, all zeros. Commands come as lines of JSON on the standard input, each with one line of JSON as the
 answer. UUIDs are in the usual notation, bytes in hexadecimal.
 
 {"do": "add", "uuid": U, "bytes": B}  exports a new file with these bytes: {"refused": bool}
@@ -44,8 +44,7 @@ PROTOCOL_F_REPLY_ACK = 1 << 3
 PROTOCOL_F_BACKEND_REQ = 1 << 5
 PROTOCOL_F_CONFIG = 1 << 9
 PROTOCOL_F_SHARED_OBJECT = 1 << 18
-PROTOCOL_FEATURES = (PROTOCOL_F_REPLY_ACK | PROTOCOL_F_BACKEND_REQ | PROTOCOL_F_CONFIG
-                     | PROTOCOL_F_SHARED_OBJECT)
+PROTOCOL_FEATURES = PROTOCOL_F_REPLY_ACK | PROTOCOL_F_BACKEND_REQ | PROTOCOL_F_SHARED_OBJECT
 
 
 def receive(connection):
@@ -74,7 +73,8 @@ def send(connection, request, flags, payload, fds=()):
 class Backend:
     """The backend of one device."""
 
-    def __init__(self, path):
+    def __init__(self, path, protocol_features):
+        self._protocol_features = protocol_features
         self._selector = selectors.DefaultSelector()
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(path)
@@ -107,7 +107,7 @@ class Backend:
         if request == GET_FEATURES:
             reply = U64.pack(VIRTIO_F_VERSION_1 | VHOST_USER_F_PROTOCOL_FEATURES)
         elif request == GET_PROTOCOL_FEATURES:
-            reply = U64.pack(PROTOCOL_FEATURES)
+            reply = U64.pack(self._protocol_features)
         elif request == GET_CONFIG:
             reply = payload[:12] + bytes(len(payload) - 12)
         elif request == SET_BACKEND_REQ_FD:
@@ -168,7 +168,8 @@ class Backend:
 
 def main():
     """Serves QEMU and the commands until either ends."""
-    backend = Backend(sys.argv[1])
+    features = PROTOCOL_FEATURES | (PROTOCOL_F_CONFIG if "--config" in sys.argv[2:] else 0)
+    backend = Backend(sys.argv[1], features)
     commands = os.fdopen(os.dup(0), "rb", buffering=0)
     fcntl.fcntl(commands, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
     while True:

@@ -15,10 +15,10 @@ PLAIN_DEVICE = "vhost-user-test-device-pci,virtio-id=35"
 class Backend:
     """A backend in its own process, driven over pipes."""
 
-    def __init__(self, path):
+    def __init__(self, path, *options):
         self.path = path
         self.process = subprocess.Popen(
-            [sys.executable, PROGRAM, path],
+            [sys.executable, PROGRAM, path, *options],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._answer()
 
