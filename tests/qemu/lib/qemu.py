@@ -23,8 +23,10 @@ class QmpError(Exception):
 
 def device(vgpu, display="on", **properties):
     """The arguments of -device and device_add for a vGPU. Options other than strings want the JSON form."""
+    # A machine with much to do is no silent device.
+    patience = {"x-gfx-timeout": 5000}
     return {"driver": "vfio-user-pci", "id": vgpu.name, "display": display,
-            "socket": {"type": "unix", "path": vgpu.socket}, **properties}
+            "socket": {"type": "unix", "path": vgpu.socket}, **patience, **properties}
 
 
 class Qemu:
@@ -211,7 +213,9 @@ class Qemu:
             if DEBUG and line.startswith(traced):
                 debug(line)
             elif line and not any(words in line for words in self._ignored):
-                lines.append(re.sub(r"-device \{.*?\}: ", "-device ...: ", line.removeprefix("qemu: ")))
+                line = re.sub(r"-device \{.*?\}: ", "-device ...: ", line.removeprefix("qemu: "))
+                # How often something was not said depends on time.
+                lines.append(re.sub(r" \(\d+ more before\)$", "", line))
         return lines
 
     def say_messages(self):
