@@ -20,6 +20,8 @@ mod fence;
 mod formats;
 mod import;
 mod layout;
+#[cfg(test)]
+mod tests;
 
 pub use buffer::{Buffer, BufferError, BufferPlane, ColorSpace, MAX_PLANES};
 pub use convert::ConvertError;

@@ -1,0 +1,465 @@
+//! Imports on a fake EGL that keeps count of all that is made, and can refuse.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::CStr;
+use std::num::NonZeroUsize;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use drm_fourcc::{DrmFourcc, DrmModifier};
+
+use super::buffer::{Buffer, BufferPlane, ColorSpace};
+use super::driver::{
+    Context, Driver, EglError, EglErrorCode, EglSync, Extensions, GlError, Image, Modifier, Target,
+};
+use super::import::{Import, ImportError, Importer, Usable};
+use crate::format::Format;
+use crate::memory::tests::memfd;
+
+const GL_INVALID_OPERATION: u32 = 0x0502;
+const ALL: Extensions = Extensions {
+    image: true,
+    import: true,
+    modifiers: true,
+    surfaceless: true,
+    configless: true,
+    texture_image: true,
+    fence: true,
+    wait: true,
+    native_fence: true,
+};
+
+/// What the fake has, and how it shall behave.
+#[derive(Debug, Default)]
+struct State {
+    extensions: Extensions,
+    software_device: Option<bool>,
+    renderer: String,
+    plain_textures: bool,
+    keeps_labels: bool,
+    make_current: Option<EglErrorCode>,
+    current: Option<Context>,
+    /// Textures by context, with their labels; 0 has none.
+    contexts: BTreeMap<usize, BTreeMap<u32, u64>>,
+    images: BTreeSet<usize>,
+    syncs: BTreeSet<usize>,
+    images_made: usize,
+    draws: usize,
+    last: usize,
+}
+
+impl State {
+    fn next(&mut self) -> NonZeroUsize {
+        self.last += 1;
+        NonZeroUsize::new(self.last).unwrap()
+    }
+
+    fn new_context(&mut self) -> Context {
+        let context = Context(self.next());
+        self.contexts.insert(context.0.get(), BTreeMap::new());
+        context
+    }
+
+    fn textures(&mut self, context: Context) -> &mut BTreeMap<u32, u64> {
+        self.contexts.get_mut(&context.0.get()).expect("the context exists")
+    }
+
+    /// As GL does, each context counts for itself.
+    fn new_texture(&mut self, context: Context, label: u64) -> u32 {
+        let textures = self.textures(context);
+        let name = (1..).find(|name| !textures.contains_key(name)).unwrap();
+        textures.insert(name, label);
+        name
+    }
+
+    fn new_image(&mut self) -> Image {
+        self.images_made += 1;
+        let image = self.next();
+        self.images.insert(image.get());
+        Image(image)
+    }
+
+    fn new_sync(&mut self) -> EglSync {
+        let sync = self.next();
+        self.syncs.insert(sync.get());
+        EglSync(sync)
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Fake(Arc<Mutex<State>>);
+
+impl Fake {
+    fn new(change: impl FnOnce(&mut State)) -> (Self, Arc<Importer<Self>>) {
+        let mut state = State {
+            extensions: ALL,
+            software_device: Some(false),
+            plain_textures: true,
+            keeps_labels: true,
+            ..State::default()
+        };
+        state.current = Some(state.new_context());
+        change(&mut state);
+        let fake = Self(Arc::new(Mutex::new(state)));
+        let importer = Arc::new(Importer::new(fake.clone()).unwrap());
+        (fake, importer)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+
+    /// Textures of all contexts.
+    fn textures(&self) -> usize {
+        self.state().contexts.values().map(BTreeMap::len).sum()
+    }
+
+    fn assert_current_exists(&self, context: Context) {
+        let state = self.state();
+        assert_eq!(state.current, Some(context), "the context must be current");
+        assert!(state.contexts.contains_key(&context.0.get()));
+    }
+}
+
+impl Driver for Fake {
+    fn extensions(&self) -> Extensions {
+        self.state().extensions
+    }
+
+    fn formats(&self) -> Result<Vec<u32>, EglError> {
+        Ok(vec![DrmFourcc::Xrgb8888 as u32, DrmFourcc::Yuyv as u32, DrmFourcc::Nv12 as u32])
+    }
+
+    fn modifiers(&self, _: u32) -> Result<Vec<Modifier>, EglError> {
+        Ok(vec![Modifier { code: 0, external: true }])
+    }
+
+    fn is_software_device(&self) -> Option<bool> {
+        self.state().software_device
+    }
+
+    fn current(&self) -> Option<Context> {
+        self.state().current
+    }
+
+    fn visit(&self, context: Context, body: &mut dyn FnMut(Context)) -> Result<(), EglError> {
+        let before = {
+            let mut state = self.state();
+            let call = "eglMakeCurrent";
+            if let Some(code) = state.make_current {
+                return Err(EglError { call, code });
+            }
+            if !state.contexts.contains_key(&context.0.get()) {
+                return Err(EglError { call, code: EglErrorCode::BadContext });
+            }
+            state.current.replace(context)
+        };
+        body(context);
+        self.state().current = before;
+        Ok(())
+    }
+
+    fn create_context(&self) -> Result<Context, EglError> {
+        Ok(self.state().new_context())
+    }
+
+    fn destroy_context(&self, context: Context) {
+        assert!(self.state().contexts.remove(&context.0.get()).is_some());
+    }
+
+    fn renderer(&self, context: Context) -> String {
+        self.assert_current_exists(context);
+        self.state().renderer.clone()
+    }
+
+    fn max_texture_side(&self, context: Context) -> u32 {
+        self.assert_current_exists(context);
+        64
+    }
+
+    fn takes_images(&self, context: Context) -> bool {
+        self.assert_current_exists(context);
+        true
+    }
+
+    fn create_image(&self, _: &[i32]) -> Result<Image, EglError> {
+        Ok(self.state().new_image())
+    }
+
+    fn image_of_texture(&self, context: Context, texture: u32) -> Result<Image, EglError> {
+        self.assert_current_exists(context);
+        assert!(self.state().textures(context).contains_key(&texture));
+        Ok(self.state().new_image())
+    }
+
+    fn destroy_image(&self, image: Image) {
+        assert!(self.state().images.remove(&image.0.get()));
+    }
+
+    fn texture(&self, context: Context, image: Image, label: u64) -> Result<u32, GlError> {
+        self.assert_current_exists(context);
+        let mut state = self.state();
+        assert!(state.images.contains(&image.0.get()));
+        // A converted picture comes as the second image: only those of dma-bufs are refused.
+        if !state.plain_textures && state.images.len() == 1 {
+            return Err(GlError { call: "texture", code: GL_INVALID_OPERATION });
+        }
+        Ok(state.new_texture(context, label))
+    }
+
+    fn external_texture(&self, context: Context, image: Image) -> Result<u32, GlError> {
+        self.assert_current_exists(context);
+        let mut state = self.state();
+        assert!(state.images.contains(&image.0.get()));
+        Ok(state.new_texture(context, 0))
+    }
+
+    fn has_texture(&self, context: Context, texture: u32, label: u64) -> Option<bool> {
+        self.assert_current_exists(context);
+        let mut state = self.state();
+        let keeps_labels = state.keeps_labels;
+        match state.textures(context).get(&texture) {
+            None => Some(false),
+            Some(&found) => keeps_labels.then_some(found == label),
+        }
+    }
+
+    fn delete_texture(&self, context: Context, texture: u32) {
+        self.assert_current_exists(context);
+        assert!(self.state().textures(context).remove(&texture).is_some());
+    }
+
+    fn program(&self, context: Context, _: &CStr, _: &CStr) -> Result<u32, String> {
+        self.assert_current_exists(context);
+        Ok(1)
+    }
+
+    fn target(&self, context: Context, width: u32, height: u32) -> Result<Target, GlError> {
+        self.assert_current_exists(context);
+        let texture = self.state().new_texture(context, 0);
+        Ok(Target { texture, framebuffer: 1, width, height })
+    }
+
+    fn delete_target(&self, context: Context, target: Target) {
+        self.delete_texture(context, target.texture);
+    }
+
+    fn draw(&self, context: Context, _: u32, source: u32, target: Target) -> Result<(), GlError> {
+        self.assert_current_exists(context);
+        let mut state = self.state();
+        assert!(state.textures(context).contains_key(&source));
+        assert!(state.textures(context).contains_key(&target.texture));
+        state.draws += 1;
+        Ok(())
+    }
+
+    fn fence(&self, context: Context) -> Result<EglSync, EglError> {
+        self.native_fence(context)
+    }
+
+    fn native_fence(&self, context: Context) -> Result<EglSync, EglError> {
+        self.assert_current_exists(context);
+        Ok(self.state().new_sync())
+    }
+
+    fn sync_of_fence(&self, context: Context, _: OwnedFd) -> Result<EglSync, EglError> {
+        self.native_fence(context)
+    }
+
+    fn wait(&self, context: Context, sync: &EglSync) -> Result<(), EglError> {
+        self.assert_current_exists(context);
+        assert!(self.state().syncs.contains(&sync.0.get()));
+        Ok(())
+    }
+
+    fn fence_of_sync(&self, sync: &EglSync) -> Result<OwnedFd, EglError> {
+        assert!(self.state().syncs.contains(&sync.0.get()));
+        Ok(memfd(&[], false).into())
+    }
+
+    fn destroy_sync(&self, sync: EglSync) {
+        assert!(self.state().syncs.remove(&sync.0.get()));
+    }
+}
+
+fn import_as(
+    importer: &Arc<Importer<Fake>>,
+    fourcc: DrmFourcc,
+    modifier: DrmModifier,
+) -> Result<Import<Fake>, ImportError> {
+    let file = memfd(&[0; 1024], true);
+    let planes = [BufferPlane { fd: file.as_fd(), offset: 0, stride: 64 }];
+    importer.import(&Buffer {
+        format: Format { fourcc, modifier },
+        width: 16,
+        height: 16,
+        planes: &planes,
+        color_space: ColorSpace::Rec601,
+        full_range: false,
+    })
+}
+
+fn import(importer: &Arc<Importer<Fake>>, fourcc: DrmFourcc) -> Result<Import<Fake>, ImportError> {
+    import_as(importer, fourcc, DrmModifier::Linear)
+}
+
+#[test]
+fn what_is_not_supported_never_becomes_an_image() {
+    let (fake, importer) = Fake::new(|_| ());
+    let tiled = import_as(&importer, DrmFourcc::Xrgb8888, DrmModifier::I915_y_tiled).unwrap_err();
+    assert!(matches!(tiled, ImportError::Unsupported(_)), "{tiled}");
+    let unknown = import(&importer, DrmFourcc::Rgb565).unwrap_err();
+    assert_eq!(unknown.to_string(), "EGL cannot import RG16, but NV12, XR24, YUYV");
+    let planes = import(&importer, DrmFourcc::Nv12).unwrap_err();
+    assert_eq!(planes.to_string(), "NV12 LINEAR has 2 planes, but there are 1");
+    assert_eq!(fake.state().images_made, 0);
+}
+
+#[test]
+fn a_display_without_the_extension_says_so() {
+    let (_, importer) = Fake::new(|state| state.extensions.import = false);
+    let error = import(&importer, DrmFourcc::Xrgb8888).unwrap_err();
+    let message = "EGL cannot import dma-bufs: no EGL_EXT_image_dma_buf_import";
+    assert_eq!(error.to_string(), message);
+    assert_eq!(importer.status()["imports-dmabufs"], false);
+}
+
+#[test]
+fn an_import_ends_with_all_that_it_made() {
+    let (fake, importer) = Fake::new(|_| ());
+    let one = import(&importer, DrmFourcc::Xrgb8888).unwrap();
+    assert!(fake.state().images.is_empty(), "the image is not needed any more");
+    assert_eq!((fake.textures(), fake.state().draws), (1, 0));
+    drop(one);
+    assert_eq!((fake.textures(), importer.status()["imports"].as_u64()), (0, Some(0)));
+}
+
+#[test]
+fn what_is_no_plain_texture_is_converted() {
+    for fourcc in [DrmFourcc::Xrgb8888, DrmFourcc::Yuyv] {
+        let (fake, importer) = Fake::new(|state| state.plain_textures = false);
+        let one = import(&importer, fourcc).unwrap();
+        assert!(one.is_converted());
+        assert!(fake.state().images.is_empty());
+        assert_eq!(fake.state().draws, 1);
+        assert_eq!(one.begin().unwrap(), Usable::Yes);
+        assert_eq!(fake.state().draws, 2);
+        one.release().unwrap();
+        assert_eq!(fake.textures(), 0);
+        assert!(fake.state().syncs.is_empty());
+        drop(importer);
+        assert_eq!(fake.state().contexts.len(), 1, "the host's context is left");
+    }
+}
+
+#[test]
+fn a_conversion_that_cannot_be_names_what_is_missing() {
+    let (fake, importer) = Fake::new(|state| state.extensions.configless = false);
+    let error = import(&importer, DrmFourcc::Yuyv).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the picture needs a conversion, but the display lacks EGL_KHR_no_config_context"
+    );
+    assert_eq!((fake.textures(), fake.state().images.len()), (0, 0));
+}
+
+#[test]
+fn a_lost_converter_is_made_again() {
+    let (fake, importer) = Fake::new(|_| ());
+    let one = import(&importer, DrmFourcc::Yuyv).unwrap();
+    fake.state().make_current = Some(EglErrorCode::ContextLost);
+    assert!(one.begin().is_err());
+    fake.state().make_current = None;
+    assert_eq!(one.begin().unwrap(), Usable::NotHere);
+    let again = import(&importer, DrmFourcc::Yuyv).unwrap();
+    assert_eq!(again.begin().unwrap(), Usable::Yes);
+    one.release().unwrap();
+    again.release().unwrap();
+    assert_eq!(fake.textures(), 0);
+}
+
+#[test]
+fn a_texture_of_the_same_name_is_not_deleted() {
+    for keeps_labels in [true, false] {
+        let (fake, importer) = Fake::new(|state| state.keeps_labels = keeps_labels);
+        let one = import(&importer, DrmFourcc::Xrgb8888).unwrap();
+        let mine = fake.state().current;
+        let other = {
+            let mut state = fake.state();
+            let other = state.new_context();
+            state.new_texture(other, 99);
+            state.current = Some(other);
+            other
+        };
+        assert_eq!(one.begin().unwrap(), Usable::NotHere);
+        one.release().unwrap();
+        assert_eq!(fake.state().current, Some(other));
+        assert_eq!(fake.state().textures(other).len(), 1);
+        assert_eq!(fake.state().textures(mine.unwrap()).len(), 0);
+    }
+}
+
+#[test]
+fn a_context_that_is_gone_is_no_error_and_one_in_use_is() {
+    let (fake, importer) = Fake::new(|_| ());
+    let gone = import(&importer, DrmFourcc::Xrgb8888).unwrap();
+    let first = fake.state().current.take().unwrap();
+    fake.destroy_context(first);
+    gone.release().unwrap();
+
+    let second = fake.state().new_context();
+    fake.state().current = Some(second);
+    let busy = import(&importer, DrmFourcc::Xrgb8888).unwrap();
+    fake.state().current = None;
+    fake.state().make_current = Some(EglErrorCode::BadAccess);
+    let error = busy.release().unwrap_err();
+    assert_eq!(error.to_string(), "texture 1 stays: eglMakeCurrent: EGL_BAD_ACCESS");
+}
+
+#[test]
+fn fences_are_given_once_and_syncs_end() {
+    let (fake, importer) = Fake::new(|_| ());
+    let mut one = import(&importer, DrmFourcc::Xrgb8888).unwrap();
+    assert!(one.take_fence().unwrap().is_none());
+    one.drew().unwrap();
+    one.drew().unwrap();
+    assert_eq!(fake.state().syncs.len(), 1, "the later one counts");
+    assert!(one.take_fence().unwrap().is_some());
+    assert!(one.take_fence().unwrap().is_none());
+    one.drew().unwrap();
+    one.release().unwrap();
+    assert!(fake.state().syncs.is_empty());
+}
+
+#[test]
+fn a_display_that_does_not_tell_is_asked_for_its_renderer() {
+    for (renderer, software) in [("llvmpipe (LLVM 19.1)", true), ("Mesa Intel(R) UHD", false)] {
+        let (fake, importer) = Fake::new(|state| {
+            state.software_device = None;
+            renderer.clone_into(&mut state.renderer);
+            state.current = None;
+        });
+        assert_eq!(importer.status()["software"], software);
+        assert_eq!(fake.state().contexts.len(), 1, "the context that asked is gone");
+        assert_eq!(fake.state().current, None);
+    }
+}
+
+#[test]
+fn pictures_larger_than_a_texture_are_refused() {
+    let (fake, importer) = Fake::new(|_| ());
+    let file = memfd(&[0; 65 * 4], true);
+    let planes = [BufferPlane { fd: file.as_fd(), offset: 0, stride: 65 * 4 }];
+    let error = importer
+        .import(&Buffer {
+            format: Format { fourcc: DrmFourcc::Xrgb8888, modifier: DrmModifier::Linear },
+            width: 65,
+            height: 1,
+            planes: &planes,
+            color_space: ColorSpace::Rec601,
+            full_range: false,
+        })
+        .unwrap_err();
+    assert_eq!(error.to_string(), "65x1 is more than the 64x64 of a texture");
+    assert_eq!(fake.state().images_made, 0);
+}
