@@ -67,7 +67,7 @@ impl State {
     /// As GL does, each context counts for itself.
     fn new_texture(&mut self, context: Context, label: u64) -> u32 {
         let textures = self.textures(context);
-        let name = (1..).find(|name| !textures.contains_key(name)).unwrap();
+        let name = (1..=u32::MAX).find(|name| !textures.contains_key(name)).unwrap();
         textures.insert(name, label);
         name
     }
