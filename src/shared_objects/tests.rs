@@ -261,7 +261,7 @@ fn a_lookup_that_waits_gets_what_another_thread_completes() {
 #[test]
 fn a_duplicate_is_never_of_another_file() {
     const UUIDS: u128 = 4;
-    const ROUNDS: usize = 2000;
+    const ROUNDS: usize = 1000;
     let objects = SharedObjects::new();
     let stop = AtomicBool::new(false);
     let start = Barrier::new(4);
