@@ -62,7 +62,7 @@ def udmabufs(test, personality, display):
             test.shows(qemu, vgpu.screenshot(), f"buffer {buffer} at {size}")
     vgpu.ctl("rect", "10,20,64x48", "ff8000")
     test.shows(qemu, vgpu.screenshot(), "drawn in place")
-    test.check(qemu.dmabuf_fds(), "QEMU holds no real dma-buf")
+    test.check(qemu.dma_bufs("udmabuf"), "QEMU holds no real dma-buf")
     test.equal(qemu.messages(), [], "what QEMU said")
 
 

@@ -178,21 +178,28 @@ class Qemu:
         return Picture.from_ppm(data)
 
     def open_files(self, text):
-        """What QEMU has open under names with this text, as {inode: number of descriptors}."""
+        """What QEMU has open under names with this text, as {descriptor: inode}."""
         found = {}
         directory = f"/proc/{self.process.pid}/fd"
         for fd in os.listdir(directory):
             try:
                 if text in os.readlink(f"{directory}/{fd}"):
-                    inode = os.stat(f"{directory}/{fd}").st_ino
-                    found[inode] = found.get(inode, 0) + 1
+                    found[fd] = os.stat(f"{directory}/{fd}").st_ino
             except FileNotFoundError:
                 pass
         return found
 
-    def dmabuf_fds(self):
-        """The dma-bufs that QEMU has open."""
-        return self.open_files("/dmabuf")
+    def dma_bufs(self, exporter):
+        """The dma-bufs of this exporter that QEMU holds, each once; Mesa has dma-bufs of its own."""
+        found = set()
+        for fd, inode in self.open_files("/dmabuf").items():
+            try:
+                with open(f"/proc/{self.process.pid}/fdinfo/{fd}", encoding="ascii") as file:
+                    if f"exp_name:\t{exporter}\n" in file.read():
+                        found.add(inode)
+            except FileNotFoundError:
+                pass
+        return found
 
     def quit(self):
         """Ends QEMU by QMP; an error unless it ends well."""
