@@ -5,7 +5,7 @@
 
 use crate::device::{Device, Failure};
 use crate::memory::DmaBuf;
-use crate::plane::{Plane, PlaneInfo, PlaneKind};
+use crate::plane::{Geometry, Plane, PlaneInfo, PlaneKind};
 use crate::pool::{Key, Limits, Pool};
 
 use super::Counters;
@@ -22,6 +22,8 @@ pub struct DmaBufPlanes<H> {
     pub pool: Pool<H>,
     primary: Option<Known>,
     cursor: Option<Known>,
+    /// Size of the last picture.
+    mode: Option<(u32, u32)>,
 }
 
 /// The last answer of the device, and what it led to.
@@ -35,7 +37,7 @@ struct Known {
 impl<H> DmaBufPlanes<H> {
     /// Holds nothing yet.
     pub fn new(limits: Limits) -> Self {
-        Self { pool: Pool::new(limits), primary: None, cursor: None }
+        Self { pool: Pool::new(limits), primary: None, cursor: None, mode: None }
     }
 
     /// The buffer that the plane shows now; `None` if the plane is off.
@@ -70,6 +72,9 @@ impl<H> DmaBufPlanes<H> {
                 *self.slot(kind) = None;
                 return Ok(None);
             };
+            if kind == PlaneKind::Primary {
+                self.note_mode(&plane.geometry, device.keeps_ids());
+            }
             let id = plane.handle;
             let key = match self.pool.look_up(id, &plane.geometry) {
                 Some(key) => key,
@@ -90,6 +95,16 @@ impl<H> DmaBufPlanes<H> {
             *self.slot(kind) = Some(Known { info, plane, key });
             return Ok(Some((key, plane)));
         }
+    }
+
+    /// A guest that sets a mode frees the buffers of the one before, and a device that does not see that we hold them gives
+    /// their ids to others.
+    fn note_mode(&mut self, geometry: &Geometry, keeps_ids: bool) {
+        let mode = Some((geometry.width, geometry.height));
+        if self.mode != mode && !keeps_ids {
+            self.invalidate();
+        }
+        self.mode = mode;
     }
 
     /// The device was reset, or is gone: nothing that it told holds any more.

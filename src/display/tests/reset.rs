@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::display::{Config, Mode, RESPITE};
+use crate::plane::PlaneInfo;
 use crate::testing::{Call, Errors, FakeDevice, Fixture, Shows, cursor, plane};
 
 use super::{OFF, dma_buf_device, region, scanout, shown, status, surface};
@@ -60,6 +61,30 @@ fn after_a_reset_an_id_means_what_the_device_says_now() {
     fixture.device.add(&plane(1, 32, 16), 0x99);
     fixture.refresh();
     assert_eq!(shown(&mut fixture), [0x9999_9999; 32 * 16]);
+}
+
+#[test]
+fn after_a_mode_set_too_unless_the_device_keeps_ids() {
+    for keeps_ids in [false, true] {
+        let mut fixture = surface();
+        fixture.device.set().keeps_ids = keeps_ids;
+        fixture.device.show(plane(2, 32, 16), 0x22);
+        fixture.refresh();
+        fixture.device.show(plane(1, 32, 16), 0x11);
+        fixture.refresh();
+        // Off in between, as while a mode's registers are written one by one.
+        fixture.device.set().primary = PlaneInfo::default();
+        fixture.refresh();
+        fixture.device.show(plane(3, 64, 16), 0x33);
+        fixture.refresh();
+        assert_eq!(status(&mut fixture, "/pool/buffers"), if keeps_ids { 3 } else { 1 });
+        fixture.device.show(plane(2, 32, 16), 0x99);
+        fixture.refresh();
+        let byte = if keeps_ids { 0x2222_2222 } else { 0x9999_9999 };
+        assert_eq!(shown(&mut fixture), [byte; 32 * 16]);
+        let gets: &[u32] = if keeps_ids { &[2, 1, 3] } else { &[2, 1, 3, 2] };
+        assert_eq!(fixture.device.take_gets(), gets);
+    }
 }
 
 #[test]
