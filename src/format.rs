@@ -20,6 +20,41 @@ pub struct Format {
 }
 
 impl Format {
+    /// Whether pixels are luminance and chrominance, as in video.
+    pub fn is_yuv(self) -> bool {
+        use DrmFourcc as F;
+        matches!(
+            self.fourcc,
+            F::Yuyv
+                | F::Yvyu
+                | F::Uyvy
+                | F::Vyuy
+                | F::Ayuv
+                | F::Xyuv8888
+                | F::Y210
+                | F::Y212
+                | F::Y216
+                | F::Y410
+                | F::Y412
+                | F::Y416
+                | F::Nv12
+                | F::Nv21
+                | F::Nv16
+                | F::Nv61
+                | F::Nv24
+                | F::Nv42
+                | F::P010
+                | F::P012
+                | F::P016
+                | F::Yuv420
+                | F::Yvu420
+                | F::Yuv422
+                | F::Yvu422
+                | F::Yuv444
+                | F::Yvu444
+        )
+    }
+
     /// Bytes that `width` pixels take in one row, without padding.
     ///
     /// `None` where rows mean something else: tiled and compressed layouts, and formats whose pixels lie in
@@ -215,6 +250,16 @@ mod tests {
         assert_eq!(tiled.to_string(), "XR24 I915_Y_TILED");
         assert_eq!(FourccCode(0x3432_5258).to_string(), "'XR24' (0x34325258)");
         assert_eq!(FourccCode(1).to_string(), "0x00000001");
+    }
+
+    #[test]
+    fn video_is_told_from_pictures() {
+        for fourcc in [DrmFourcc::Yuyv, DrmFourcc::Nv12, DrmFourcc::Yuv420, DrmFourcc::Ayuv] {
+            assert!(linear(fourcc).is_yuv(), "{fourcc}");
+        }
+        for fourcc in [DrmFourcc::Xrgb8888, DrmFourcc::Rgb565, DrmFourcc::R8, DrmFourcc::Gr88] {
+            assert!(!linear(fourcc).is_yuv(), "{fourcc}");
+        }
     }
 
     #[test]

@@ -366,6 +366,11 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
                 }
                 self.set_screen(Screen::Scanout(key));
                 self.trace(format_args!("scanout of id {}: {geometry}", plane.handle));
+            } else if geometry.format.is_yuv() {
+                // Front ends show a copy in RGB, which they make when it is scanned out.
+                if let Some(import) = &buffer.host {
+                    self.console.scanout(import);
+                }
             }
             self.console.update_scanout(Rect::full(geometry.width, geometry.height));
             return Ok(());

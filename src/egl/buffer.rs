@@ -165,7 +165,7 @@ impl Buffer<'_> {
                 list.extend([MODIFIER_LO[index], halves.0, MODIFIER_HI[index], halves.1]);
             }
         }
-        if layout::is_yuv(self.format.fourcc) {
+        if self.format.is_yuv() {
             let space = match self.color_space {
                 ColorSpace::Rec601 => EGL_ITU_REC601_EXT,
                 ColorSpace::Rec709 => EGL_ITU_REC709_EXT,

@@ -20,7 +20,6 @@ use super::convert::{Conversion, ConvertError, Converter};
 use super::driver::{Context, Driver, EglError, EglErrorCode, EglSync, Extensions, GlError, Image};
 use super::fence;
 use super::formats::{FormatTable, Telling, Unsupported};
-use super::layout;
 
 /// Makes textures of dma-bufs, on one display.
 #[derive(Debug)]
@@ -168,7 +167,7 @@ impl<D: Driver> Importer<D> {
         buffer: &Buffer<'_>,
         label: u64,
     ) -> Result<(u32, Option<Conversion>), ImportError> {
-        if !layout::is_yuv(buffer.format.fourcc) {
+        if !buffer.format.is_yuv() {
             match self.driver.texture(context, image, label) {
                 Ok(texture) => return Ok((texture, None)),
                 // The driver may take it as an external texture.

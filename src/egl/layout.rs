@@ -21,26 +21,6 @@ const fn plane(across: u32, down: u32, bytes: u32) -> PlaneLayout {
     PlaneLayout { across, down, bytes }
 }
 
-/// Whether the pixels are luminance and chrominance, which textures are not.
-pub fn is_yuv(fourcc: DrmFourcc) -> bool {
-    use DrmFourcc as F;
-    matches!(
-        fourcc,
-        F::Yuyv
-            | F::Yvyu
-            | F::Uyvy
-            | F::Vyuy
-            | F::Ayuv
-            | F::Xyuv8888
-            | F::Y210
-            | F::Y212
-            | F::Y216
-            | F::Y410
-            | F::Y412
-            | F::Y416
-    ) || planes(fourcc).is_some_and(|planes| planes.len() > 1)
-}
-
 /// The planes of a format whose bytes we can count.
 fn planes(fourcc: DrmFourcc) -> Option<&'static [PlaneLayout]> {
     use DrmFourcc as F;
@@ -149,13 +129,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_yuv_is_told_from_what_is_not() {
-        for fourcc in [DrmFourcc::Yuyv, DrmFourcc::Nv12, DrmFourcc::Yuv420, DrmFourcc::Ayuv] {
-            assert!(is_yuv(fourcc), "{fourcc}");
-        }
-        for fourcc in [DrmFourcc::Xrgb8888, DrmFourcc::Rgb565, DrmFourcc::R8, DrmFourcc::Gr88] {
-            assert!(!is_yuv(fourcc), "{fourcc}");
-        }
+    fn formats_whose_bytes_are_not_known_have_no_planes() {
         assert_eq!(plane_count(DrmFourcc::Nv15), None);
+        assert_eq!(plane_count(DrmFourcc::Yuv420), Some(3));
     }
 }
