@@ -5,7 +5,7 @@
 //! snapshot: whatever happens to the source meanwhile, all that is shown was read, and all that was read is compared again
 //! at the next look.
 //!
-//! While nearly everything moves, comparing finds nothing to save. It is then left out for [`BLIND_FRAMES`] frames, in which
+//! While nearly everything moves, comparing finds nothing to save. It is then left out for `BLIND_FRAMES` frames, in which
 //! all rows are copied and reported.
 
 #![forbid(unsafe_code)]
