@@ -182,12 +182,26 @@ CONF
         say "using a private apt configuration, $dir (the system's stays as it is):"
         sed 's/^/    /' "$dir/sources.list" >&2
         rm -f "$dir/updated"
-        logged "apt-get update with $dir/apt.conf" "apt-update-$name" \
-            apt-get -c "$dir/apt.conf" --error-on=any update
+        apt_private_update "$name"
         touch "$dir/updated"
     else
         rm -f "$dir/sources.list.new"
     fi
+}
+
+# apt_private_update NAME: fetches the lists. A mirror that lags behind is used all the same, and that is
+# said: its signatures and hashes are checked as ever.
+apt_private_update() {
+    local conf=$APT_DIR/$1/apt.conf log=$LOGS/apt-update-$1.log
+    mkdir -p "$LOGS"
+    apt-get -c "$conf" --error-on=any update >"$log" 2>&1 </dev/null && return
+    if grep -q 'is expired' "$log"; then
+        grep -o 'Release file for .* is expired ([^)]*)' "$log" | sed 's/^/  warning: /' >&2
+        say "  warning: the mirror is behind; going on with what it has"
+        apt-get -c "$conf" -o Acquire::Check-Valid-Until=false --error-on=any update \
+            >"$log" 2>&1 </dev/null && return
+    fi
+    fail_with_log "apt-get update with $conf" "$log"
 }
 
 # apt_private_get NAME ARG..., apt_private_cache NAME ARG...
