@@ -39,7 +39,7 @@ class Qemu:
     _count = 0
 
     def __init__(self, *vgpus, display="on", properties=None, screen="none", devices=(), guest=False, vnc=False,
-                 arguments=(), ignore=(), start=True):
+                 arguments=(), environment=None, ignore=(), start=True):
         Qemu._count += 1
         name = "qemu" if Qemu._count == 1 else f"qemu{Qemu._count}"
         self._monitor = os.path.join(SCRATCH, f"{name}.monitor")
@@ -71,7 +71,7 @@ class Qemu:
             command += ["-trace", "vfio_display*"]
         command += arguments
         debug("$ " + " ".join(command))
-        environment = {name: value for name, value in os.environ.items() if name not in _SURROUNDINGS}
+        environment = {name: value for name, value in os.environ.items() if name not in _SURROUNDINGS} | (environment or {})
         with open(self._log, "ab") as log:
             self.process = processes.start(command, stdout=log, stderr=log, env=environment)
         self._read = 0
