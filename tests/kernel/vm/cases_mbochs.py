@@ -229,7 +229,8 @@ def wait_for_mode(gpu, want):
     )
 
 
-@case("EDID: at start, of a window that changes, within the device's limits", driver="mbochs_rw")
+@case("EDID: at start, of a window that changes, within the device's limits", driver="mbochs_rw",
+      stock=STOCK_NEEDS_GL)  # fmt: skip
 def mbochs_edid(test):
     # Of the three types the small one can do 800x600, the medium one 1920x1440, and the large one all.
     qemu, gpu = start(test, xres=1280, yres=800, extra=["-vnc", "unix:/run/tmp/vnc"])
@@ -243,7 +244,7 @@ def mbochs_edid(test):
     wait_for_mode(gpu, (1920, 1440))
 
 
-@case("EDID: more than the device can do", driver="mbochs_rw")
+@case("EDID: more than the device can do", driver="mbochs_rw", stock=STOCK_NEEDS_GL)
 def mbochs_edid_limits(test):
     _, gpu = start(test, kind="small", xres=1280, yres=800)
     wait_for_mode(gpu, (800, 600))
@@ -310,8 +311,7 @@ def mbochs_killed(test):
         qemu.kill()
 
 
-@case("plugged in and out while QEMU runs", driver="mbochs_rw",
-      stock="device_del never finalizes the device")  # fmt: skip
+@case("plugged in and out while QEMU runs", driver="mbochs_rw", stock=STOCK_NEEDS_GL)
 def mbochs_hotplug(test):
     qemu = test.qemu([])
     for turn in range(2):
