@@ -16,7 +16,7 @@ use vfio_bindings::bindings::vfio::{
 
 use crate::clock::{Alarm, Clock};
 use crate::console::{Console, Monitor, Severity};
-use crate::device::Device;
+use crate::device::{Device, Failure};
 
 use super::report::Reporter;
 
@@ -233,6 +233,11 @@ impl Edid {
         error: &EdidError,
         host: &mut EdidHost<'_, D, C, T>,
     ) {
+        if Failure::of(&error.error) == Failure::Gone {
+            // The display says so; there is no guest to tell any more.
+            self.state = State::Settled;
+            return;
+        }
         host.reporter.say(host.console, host.clock.now(), Severity::Warning, error);
         if attempt < RETRIES {
             self.state = State::Retrying(attempt + 1);

@@ -218,6 +218,15 @@ fn a_link_that_never_goes_up_is_left_in_peace_too() {
 }
 
 #[test]
+fn a_device_that_is_gone_is_not_told_and_that_is_not_said() {
+    let mut fixture = settled(lax());
+    fixture.device.set().write_errors = Errors::always(libc::ENODEV);
+    fixture.display().set_monitor(monitor(640, 480));
+    assert_eq!(fixture.alarm_in(Alarm::Edid), None);
+    assert_eq!(fixture.console.take_log(), [""; 0]);
+}
+
+#[test]
 fn a_new_size_while_an_old_one_is_retried_is_written() {
     let mut fixture = settled(lax());
     fixture.device.set().write_errors = Errors::times(1, libc::EIO);
