@@ -7,7 +7,7 @@ import signal
 import socket
 
 from . import processes
-from .case import SCRATCH, VGPU, Failure, debug, filtered, output_file, say
+from .case import SCRATCH, VGPU, Failure, debug, filtered, output_file, say, until
 
 
 class VgpuError(Exception):
@@ -92,6 +92,11 @@ class Vgpu:
         self.ask(f"mode {mode}")
         for buffer in range(self.state()["buffers"]):
             self.ask(f"pattern {pattern} seed={seed + buffer} buffer={buffer}")
+
+    def wait_link(self):
+        """Waits until the guest was told about its monitor; what is slow must not come in between what a test does."""
+        if self.stats().get("link_state"):
+            until("the link to the monitor", lambda: self.ask("edid")["link_state"] == "up")
 
     def kill(self):
         """Ends the process as a crash would."""
