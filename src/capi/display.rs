@@ -65,6 +65,7 @@ enum Event {
     Block(bool),
     Reset,
     Alarm(Alarm),
+    Close,
 }
 
 impl VfioDpy {
@@ -90,6 +91,7 @@ impl VfioDpy {
                     Event::Block(block) => display.block(block),
                     Event::Reset => display.reset(),
                     Event::Alarm(alarm) => display.alarm(alarm),
+                    Event::Close => display.close(),
                 }
             }
         });
@@ -196,10 +198,16 @@ impl From<VfioDpyConfig> for Config {
 /// `dpy` is from vfio_dpy_new() and not freed yet, or NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfio_dpy_free(dpy: *mut VfioDpy) {
-    if !dpy.is_null() {
-        // SAFETY: the pointer is from `Box::into_raw` in vfio_dpy_new(), and freed once.
-        boundary((), || drop(unsafe { Box::from_raw(dpy) }));
+    if dpy.is_null() {
+        return;
     }
+    // Front ends may call back while they let go of what they show, so that is done while the display still is one.
+    // SAFETY: the caller gives a display.
+    let display = unsafe { &*dpy };
+    display.handle(Event::Close);
+    display.broken.set(true);
+    // SAFETY: the pointer is from `Box::into_raw` in vfio_dpy_new(), and freed once.
+    boundary((), || drop(unsafe { Box::from_raw(dpy) }));
 }
 
 /// Whether the guest can be told about its monitor.

@@ -3,7 +3,7 @@
 //! It decides nothing. Calls from C become calls of the safe core, tables of C callbacks become its traits; one file per C object.
 //! Rules for all of them:
 //!
-//! - A panic never crosses the boundary: [`boundary`] turns it into a message and a harmless result.
+//! - A panic never crosses the boundary: `boundary` turns it into a message and a harmless result.
 //! - Pointers from C are used only here, under what the functions' documentation asks of the caller.
 //! - All functions of a display, and all callbacks, run on the thread that runs QEMU's main loop or under its big lock.
 

@@ -309,6 +309,20 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
         self.release_retired();
     }
 
+    /// Shows nothing of the device any more, and holds nothing of it. Dropping a display does the same.
+    pub fn close(&mut self) {
+        self.clock.clear_alarm(Alarm::Edid);
+        self.block(false);
+        self.hide_cursor();
+        if matches!(self.screen, Screen::Scanout(_)) {
+            // Imports are released only when they are not shown any more.
+            self.show_message(DISPLAY_IS_OFF);
+        }
+        self.set_screen(Screen::Untouched);
+        self.invalidate_planes();
+        self.release_retired();
+    }
+
     /// An alarm that was set goes off.
     pub fn alarm(&mut self, alarm: Alarm) {
         match alarm {
@@ -704,15 +718,6 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
 
 impl<D: Device, C: Console, T: Clock> Drop for Display<D, C, T> {
     fn drop(&mut self) {
-        self.clock.clear_alarm(Alarm::Edid);
-        self.block(false);
-        self.hide_cursor();
-        if matches!(self.screen, Screen::Scanout(_)) {
-            // Imports are released only when they are not shown any more.
-            self.show_message(DISPLAY_IS_OFF);
-        }
-        self.set_screen(Screen::Untouched);
-        self.invalidate_planes();
-        self.release_retired();
+        self.close();
     }
 }
