@@ -35,6 +35,7 @@ const GL_TEXTURE_2D: u32 = 0x0DE1;
 const GL_MAX_TEXTURE_SIZE: u32 = 0x0D33;
 const GL_TEXTURE: u32 = 0x1702;
 const GL_RENDERER: u32 = 0x1F01;
+const GL_NEAREST: i32 = 0x2600;
 const GL_LINEAR: i32 = 0x2601;
 const GL_TEXTURE_MAG_FILTER: u32 = 0x2800;
 const GL_TEXTURE_MIN_FILTER: u32 = 0x2801;
@@ -250,7 +251,7 @@ impl Display {
     }
 
     /// Makes a texture whose pixels are the image's, and leaves the bindings as they were.
-    fn bind_image(target: u32, image: Image) -> Result<u32, GlError> {
+    fn bind_image(target: u32, image: Image, filter: i32) -> Result<u32, GlError> {
         Self::clear_gl_errors();
         let mut texture = 0;
         let mut bound = 0;
@@ -261,8 +262,8 @@ impl Display {
             }
             gl_gen_textures(1, &raw mut texture);
             gl_bind_texture(target, texture);
-            gl_texture_parameter(target, GL_TEXTURE_MIN_FILTER, GL_LINEAR);
-            gl_texture_parameter(target, GL_TEXTURE_MAG_FILTER, GL_LINEAR);
+            gl_texture_parameter(target, GL_TEXTURE_MIN_FILTER, filter);
+            gl_texture_parameter(target, GL_TEXTURE_MAG_FILTER, filter);
             gl_texture_parameter(target, GL_TEXTURE_WRAP_S, GL_CLAMP_TO_EDGE);
             gl_texture_parameter(target, GL_TEXTURE_WRAP_T, GL_CLAMP_TO_EDGE);
             gl_texture_from_image(target, pointer(image.0));
@@ -478,7 +479,7 @@ impl Driver for Display {
     }
 
     fn texture(&self, context: Context, image: Image, label: u64) -> Result<u32, GlError> {
-        let texture = Self::bind_image(GL_TEXTURE_2D, image)?;
+        let texture = Self::bind_image(GL_TEXTURE_2D, image, GL_LINEAR)?;
         if Self::has_gl(context, c"GL_KHR_debug") {
             let text = label_text(label);
             // SAFETY: a context is current, the texture exists, the label is a string.
@@ -489,7 +490,8 @@ impl Driver for Display {
     }
 
     fn external_texture(&self, _: Context, image: Image) -> Result<u32, GlError> {
-        Self::bind_image(GL_TEXTURE_EXTERNAL_OES, image)
+        // Pixels are copied one to one, and the colours of neighbours are not mixed.
+        Self::bind_image(GL_TEXTURE_EXTERNAL_OES, image, GL_NEAREST)
     }
 
     fn has_texture(&self, context: Context, texture: u32, label: u64) -> Option<bool> {
