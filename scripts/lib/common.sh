@@ -70,14 +70,22 @@ as_root() {
     fi
 }
 
-# lock NAME: only one script at a time gets past here; held until the script ends.
+# lock NAME [--shared]: only one script at a time gets past here, or none but those that share; held until
+# the script ends. LOCK_FD is then the lock, for relock.
 lock() {
     local fd
     mkdir -p "$BUILD"
     exec {fd}>"$BUILD/.$1.lock"
-    if ! flock --nonblock "$fd"; then
-        say "waiting for another run that holds build/.$1.lock ..."
-        flock "$fd"
+    # shellcheck disable=SC2034  # read by the callers
+    LOCK_FD=$fd
+    relock "$fd" "${2:---exclusive}" "build/.$1.lock"
+}
+
+# relock FD --shared|--exclusive [NAME]
+relock() {
+    if ! flock "$2" --nonblock "$1"; then
+        say "waiting for another run that holds ${3:-the same files} ..."
+        flock "$2" "$1"
     fi
 }
 
