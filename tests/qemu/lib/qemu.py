@@ -214,8 +214,9 @@ class Qemu:
                 debug(line)
             elif line and not any(words in line for words in self._ignored):
                 line = re.sub(r"-device \{.*?\}: ", "-device ...: ", line.removeprefix("qemu: "))
-                # How often something was not said depends on time.
-                lines.append(re.sub(r" \(\d+ more before\)$", "", line))
+                # How often something was not said depends on time, and who notices an end first, on luck.
+                line = re.sub(r" \(\d+ more before\)$", "", line)
+                lines.append(re.sub(r" has gone: .*", " has gone: ...", line))
         return lines
 
     def say_messages(self):
