@@ -1,0 +1,174 @@
+/*
+ * The C boundary of the EGL import, on Mesa's surfaceless platform: what QEMU's front ends call.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <epoxy/egl.h>
+#include <epoxy/gl.h>
+#include <glib.h>
+
+#include "vfio_display.h"
+
+#define CHECK(condition)                                                      \
+    do {                                                                      \
+        if (!(condition)) {                                                   \
+            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);   \
+            exit(1);                                                          \
+        }                                                                     \
+    } while (0)
+
+enum { WIDTH = 16, HEIGHT = 8, STRIDE = WIDTH * 4, SIZE = STRIDE * HEIGHT };
+#define XR24 0x34325258u
+#define I915_X_TILED 0x0100000000000001ull
+
+static VfioDpyEglBuffer picture(void)
+{
+    uint32_t pixels[WIDTH * HEIGHT];
+    int fd = memfd_create("picture", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    int i;
+
+    for (i = 0; i < WIDTH * HEIGHT; i++) {
+        pixels[i] = 0x00102030u + i;
+    }
+    CHECK(fd >= 0);
+    CHECK(write(fd, pixels, SIZE) == SIZE);
+    CHECK(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK) == 0);
+    return (VfioDpyEglBuffer) {
+        .width = WIDTH,
+        .height = HEIGHT,
+        .fourcc = XR24,
+        .num_planes = 1,
+        .fd = { fd, -1, -1, -1 },
+        .stride = { STRIDE },
+    };
+}
+
+static void without_a_display(const VfioDpyEglBuffer *buffer)
+{
+    char *message = NULL;
+
+    CHECK(!vfio_dpy_egl_can_import(EGL_NO_DISPLAY, buffer, &message));
+    CHECK(message && strstr(message, "no EGL display"));
+    g_free(message);
+    CHECK(!vfio_dpy_egl_can_import(EGL_NO_DISPLAY, buffer, NULL));
+    CHECK(!vfio_dpy_egl_import(EGL_NO_DISPLAY, buffer, NULL));
+    vfio_dpy_egl_release(NULL);
+}
+
+static EGLDisplay make_current(void)
+{
+    static const EGLint core[] = {
+        EGL_CONTEXT_OPENGL_PROFILE_MASK, EGL_CONTEXT_OPENGL_CORE_PROFILE_BIT, EGL_NONE,
+    };
+    EGLDisplay display = eglGetPlatformDisplayEXT(EGL_PLATFORM_SURFACELESS_MESA,
+                                                  EGL_DEFAULT_DISPLAY, NULL);
+    EGLContext context;
+
+    CHECK(display != EGL_NO_DISPLAY);
+    CHECK(eglInitialize(display, NULL, NULL));
+    CHECK(eglBindAPI(EGL_OPENGL_API));
+    context = eglCreateContext(display, EGL_NO_CONFIG_KHR, EGL_NO_CONTEXT, core);
+    CHECK(context != EGL_NO_CONTEXT);
+    CHECK(eglMakeCurrent(display, EGL_NO_SURFACE, EGL_NO_SURFACE, context));
+    return display;
+}
+
+static void imports(EGLDisplay display, const VfioDpyEglBuffer *buffer)
+{
+    char *message = "unset";
+    VfioDpyEglImport *import;
+    unsigned char pixel[4];
+    GLuint framebuffer;
+    char *status;
+
+    CHECK(vfio_dpy_egl_can_import(display, buffer, &message) && !message);
+    import = vfio_dpy_egl_import(display, buffer, &message);
+    CHECK(import && !message);
+    CHECK(vfio_dpy_egl_begin(import, &message) && !message);
+
+    glGenFramebuffers(1, &framebuffer);
+    glBindFramebuffer(GL_FRAMEBUFFER, framebuffer);
+    glFramebufferTexture2D(GL_FRAMEBUFFER, GL_COLOR_ATTACHMENT0, GL_TEXTURE_2D,
+                           vfio_dpy_egl_texture(import), 0);
+    glReadPixels(3, 1, 1, 1, GL_RGBA, GL_UNSIGNED_BYTE, pixel);
+    CHECK(pixel[0] == 0x10 && pixel[1] == 0x20 && pixel[2] == 0x30 + WIDTH + 3);
+    glDeleteFramebuffers(1, &framebuffer);
+
+    vfio_dpy_egl_drew(import);
+    glFlush();
+    {
+        int fence = vfio_dpy_egl_take_fence(import);
+
+        if (fence >= 0) {
+            close(fence);
+        }
+    }
+    CHECK(glGetError() == GL_NO_ERROR);
+
+    status = vfio_dpy_egl_status(display);
+    CHECK(strstr(status, "\"imports\":1"));
+    g_free(status);
+    vfio_dpy_egl_release(import);
+    status = vfio_dpy_egl_status(display);
+    CHECK(strstr(status, "\"imports\":0"));
+    g_free(status);
+}
+
+static void refusals(EGLDisplay display, const VfioDpyEglBuffer *honest)
+{
+    VfioDpyEglBuffer buffer = *honest;
+    char *message;
+
+    buffer.modifier = I915_X_TILED;
+    CHECK(!vfio_dpy_egl_can_import(display, &buffer, &message));
+    CHECK(message && strstr(message, "XR24 I915_X_TILED, but XR24 with"));
+    g_free(message);
+    CHECK(!vfio_dpy_egl_import(display, &buffer, &message));
+    CHECK(!message); /* it was said */
+
+    buffer = *honest;
+    buffer.fourcc = 1;
+    CHECK(!vfio_dpy_egl_import(display, &buffer, &message));
+    CHECK(message && strstr(message, "unknown format 0x00000001"));
+    g_free(message);
+
+    buffer = *honest;
+    buffer.num_planes = 5;
+    CHECK(!vfio_dpy_egl_import(display, &buffer, &message));
+    CHECK(message && strstr(message, "5 planes"));
+    g_free(message);
+
+    buffer = *honest;
+    buffer.height++;
+    CHECK(!vfio_dpy_egl_import(display, &buffer, &message));
+    CHECK(message && strstr(message, "its dma-buf has"));
+    g_free(message);
+
+    buffer = *honest;
+    buffer.fd[0] = -1;
+    CHECK(!vfio_dpy_egl_import(display, &buffer, &message));
+    CHECK(message && strstr(message, "there is no dma-buf"));
+    g_free(message);
+    CHECK(glGetError() == GL_NO_ERROR);
+}
+
+int main(void)
+{
+    VfioDpyEglBuffer buffer = picture();
+    EGLDisplay display;
+
+    without_a_display(&buffer);
+    display = make_current();
+    imports(display, &buffer);
+    refusals(display, &buffer);
+    close(buffer.fd[0]);
+    return 0;
+}
