@@ -373,7 +373,8 @@ def firmware(test, display):
         lit = len(want.rgb) - want.rgb.count(0)
         return (want, picture) if lit > 3000 and want.rgb == picture.rgb else None
 
-    want, _ = wait_for("the screen shows the firmware's text", text, timeout=240)
+    # Looking costs more than drawing here.
+    want, _ = wait_for("the screen shows the firmware's text", text, timeout=300, interval=3)
     test.keep(want, "firmware")
     quiet(test, qemu)
 

@@ -109,11 +109,11 @@ class Mdev:
             raise RuntimeError(f"mdev {self.uuid} cannot be removed: something holds it")
 
 
-def wait_for(what, check, timeout=60):
+def wait_for(what, check, timeout=60, interval=0.1):
     """Waits until check() is true; its last answer is returned."""
     deadline = time.monotonic() + timeout
     while not (answer := check()):
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {timeout} s in vain: {what}")
-        time.sleep(0.1)
+        time.sleep(interval)
     return answer
