@@ -332,11 +332,11 @@ def mbochs_hotplug(test):
     quiet(test, qemu)
 
 
-def firmware(test, display):
+def firmware(test, display, width, height):
     """SeaBIOS draws: what the screen shows is what is in video memory."""
     qemu = test.qemu(
-        # The size that the firmware takes with and without an EDID: the link may not be up in time.
-        [device(test.mdev("medium"), romfile="vgabios-bochs-display.bin", xres=1024, yres=768)],
+        # A wish: should the link not be up in time, the firmware takes 1024x768.
+        [device(test.mdev("medium"), romfile="vgabios-bochs-display.bin", xres=width, yres=height)],
         display=display, accel="tcg",
     )  # fmt: skip
     path = "/run/tmp/vram"
@@ -374,16 +374,16 @@ def firmware(test, display):
         return (want, picture) if lit > 3000 and want.rgb == picture.rgb else None
 
     # Looking costs more than drawing here.
-    want, _ = wait_for("the screen shows the firmware's text", text, timeout=300, interval=3)
+    want, _ = wait_for("the screen shows the firmware's text", text, timeout=600, interval=3)
     test.keep(want, "firmware")
     quiet(test, qemu)
 
 
 @case("SeaBIOS draws, without OpenGL", driver="mbochs_rw", stock=STOCK_NEEDS_GL)
 def mbochs_firmware(test):
-    firmware(test, "none")
+    firmware(test, "none", 1024, 768)
 
 
 @case("SeaBIOS draws, with OpenGL", driver="mbochs_rw", stock=STOCK_NO_SURFACE)
 def mbochs_firmware_egl(test):
-    firmware(test, EGL)
+    firmware(test, EGL, 640, 480)
