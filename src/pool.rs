@@ -43,11 +43,9 @@ pub enum User {
     Cursor,
     /// A front end was given it and has not released it yet.
     FrontEnd,
-    /// Another device of the VM was given it.
-    Shared,
 }
 
-const USERS: usize = 4;
+const USERS: usize = 3;
 
 /// How much a pool may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

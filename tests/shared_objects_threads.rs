@@ -14,6 +14,12 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+#[expect(
+    clippy::match_wild_err_arm,
+    clippy::unnecessary_wraps,
+    clippy::unused_self,
+    reason = "the signatures are those of the locks that it stands in for"
+)]
 mod sync {
     use std::sync::{
         LockResult, Mutex as StdMutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard,

@@ -383,7 +383,3 @@ def firmware(test, display, width, height):
 def mbochs_firmware(test):
     firmware(test, "none", 1024, 768)
 
-
-@case("SeaBIOS draws, with OpenGL", driver="mbochs_rw", stock=STOCK_NO_SURFACE)
-def mbochs_firmware_egl(test):
-    firmware(test, EGL, 640, 480)
