@@ -35,6 +35,18 @@ fn surface() -> Fixture {
     Fixture::new(Mode::DmaBuf, Config::default(), &dma_buf_device())
 }
 
+/// A display whose guest rotates so many buffers.
+fn rotating(buffers: u32) -> Fixture {
+    let device = FakeDevice::default();
+    for id in 1..=buffers {
+        device.add(&plane(id, 16, 16), 0);
+    }
+    device.point(crate::testing::cursor(100, 1, 1), 0);
+    let fixture = Fixture::new(Mode::DmaBuf, Config::default(), &device);
+    fixture.console.set().takes = true;
+    fixture
+}
+
 /// A device with a picture of 32 by 16 pixels in region 16, each byte 0x11.
 fn region() -> Fixture {
     let device = FakeDevice::default();

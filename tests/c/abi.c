@@ -13,15 +13,8 @@
 
 #include <glib.h>
 
+#include "check.h"
 #include "vfio_display.h"
-
-#define CHECK(condition)                                                      \
-    do {                                                                      \
-        if (!(condition)) {                                                   \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);   \
-            exit(1);                                                          \
-        }                                                                     \
-    } while (0)
 
 enum { WIDTH = 64, HEIGHT = 32, STRIDE = WIDTH * 4, SIZE = STRIDE * HEIGHT };
 enum { EDID_REGION = 11, EDID_OFFSET = 0x400, EDID_MAX = 256 };

@@ -15,15 +15,8 @@
 #include <epoxy/gl.h>
 #include <glib.h>
 
+#include "check.h"
 #include "vfio_display.h"
-
-#define CHECK(condition)                                                      \
-    do {                                                                      \
-        if (!(condition)) {                                                   \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);   \
-            exit(1);                                                          \
-        }                                                                     \
-    } while (0)
 
 enum { WIDTH = 16, HEIGHT = 8, STRIDE = WIDTH * 4, SIZE = STRIDE * HEIGHT };
 #define XR24 0x34325258u

@@ -4,23 +4,11 @@ use std::time::Duration;
 
 use crate::display::{Config, Mode, RESPITE};
 use crate::plane::PlaneInfo;
-use crate::testing::{Call, Errors, FakeDevice, Fixture, Shows, cursor, plane};
+use crate::testing::{Call, Errors, Fixture, Shows, cursor, plane};
 
-use super::{OFF, dma_buf_device, region, scanout, shown, status, surface};
+use super::{OFF, dma_buf_device, region, rotating, scanout, shown, status, surface};
 
 const BUFFERS: [u32; 4] = [1, 3, 8, 16];
-
-/// A device whose guest rotates so many buffers.
-fn rotating(buffers: u32) -> (FakeDevice, Fixture) {
-    let device = FakeDevice::default();
-    for id in 1..=buffers {
-        device.add(&plane(id, 16, 16), 0);
-    }
-    device.point(cursor(100, 1, 1), 0);
-    let fixture = Fixture::new(Mode::DmaBuf, Config::default(), &device);
-    fixture.console.set().takes = true;
-    (device, fixture)
-}
 
 #[test]
 fn a_reset_lets_go_of_everything_and_the_picture_is_back_at_once() {
@@ -115,7 +103,8 @@ fn a_loan_outlives_a_reset_and_does_not_hold_up_what_comes_after() {
 #[test]
 fn a_thousand_resets_end_where_they_began() {
     for buffers in BUFFERS {
-        let (device, mut fixture) = rotating(buffers);
+        let mut fixture = rotating(buffers);
+        let device = fixture.device.clone();
         let round = |fixture: &mut Fixture| {
             for id in 1..=buffers {
                 device.set().primary = plane(id, 16, 16);
@@ -162,7 +151,8 @@ fn a_thousand_resets_of_a_region_end_where_they_began() {
 #[test]
 fn a_hundred_thousand_flips_get_each_buffer_once_while_the_pool_has_room() {
     for buffers in 1..=32 {
-        let (device, mut fixture) = rotating(buffers);
+        let mut fixture = rotating(buffers);
+        let device = fixture.device.clone();
         let flips = 100_000 / 32;
         for flip in 0..flips {
             device.set().primary = plane(1 + flip % buffers, 16, 16);

@@ -4,8 +4,9 @@ use std::env;
 use std::fs;
 use std::process::Command;
 
-use crate::display::{Config, Mode};
-use crate::testing::{FakeDevice, Fixture, cursor, plane};
+use crate::testing::{Fixture, plane};
+
+use super::rotating;
 
 /// What a process holds.
 #[derive(Debug, PartialEq, Eq)]
@@ -45,18 +46,6 @@ fn a_million_flips_end_where_they_began() {
 #[test]
 fn a_thousand_resets_end_where_they_began() {
     alone("resets");
-}
-
-/// A display whose guest rotates so many buffers.
-fn rotating(buffers: u32) -> Fixture {
-    let device = FakeDevice::default();
-    for id in 1..=buffers {
-        device.add(&plane(id, 16, 16), 0);
-    }
-    device.point(cursor(100, 1, 1), 0);
-    let fixture = Fixture::new(Mode::DmaBuf, Config::default(), &device);
-    fixture.console.set().takes = true;
-    fixture
 }
 
 fn flip(fixture: &mut Fixture, id: u32) {
