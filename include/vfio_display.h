@@ -10,6 +10,16 @@
 #include <stdint.h>
 #include <linux/vfio.h>
 
+// What the front ends of a console do with a dma-buf.
+typedef enum VfioDpyUptake {
+    // None imports it.
+    VFIO_DPY_UPTAKE_NONE = 0,
+    // The only one that imports it shows nothing itself: it copies the picture into the console's surface at each update.
+    VFIO_DPY_UPTAKE_READ_BACK = 1,
+    // One imports it, and shows it.
+    VFIO_DPY_UPTAKE_IMPORT = 2,
+} VfioDpyUptake;
+
 // How much a message matters.
 typedef enum VfioDpySeverity {
     // The user sees no picture, or a wrong one.
@@ -136,8 +146,8 @@ typedef struct VfioDpyMonitor {
 // The console shows one thing at a time: a scanout, a surface, a message, or the firmware's framebuffer; showing
 // one ends the other. `console` is what was given to vfio_dpy_new().
 typedef struct VfioDpyConsoleOps {
-    // Whether a front end is there that imports dma-bufs like this one.
-    bool (*takes)(void *console, const struct VfioDpyBuffer *buffer);
+    // What the front ends would do with this dma-buf.
+    enum VfioDpyUptake (*uptake)(void *console, const struct VfioDpyBuffer *buffer);
     // Prepares a dma-buf for the front ends. The result is given back to `release`.
     void *(*import)(void *console, const struct VfioDpyBuffer *buffer);
     // Ends an import, and frees it. It is not shown any more.
@@ -173,6 +183,8 @@ typedef struct VfioDpyConsoleOps {
                            uint32_t hot_y);
     // Moves the pointer above a surface to the pixel that it points at.
     void (*move_surface_cursor)(void *console, int32_t x, int32_t y);
+    // Has the front ends refresh soon, as if their timer had gone off. Not from within the callback.
+    void (*request_refresh)(void *console);
     // Writes an EDID for this monitor to `blob`, which has `size` zero bytes, and returns its length.
     size_t (*generate_edid)(void *console,
                             const struct VfioDpyMonitor *monitor,
@@ -190,12 +202,16 @@ typedef struct VfioDpyConfig {
     uint32_t xres;
     // Preferred rows, for the EDID; 0: the most that the device can do.
     uint32_t yres;
-    // How many dma-bufs to hold at most, besides those on screen; 0: the default.
-    uint32_t pool_buffers;
-    // How many bytes of dma-bufs to hold at most, besides those on screen; 0: the default.
-    uint64_t pool_bytes;
-    // Show all as a surface, even where a front end imports dma-bufs.
-    bool surfaces_only;
+    // More for experts: `key=value`, separated by commas. NULL says nothing.
+    //
+    // - `import=off`: show all as a surface, even where a front end imports dma-bufs;
+    // - `read-back=on`: give dma-bufs to front ends that only copy them back into memory (VFIO_DPY_UPTAKE_READ_BACK), even
+    //   where the library can read them itself;
+    // - `compare=off`: pass on whole surfaces, not only what changed;
+    // - `pacing=off`: look at the device only at vfio_dpy_refresh();
+    // - `pool-buffers=N`, `pool-bytes=N`: how many dma-bufs to hold at most besides those on screen, and how many bytes (K, M
+    //   and G may follow).
+    const char *options;
     // Let other devices of the VM have the scanout: see vfio_dpy_share_scanout().
     bool share;
 } VfioDpyConfig;
@@ -240,18 +256,23 @@ int vfio_dpy_probe(const struct VfioDpyDeviceOps *ops, void *device);
 // Makes the display of a device that vfio_dpy_probe() found to be in this mode.
 //
 // `name` is how messages name the device. The tables, the configuration and the name are copied; `device` and `console` are
-// used until vfio_dpy_free(). Returns NULL if `mode` is not VFIO_DPY_MODE_DMA_BUF or VFIO_DPY_MODE_REGION.
+// used until vfio_dpy_free().
+//
+// Returns NULL if `mode` is not VFIO_DPY_MODE_DMA_BUF or VFIO_DPY_MODE_REGION, or if the options are none; then, if `message` is
+// not NULL, *message says why. Free it with g_free().
 //
 // # Safety
 //
-// All pointers are valid, `name` is a string, the tables work with `device` and `console`.
+// All pointers are valid, except that `message` may be NULL; `name` is a string, as are the options unless NULL; the tables work
+// with `device` and `console`.
 struct VfioDpy *vfio_dpy_new(int mode,
                              const struct VfioDpyDeviceOps *device_ops,
                              void *device,
                              const char *name,
                              const struct VfioDpyConsoleOps *console_ops,
                              void *console,
-                             const struct VfioDpyConfig *config);
+                             const struct VfioDpyConfig *config,
+                             char **message);
 
 // Ends a display: releases all imports, and closes all descriptors. Not from within a callback. NULL is fine.
 //

@@ -21,4 +21,6 @@ pub trait Clock {
 pub enum Alarm {
     /// The next step of telling the guest about its monitor.
     Edid,
+    /// The next look at the device, beside those that front ends ask for.
+    Look,
 }

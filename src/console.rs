@@ -20,8 +20,8 @@ pub trait Console {
     /// The pixels of a surface.
     type Canvas: Canvas;
 
-    /// Whether a front end is there that imports dma-bufs like this one. May change at any time.
-    fn takes(&self, buffer: BorrowedFd<'_>, geometry: &Geometry) -> bool;
+    /// What the front ends would do with this dma-buf. May change at any time.
+    fn uptake(&self, buffer: BorrowedFd<'_>, geometry: &Geometry) -> Uptake;
 
     /// Prepares a dma-buf for the front ends. The descriptor stays open, and the geometry the same, until it is released.
     fn import(&self, buffer: BorrowedFd<'_>, geometry: &Geometry) -> Self::Import;
@@ -61,11 +61,27 @@ pub trait Console {
     /// Moves the pointer above a surface: the pixel that it points at.
     fn move_surface_cursor(&self, x: i32, y: i32);
 
+    /// Has the front ends refresh soon, as if their timer had gone off: the guest flipped.
+    fn request_refresh(&self);
+
     /// Writes an EDID for a monitor like this into `blob`, which is zero, and returns its length.
     fn generate_edid(&self, monitor: &Monitor, blob: &mut [u8]) -> usize;
 
     /// Says something to the user, or to a developer.
     fn log(&self, severity: Severity, message: fmt::Arguments<'_>);
+}
+
+/// What the front ends of a console do with a dma-buf.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub enum Uptake {
+    /// None imports it.
+    #[default]
+    None = 0,
+    /// The only one that imports it shows nothing itself: it copies the picture into the console's surface at each update.
+    ReadBack = 1,
+    /// One imports it, and shows it.
+    Import = 2,
 }
 
 /// The pixels of a pointer.

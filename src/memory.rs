@@ -10,6 +10,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::ptr::NonNull;
 
+use crate::damage::Source;
+
 const S_IFMT: u32 = libc::S_IFMT;
 const S_IFREG: u32 = libc::S_IFREG;
 
@@ -50,6 +52,25 @@ impl DmaBuf {
     /// Makes the first `len` bytes readable.
     pub fn memory(&self, len: u64) -> io::Result<Memory> {
         Memory::new(self.file.as_fd(), 0, len)
+    }
+}
+
+impl Source for Memory {
+    fn read(&self, offset: u64, to: &mut [u8]) -> io::Result<()> {
+        Memory::read(self, offset, to)
+    }
+
+    fn is_mapped(&self) -> bool {
+        Memory::is_mapped(self)
+    }
+
+    /// What does not reach so far equals nothing.
+    fn equals(&self, offset: u64, bytes: &[u8]) -> bool {
+        let inside = offset.checked_add(bytes.len() as u64).is_some_and(|end| end <= self.len);
+        match (&self.access, usize::try_from(offset)) {
+            (Access::Mapped { mapping, .. }, Ok(offset)) if inside => mapping.equals(offset, bytes),
+            _ => false,
+        }
     }
 }
 
@@ -259,6 +280,22 @@ impl Mapping {
         Ok(Self { start, len })
     }
 
+    /// Compares with what is mapped; what lies behind is zero.
+    fn equals(&self, offset: usize, bytes: &[u8]) -> bool {
+        let reachable = self.len.saturating_sub(offset).min(bytes.len());
+        let (mapped, behind) = bytes.split_at(reachable);
+        // SAFETY: `offset + reachable` is within the mapping, which lives as long as `self` and whose pages stay (see the module).
+        // The other side may write meanwhile: this is C's function because it only looks at bytes, and no reference to them is made.
+        let order = unsafe {
+            libc::memcmp(
+                self.start.as_ptr().add(offset.min(self.len)).cast(),
+                mapped.as_ptr().cast(),
+                reachable,
+            )
+        };
+        order == 0 && behind.iter().all(|&byte| byte == 0)
+    }
+
     /// Copies what is mapped; what lies behind is zero.
     fn read(&self, offset: usize, to: &mut [u8]) {
         let reachable = self.len.saturating_sub(offset).min(to.len());
@@ -323,6 +360,9 @@ pub(crate) mod tests {
             assert_eq!(read(&memory, 4090, 6).unwrap(), [7; 6]);
             assert!(read(&memory, 4090, 7).is_err());
             assert!(read(&memory, u64::MAX, 2).is_err());
+            assert_eq!(memory.equals(4090, &[7; 6]), seal);
+            assert!(!memory.equals(4089, &[7, 7, 7, 7, 7, 7, 8]));
+            assert!(!memory.equals(4090, &[7; 7]) && !memory.equals(u64::MAX, &[7]));
             file.write_all_at(&[9; 2], 4096).unwrap();
             assert_eq!(read(&memory, 0, 3).unwrap(), [9, 9, 7]);
         }

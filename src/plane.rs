@@ -60,6 +60,11 @@ impl PlaneInfo {
         let argsz = size_of::<Self>() as u32;
         Self { argsz, flags, drm_plane_type, ..Self::default() }
     }
+
+    /// Whether the device says that there is no plane now.
+    pub fn is_off(&self) -> bool {
+        self.drm_format == 0 || self.size == 0
+    }
 }
 
 /// Which plane: the values are `DRM_PLANE_TYPE_*`.
@@ -131,7 +136,7 @@ pub struct Plane {
 impl Plane {
     /// Checks what a device told of a plane of this kind. `Ok(None)`: there is no plane now.
     pub fn check(kind: PlaneKind, info: &PlaneInfo) -> Result<Option<Self>, PlaneError> {
-        if info.drm_format == 0 || info.size == 0 {
+        if info.is_off() {
             return Ok(None);
         }
         // The crate knows the bit for big-endian pixels as a format of its own, which it cannot even print.

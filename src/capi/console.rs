@@ -5,7 +5,7 @@ use std::fmt;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
 
-use crate::console::{Console, CursorImage, Monitor, Severity};
+use crate::console::{Console, CursorImage, Monitor, Severity, Uptake};
 use crate::damage::{Canvas, Rect};
 use crate::plane::Geometry;
 
@@ -34,8 +34,8 @@ pub struct VfioDpyBuffer {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct VfioDpyConsoleOps {
-    /// Whether a front end is there that imports dma-bufs like this one.
-    pub takes: unsafe extern "C" fn(console: *mut c_void, buffer: *const VfioDpyBuffer) -> bool,
+    /// What the front ends would do with this dma-buf.
+    pub uptake: unsafe extern "C" fn(console: *mut c_void, buffer: *const VfioDpyBuffer) -> Uptake,
     /// Prepares a dma-buf for the front ends. The result is given back to `release`.
     pub import:
         unsafe extern "C" fn(console: *mut c_void, buffer: *const VfioDpyBuffer) -> *mut c_void,
@@ -84,6 +84,8 @@ pub struct VfioDpyConsoleOps {
     ),
     /// Moves the pointer above a surface to the pixel that it points at.
     pub move_surface_cursor: unsafe extern "C" fn(console: *mut c_void, x: i32, y: i32),
+    /// Has the front ends refresh soon, as if their timer had gone off. Not from within the callback.
+    pub request_refresh: unsafe extern "C" fn(console: *mut c_void),
     /// Writes an EDID for this monitor to `blob`, which has `size` zero bytes, and returns its length.
     pub generate_edid: unsafe extern "C" fn(
         console: *mut c_void,
@@ -153,9 +155,9 @@ impl Console for HostConsole {
     type Import = *mut c_void;
     type Canvas = HostCanvas;
 
-    fn takes(&self, buffer: BorrowedFd<'_>, geometry: &Geometry) -> bool {
+    fn uptake(&self, buffer: BorrowedFd<'_>, geometry: &Geometry) -> Uptake {
         // SAFETY: as said above the impl.
-        unsafe { (self.ops.takes)(self.console, &describe(buffer, geometry)) }
+        unsafe { (self.ops.uptake)(self.console, &describe(buffer, geometry)) }
     }
 
     fn import(&self, buffer: BorrowedFd<'_>, geometry: &Geometry) -> Self::Import {
@@ -229,6 +231,11 @@ impl Console for HostConsole {
     fn move_surface_cursor(&self, x: i32, y: i32) {
         // SAFETY: as said above the impl.
         unsafe { (self.ops.move_surface_cursor)(self.console, x, y) }
+    }
+
+    fn request_refresh(&self) {
+        // SAFETY: as said above the impl.
+        unsafe { (self.ops.request_refresh)(self.console) }
     }
 
     fn generate_edid(&self, monitor: &Monitor, blob: &mut [u8]) -> usize {

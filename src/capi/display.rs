@@ -7,8 +7,7 @@ use std::rc::Rc;
 
 use crate::clock::Alarm;
 use crate::console::Monitor;
-use crate::display::{self, Config, Display, Mode, ShareError};
-use crate::pool::Limits;
+use crate::display::{self, Config, Display, Mode, OptionError, ShareError};
 
 use super::boundary;
 use super::clock::{MainLoopClock, Sleeper};
@@ -29,18 +28,22 @@ pub enum VfioDpyMode {
 
 /// What a user may choose. Zero everywhere is a good choice.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct VfioDpyConfig {
     /// Preferred pixels in a row, for the EDID; 0: the most that the device can do.
     pub xres: u32,
     /// Preferred rows, for the EDID; 0: the most that the device can do.
     pub yres: u32,
-    /// How many dma-bufs to hold at most, besides those on screen; 0: the default.
-    pub pool_buffers: u32,
-    /// How many bytes of dma-bufs to hold at most, besides those on screen; 0: the default.
-    pub pool_bytes: u64,
-    /// Show all as a surface, even where a front end imports dma-bufs.
-    pub surfaces_only: bool,
+    /// More for experts: `key=value`, separated by commas. NULL says nothing.
+    ///
+    /// - `import=off`: show all as a surface, even where a front end imports dma-bufs;
+    /// - `read-back=on`: give dma-bufs to front ends that only copy them back into memory (VFIO_DPY_UPTAKE_READ_BACK), even
+    ///   where the library can read them itself;
+    /// - `compare=off`: pass on whole surfaces, not only what changed;
+    /// - `pacing=off`: look at the device only at vfio_dpy_refresh();
+    /// - `pool-buffers=N`, `pool-bytes=N`: how many dma-bufs to hold at most besides those on screen, and how many bytes (K, M
+    ///   and G may follow).
+    pub options: *const c_char,
     /// Let other devices of the VM have the scanout: see vfio_dpy_share_scanout().
     pub share: bool,
 }
@@ -127,11 +130,15 @@ pub unsafe extern "C" fn vfio_dpy_probe(
 /// Makes the display of a device that vfio_dpy_probe() found to be in this mode.
 ///
 /// `name` is how messages name the device. The tables, the configuration and the name are copied; `device` and `console` are
-/// used until vfio_dpy_free(). Returns NULL if `mode` is not VFIO_DPY_MODE_DMA_BUF or VFIO_DPY_MODE_REGION.
+/// used until vfio_dpy_free().
+///
+/// Returns NULL if `mode` is not VFIO_DPY_MODE_DMA_BUF or VFIO_DPY_MODE_REGION, or if the options are none; then, if `message` is
+/// not NULL, *message says why. Free it with g_free().
 ///
 /// # Safety
 ///
-/// All pointers are valid, `name` is a string, the tables work with `device` and `console`.
+/// All pointers are valid, except that `message` may be NULL; `name` is a string, as are the options unless NULL; the tables work
+/// with `device` and `console`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfio_dpy_new(
     mode: c_int,
@@ -141,12 +148,23 @@ pub unsafe extern "C" fn vfio_dpy_new(
     console_ops: *const VfioDpyConsoleOps,
     console: *mut c_void,
     config: *const VfioDpyConfig,
+    message: *mut *mut c_char,
 ) -> *mut VfioDpy {
     boundary(std::ptr::null_mut(), || {
+        let refuse = |why: String| {
+            // SAFETY: the caller gives a valid place, or NULL.
+            unsafe { tell(message, why) };
+            std::ptr::null_mut()
+        };
         let mode = match mode {
             m if m == VfioDpyMode::DmaBuf as c_int => Mode::DmaBuf,
             m if m == VfioDpyMode::Region as c_int => Mode::Region,
-            _ => return std::ptr::null_mut(),
+            _ => return refuse(format!("{mode} is no mode of a display")),
+        };
+        // SAFETY: the caller gives a valid configuration.
+        let config = match unsafe { (*config).to_config() } {
+            Ok(config) => config,
+            Err(error) => return refuse(error.to_string()),
         };
         // SAFETY: the caller gives a valid string.
         let name = unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned();
@@ -154,12 +172,10 @@ pub unsafe extern "C" fn vfio_dpy_new(
         let device = unsafe { HostDevice::new(*device_ops, device, name) };
         // SAFETY: the caller gives a whole table that works with `console`, until the display is freed.
         let console = unsafe { HostConsole::new(*console_ops, console) };
-        // SAFETY: the caller gives a valid configuration.
-        let config = unsafe { *config };
 
         let sleeper = Sleeper::new(Cell::new(std::ptr::null()));
         let clock = MainLoopClock::new(Rc::clone(&sleeper));
-        let display = Display::new(device, console, clock, mode, config.into());
+        let display = Display::new(device, console, clock, mode, config);
         let handle = Box::into_raw(Box::new(VfioDpy {
             display: RefCell::new(display),
             pending: RefCell::default(),
@@ -170,24 +186,31 @@ pub unsafe extern "C" fn vfio_dpy_new(
     })
 }
 
-impl From<VfioDpyConfig> for Config {
-    fn from(config: VfioDpyConfig) -> Self {
-        let default = Limits::default();
-        let count = match config.pool_buffers {
-            0 => default.count,
-            count => count as usize,
-        };
-        let bytes = match config.pool_bytes {
-            0 => default.bytes,
-            bytes => bytes,
-        };
-        Self {
-            xres: config.xres,
-            yres: config.yres,
-            pool: Limits { count, bytes },
-            scanout: !config.surfaces_only,
-            share: config.share,
+impl VfioDpyConfig {
+    /// # Safety
+    ///
+    /// `options` is a string or NULL.
+    unsafe fn to_config(self) -> Result<Config, OptionError> {
+        let Self { xres, yres, options, share } = self;
+        let mut config = Config { xres, yres, share, ..Config::default() };
+        if !options.is_null() {
+            // SAFETY: the caller gives a string.
+            config.apply(&unsafe { CStr::from_ptr(options) }.to_string_lossy())?;
         }
+        Ok(config)
+    }
+}
+
+/// Leaves a copy of the text, which g_free() frees, where a caller wants to be told.
+///
+/// # Safety
+///
+/// `message` is writable, or NULL.
+unsafe fn tell(message: *mut *mut c_char, text: String) {
+    if !message.is_null() {
+        let text = CString::new(text).unwrap_or_default();
+        // SAFETY: the caller gives a valid place; the string is valid; the copy is GLib's.
+        unsafe { *message = glib::ffi::g_strdup(text.as_ptr()) };
     }
 }
 
@@ -308,11 +331,8 @@ pub unsafe extern "C" fn vfio_dpy_share_scanout(
                 0
             }
             Err(error) => {
-                if !message.is_null() {
-                    let text = CString::new(error.to_string()).unwrap_or_default();
-                    // SAFETY: the caller gives a valid place; the string is valid; the copy is GLib's.
-                    unsafe { *message = glib::ffi::g_strdup(text.as_ptr()) };
-                }
+                // SAFETY: the caller gives a valid place, or NULL.
+                unsafe { tell(message, error.to_string()) };
                 -match error {
                     ShareError::Off => libc::EPERM,
                     ShareError::Region => libc::ENOTSUP,

@@ -24,6 +24,11 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
             "refreshes": counters.refreshes,
             "queries": counters.queries,
             "flips": counters.flips,
+            "refresh-microseconds": {
+                "median": counters.durations.percentile(50.0),
+                "p99": counters.durations.percentile(99.0),
+                "longest": counters.durations.longest(),
+            },
             "errors": counters.errors,
         });
         let mut add = |name: &str, value: Value| status[name] = value;
@@ -35,6 +40,10 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
             cursor["position"] = json!([shown.plane.position.0, shown.plane.position.1]);
             cursor["hotspot"] = json!(shown.plane.hotspot.map(|(x, y)| [x, y]));
             add("cursor", cursor);
+        }
+        if let Some(pacer) = &self.pacer {
+            let period = pacer.period().map(|period| u64::try_from(period.as_micros()).ok());
+            add("pacing", json!({ "period-microseconds": period, "looks": counters.looks }));
         }
         match &self.screen {
             Screen::Message(text) => add("message", json!(text)),
@@ -126,6 +135,20 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
             "  {} refreshes, {} queries, {} flips; EDID: {edid}",
             counters.refreshes, counters.queries, counters.flips
         )?;
+        let durations = &counters.durations;
+        writeln!(
+            to,
+            "  a refresh takes {} us (p99 {}, longest {})",
+            durations.percentile(50.0),
+            durations.percentile(99.0),
+            durations.longest()
+        )?;
+        if let Some(pacer) = &self.pacer {
+            match pacer.period() {
+                Some(period) => writeln!(to, "  the guest flips every {} us", period.as_micros())?,
+                None => writeln!(to, "  the guest flips without a rhythm, or not at all")?,
+            }
+        }
         for (kind, count) in &counters.errors {
             writeln!(to, "  errors ({kind}): {count}")?;
         }

@@ -3,10 +3,17 @@
 //! The guest may flip between the two calls, and the device then no longer knows the id that it just told. That is no error: the
 //! question is asked again, a bounded number of times within one refresh.
 
+use std::collections::HashMap;
+use std::io;
+use std::time::Duration;
+
+use drm_fourcc::DrmModifier;
+
+use crate::clock::Clock;
 use crate::device::{Device, Failure};
-use crate::memory::DmaBuf;
+use crate::memory::{DmaBuf, Memory};
 use crate::plane::{Geometry, Plane, PlaneInfo, PlaneKind};
-use crate::pool::{Key, Limits, Pool};
+use crate::pool::{Buffer, Key, Limits, Pool};
 
 use super::Counters;
 use super::problem::Problem;
@@ -14,6 +21,16 @@ use super::problem::Problem;
 /// How often a refresh asks again because the guest flipped in between. A guest that flips a thousand times a second wins
 /// this race once in a while, but not four times.
 const ATTEMPTS: u32 = 4;
+
+/// Memory is fast to read if so many bytes take no longer than [`FAST_TIME`]: 1 GiB/s. Memory of a GPU that is mapped without
+/// caching gives a tenth of it, system memory ten times as much.
+const SAMPLE_BYTES: usize = 256 << 10;
+
+/// See [`SAMPLE_BYTES`].
+const FAST_TIME: Duration = Duration::from_micros(250);
+
+/// The first reading pays for page faults, and any may be interrupted.
+const SAMPLES: usize = 4;
 
 /// The planes of a device in dma-buf mode.
 #[derive(Debug)]
@@ -24,7 +41,12 @@ pub struct DmaBufPlanes<H> {
     cursor: Option<Known>,
     /// Size of the last picture.
     mode: Option<(u32, u32)>,
+    /// Whether buffers of a kind can be read fast, found out once per mode.
+    fast: HashMap<Kind, bool>,
 }
+
+/// What decides on the kind of memory that a buffer is made of, as far as can be told.
+type Kind = (DrmModifier, bool);
 
 /// The last answer of the device, and what it led to.
 #[derive(Debug)]
@@ -37,7 +59,13 @@ struct Known {
 impl<H> DmaBufPlanes<H> {
     /// Holds nothing yet.
     pub fn new(limits: Limits) -> Self {
-        Self { pool: Pool::new(limits), primary: None, cursor: None, mode: None }
+        Self {
+            pool: Pool::new(limits),
+            primary: None,
+            cursor: None,
+            mode: None,
+            fast: HashMap::new(),
+        }
     }
 
     /// The buffer that the plane shows now; `None` if the plane is off.
@@ -97,14 +125,29 @@ impl<H> DmaBufPlanes<H> {
         }
     }
 
+    /// What the primary plane showed at the last look.
+    pub fn primary(&self) -> Option<PlaneInfo> {
+        self.primary.as_ref().map(|known| known.info)
+    }
+
     /// A guest that sets a mode frees the buffers of the one before, and a device that does not see that we hold them gives
     /// their ids to others.
     fn note_mode(&mut self, geometry: &Geometry, keeps_ids: bool) {
         let mode = Some((geometry.width, geometry.height));
-        if self.mode != mode && !keeps_ids {
-            self.invalidate();
+        if self.mode != mode {
+            self.fast.clear();
+            if !keeps_ids {
+                self.invalidate();
+            }
         }
         self.mode = mode;
+    }
+
+    /// Whether the CPU reads the pixels of this buffer faster than a GPU gives them back.
+    pub fn is_fast_to_read(&mut self, key: Key, geometry: &Geometry, clock: &impl Clock) -> bool {
+        let Some(Ok(memory)) = self.pool.get_mut(key).map(Buffer::memory) else { return false };
+        let kind = (geometry.format.modifier, memory.is_mapped());
+        *self.fast.entry(kind).or_insert_with(|| is_fast(memory, clock))
     }
 
     /// The device was reset, or is gone: nothing that it told holds any more.
@@ -144,4 +187,23 @@ impl<H> DmaBufPlanes<H> {
             PlaneKind::Cursor => &mut self.cursor,
         }
     }
+}
+
+/// Asks what the primary plane shows, without a look at its buffer. `None`: nothing.
+pub fn peek(device: &impl Device, counters: &mut Counters) -> io::Result<Option<PlaneInfo>> {
+    let mut info = PlaneInfo::request(PlaneInfo::DMABUF, PlaneKind::Primary);
+    counters.queries += 1;
+    device.query_plane(&mut info)?;
+    Ok((!info.is_off()).then_some(info))
+}
+
+/// Small buffers are too fast for the clock, which does no harm: they are read fast in any case.
+fn is_fast(memory: &Memory, clock: &impl Clock) -> bool {
+    let mut sample =
+        vec![0; usize::try_from(memory.len()).map_or(SAMPLE_BYTES, |l| l.min(SAMPLE_BYTES))];
+    let _reading = memory.begin_reading();
+    (0..SAMPLES).any(|_| {
+        let began = clock.now();
+        memory.read(0, &mut sample).is_ok() && clock.now().saturating_sub(began) <= FAST_TIME
+    })
 }

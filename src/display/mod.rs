@@ -12,7 +12,10 @@
 mod cursor;
 mod describe;
 mod dmabuf;
+mod durations;
 mod edid;
+mod options;
+mod pacing;
 mod problem;
 mod region;
 mod report;
@@ -30,23 +33,26 @@ use std::time::Duration;
 use drm_fourcc::DrmFourcc;
 
 use crate::clock::{Alarm, Clock};
-use crate::console::{Console, CursorImage, Monitor, Severity};
+use crate::console::{Console, CursorImage, Monitor, Severity, Uptake};
 use crate::damage::{Picture, Rect, Snapshot};
 use crate::device::{Device, Failure};
 use crate::format::Conversion;
 use crate::plane::{Geometry, Plane, PlaneInfo, PlaneKind};
-use crate::pool::{Buffer, Key, Limits, User};
+use crate::pool::{Buffer, Key, User};
 use crate::shared_objects::{Owner, SharedObjects};
 
 use cursor::Cursor;
 use dmabuf::DmaBufPlanes;
+use durations::Durations;
 use edid::{Edid, EdidHost};
+use pacing::Pacer;
 use problem::Problem;
 use region::RegionPlane;
 use report::Reporter;
 use surface::Surface;
 
 pub use edid::EdidError;
+pub use options::{Config, OptionError};
 pub use share::ShareError;
 
 /// So many refreshes in a row may fail before the picture goes: a mode set takes a moment.
@@ -96,27 +102,6 @@ pub fn probe(device: &impl Device) -> io::Result<Option<Mode>> {
     Ok(None)
 }
 
-/// What a user may choose.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// Preferred pixels in a row; 0: the most that the device can do.
-    pub xres: u32,
-    /// Preferred rows; 0: the most that the device can do.
-    pub yres: u32,
-    /// How many dma-bufs to hold.
-    pub pool: Limits,
-    /// Whether front ends may import dma-bufs; if not, all is shown as a surface.
-    pub scanout: bool,
-    /// Whether other devices of the VM may be given the scanout.
-    pub share: bool,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self { xres: 0, yres: 0, pool: Limits::default(), scanout: true, share: false }
-    }
-}
-
 /// What a display did so far.
 #[derive(Clone, Debug, Default)]
 struct Counters {
@@ -127,6 +112,9 @@ struct Counters {
     imports: u64,
     maps: u64,
     flips: u64,
+    /// Looks beside the front ends' refreshes.
+    looks: u64,
+    durations: Durations,
     errors: BTreeMap<&'static str, u64>,
 }
 
@@ -191,6 +179,8 @@ pub struct Display<D: Device, C: Console, T: Clock> {
     counters: Counters,
     reporter: Reporter,
     sharing: Option<Owner<'static>>,
+    /// When to look beside the front ends' refreshes; `None`: never.
+    pacer: Option<Pacer>,
 }
 
 impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
@@ -228,6 +218,8 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
             counters: Counters::default(),
             reporter,
             sharing,
+            // A region's plane does not change when the guest flips.
+            pacer: (config.pacing && mode == Mode::DmaBuf).then(Pacer::default),
         };
         display.trace(format_args!("{mode} mode, EDID {}", display.has_edid()));
         display.with_edid(|edid, host| edid.set_monitor(edid.default_monitor(), host));
@@ -242,6 +234,18 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
     /// Looks at the device, and shows what it shows now.
     pub fn refresh(&mut self) {
         self.counters.refreshes += 1;
+        let began = self.clock.now();
+        self.show_what_is_there();
+        let now = self.clock.now();
+        let took = now.saturating_sub(began);
+        self.counters.durations.record(took);
+        if let Some(pacer) = &mut self.pacer {
+            pacer.refreshed(now, took);
+        }
+        self.plan_look();
+    }
+
+    fn show_what_is_there(&mut self) {
         // A front end that has not released what it was given must not be given more.
         if self.waiting || self.clock.now() < self.resume {
             return;
@@ -289,6 +293,7 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
             }
             self.release_retired();
         }
+        self.plan_look();
     }
 
     /// The device is about to be reset: nothing that it told holds any more.
@@ -312,6 +317,8 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
     /// Shows nothing of the device any more, and holds nothing of it. Dropping a display does the same.
     pub fn close(&mut self) {
         self.clock.clear_alarm(Alarm::Edid);
+        self.pacer = None;
+        self.clock.clear_alarm(Alarm::Look);
         self.block(false);
         self.hide_cursor();
         if matches!(self.screen, Screen::Scanout(_)) {
@@ -327,6 +334,7 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
     pub fn alarm(&mut self, alarm: Alarm) {
         match alarm {
             Alarm::Edid => self.with_edid(Edid::alarm),
+            Alarm::Look => self.peek(),
         }
     }
 
@@ -343,61 +351,113 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
         let memory = buffer.memory().ok()?;
         let mut picture = Picture::new(geometry.width, geometry.height);
         let _reading = memory.begin_reading();
-        let read = |offset, to: &mut [u8]| memory.read(offset, to);
-        Snapshot::default().update(&read, &geometry, conversion, &mut picture, true).ok()?;
+        Snapshot::default().update(memory, &geometry, conversion, &mut picture, false).ok()?;
         Some(picture)
+    }
+
+    /// Looks whether the guest flipped, and if so, has the front ends refresh.
+    fn peek(&mut self) {
+        if let Some(pacer) = &mut self.pacer {
+            self.counters.looks += 1;
+            match dmabuf::peek(&self.device, &mut self.counters) {
+                Ok(shows) => {
+                    if pacer.look(self.clock.now(), shows) {
+                        self.console.request_refresh();
+                    }
+                }
+                // Asking again would take as long.
+                Err(error) if matches!(Failure::of(&error), Failure::Gone | Failure::Silent) => {
+                    self.show_problem(&Problem::Query { kind: PlaneKind::Primary, error });
+                    self.release_retired();
+                }
+                // The next refresh will tell.
+                Err(_) => pacer.lose(),
+            }
+        }
+        self.plan_look();
+    }
+
+    fn plan_look(&self) {
+        let now = self.clock.now();
+        let rests = self.waiting || now < self.resume;
+        match self.pacer.as_ref().and_then(|pacer| pacer.next(now)).filter(|_| !rests) {
+            Some(after) => self.clock.set_alarm(Alarm::Look, after),
+            None => self.clock.clear_alarm(Alarm::Look),
+        }
     }
 
     fn refresh_dmabuf(&mut self) -> Result<bool, Problem> {
         let Planes::DmaBuf(planes) = &mut self.planes else { return Ok(false) };
-        let Some((key, plane)) =
-            planes.look(&self.device, PlaneKind::Primary, &mut self.counters)?
-        else {
-            return Ok(false);
-        };
+        let found = planes.look(&self.device, PlaneKind::Primary, &mut self.counters)?;
+        if let Some(pacer) = &mut self.pacer {
+            pacer.look(self.clock.now(), planes.primary());
+        }
+        let Some((key, plane)) = found else { return Ok(false) };
         self.note_plane(plane);
         self.show_buffer(key, &plane)?;
         Ok(true)
     }
 
     fn show_buffer(&mut self, key: Key, plane: &Plane) -> Result<(), Problem> {
-        let geometry = plane.geometry;
         let Planes::DmaBuf(DmaBufPlanes { pool, .. }) = &mut self.planes else { return Ok(()) };
         let Some(buffer) = pool.get_mut(key) else { return Ok(()) };
-        let changed = self.screen.buffer() != Some(key);
-
-        if self.config.scanout && self.console.takes(buffer.dma_buf.as_fd(), &geometry) {
-            if changed || self.redraw || !matches!(self.screen, Screen::Scanout(_)) {
-                if !matches!(self.screen, Screen::Scanout(_)) {
-                    self.hide_cursor();
-                }
-                self.import(key);
-                let Planes::DmaBuf(DmaBufPlanes { pool, .. }) = &mut self.planes else {
-                    return Ok(());
-                };
-                if let Some(import) = pool.get(key).and_then(|buffer| buffer.host.as_ref()) {
-                    self.console.scanout(import);
-                }
-                self.set_screen(Screen::Scanout(key));
-                self.trace(format_args!("scanout of id {}: {geometry}", plane.handle));
-            } else if geometry.format.is_yuv() {
-                // Front ends show a copy in RGB, which they make when it is scanned out.
-                if let Some(import) = &buffer.host {
-                    self.console.scanout(import);
-                }
+        let uptake = if self.config.import {
+            self.console.uptake(buffer.dma_buf.as_fd(), &plane.geometry)
+        } else {
+            Uptake::None
+        };
+        match uptake {
+            Uptake::Import => self.show_scanout(key, plane),
+            Uptake::ReadBack if self.config.read_back || !self.is_fast_to_read(key, plane) => {
+                self.show_scanout(key, plane);
             }
-            self.console.update_scanout(Rect::full(geometry.width, geometry.height));
-            return Ok(());
+            Uptake::ReadBack | Uptake::None => return self.show_snapshot(key, plane),
         }
+        Ok(())
+    }
 
+    fn is_fast_to_read(&mut self, key: Key, plane: &Plane) -> bool {
+        let Planes::DmaBuf(planes) = &mut self.planes else { return false };
+        Conversion::to_xrgb8888(plane.geometry.format).is_some()
+            && planes.is_fast_to_read(key, &plane.geometry, &self.clock)
+    }
+
+    fn show_scanout(&mut self, key: Key, plane: &Plane) {
+        let geometry = plane.geometry;
+        let is_scanout = matches!(self.screen, Screen::Scanout(_));
+        if self.screen.buffer() != Some(key) || self.redraw || !is_scanout {
+            if !is_scanout {
+                self.hide_cursor();
+            }
+            self.import(key);
+            self.console_scanout(key);
+            self.set_screen(Screen::Scanout(key));
+            self.trace(format_args!("scanout of id {}: {geometry}", plane.handle));
+        } else if geometry.format.is_yuv() {
+            // Front ends show a copy in RGB, which they make when it is scanned out.
+            self.console_scanout(key);
+        }
+        self.console.update_scanout(Rect::full(geometry.width, geometry.height));
+    }
+
+    fn console_scanout(&self, key: Key) {
+        let Planes::DmaBuf(DmaBufPlanes { pool, .. }) = &self.planes else { return };
+        if let Some(import) = pool.get(key).and_then(|buffer| buffer.host.as_ref()) {
+            self.console.scanout(import);
+        }
+    }
+
+    fn show_snapshot(&mut self, key: Key, plane: &Plane) -> Result<(), Problem> {
+        let Planes::DmaBuf(DmaBufPlanes { pool, .. }) = &mut self.planes else { return Ok(()) };
+        let Some(buffer) = pool.get_mut(key) else { return Ok(()) };
+        let geometry = plane.geometry;
         let (what, handle, format) = ("dma-buf with id", plane.handle, geometry.format);
         let conversion = Conversion::to_xrgb8888(format)
             .ok_or(Problem::NoConversion { format, with_gl: true })?;
         let memory = buffer.memory().map_err(|error| Problem::Map { what, handle, error })?;
         let fits = matches!(&self.screen, Screen::Surface(s, _) if s.has_size_of(&geometry));
         if !fits {
-            let read = |offset, to: &mut [u8]| memory.read(offset, to);
-            surface::try_reading(&geometry, &read).map_err(|error| Problem::Read {
+            surface::try_reading(&geometry, memory).map_err(|error| Problem::Read {
                 what,
                 handle,
                 error,
@@ -405,7 +465,7 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
             self.hide_cursor();
             let surface = Surface::new(&self.console, geometry.width, geometry.height);
             self.set_screen(Screen::Surface(surface, Some(key)));
-        } else if changed {
+        } else if self.screen.buffer() != Some(key) {
             self.repin(Some(key));
         }
         let Self {
@@ -417,9 +477,9 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
         *shown = Some(key);
         let Some(Ok(memory)) = planes.pool.get_mut(key).map(Buffer::memory) else { return Ok(()) };
         let _reading = memory.begin_reading();
-        let read = |offset, to: &mut [u8]| memory.read(offset, to);
+        let compare = self.config.compare && !self.redraw;
         surface
-            .update(&self.console, &geometry, conversion, &read, self.redraw)
+            .update(&self.console, &geometry, conversion, memory, compare)
             .map_err(|error| Problem::Read { what, handle, error })
     }
 
@@ -436,9 +496,8 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
         };
         let fits = matches!(&self.screen, Screen::Surface(s, _) if s.has_size_of(&geometry));
         if !fits {
-            let Some(pixels) = region.pixels() else { return Ok(false) };
-            let read = |offset, to: &mut [u8]| pixels.read(&self.device, offset, to);
-            surface::try_reading(&geometry, &read).map_err(|error| unreadable(region, error))?;
+            let Some(source) = region.source(&self.device) else { return Ok(false) };
+            surface::try_reading(&geometry, &source).map_err(|error| unreadable(region, error))?;
         }
         self.note_plane(plane);
         if !fits {
@@ -452,18 +511,17 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
         else {
             return Ok(false);
         };
-        let Some(pixels) = region.pixels() else { return Ok(false) };
-        if moved && matches!(pixels, region::RegionPixels::Reads(_)) {
+        let Some(source) = region.source(&self.device) else { return Ok(false) };
+        if moved && source.is_slow() {
             let slow = format!(
                 "graphics region {} cannot be mapped: it is read piece by piece, slowly",
                 plane.handle
             );
             self.reporter.say(&self.console, self.clock.now(), Severity::Warning, &slow);
         }
-        let device = &self.device;
-        let read = |offset, to: &mut [u8]| pixels.read(device, offset, to);
+        let compare = self.config.compare && !self.redraw;
         surface
-            .update(&self.console, &geometry, conversion, &read, self.redraw)
+            .update(&self.console, &geometry, conversion, &source, compare)
             .map_err(|error| unreadable(region, error))?;
         Ok(true)
     }

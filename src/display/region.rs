@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::AsFd;
 
+use crate::damage::Source;
 use crate::device::Device;
 use crate::format::Conversion;
 use crate::memory::Memory;
@@ -21,25 +22,46 @@ pub struct RegionPlane {
 struct Known {
     index: u32,
     geometry: Geometry,
-    pixels: RegionPixels,
+    pixels: Pixels,
 }
 
 /// Where the pixels of a region come from.
 #[derive(Debug)]
-pub enum RegionPixels {
+enum Pixels {
     /// The region's memory.
     Memory(Memory),
     /// The region, of this index, cannot be mapped, and is read piece by piece through the device.
     Reads(u32),
 }
 
-impl RegionPixels {
-    /// Copies bytes of the region from an offset on.
-    pub fn read(&self, device: &impl Device, offset: u64, to: &mut [u8]) -> io::Result<()> {
-        match self {
-            Self::Memory(memory) => memory.read(offset, to),
-            Self::Reads(index) => device.read_region(*index, offset, to),
+/// The pixels of a region.
+#[derive(Debug)]
+pub struct RegionSource<'a, D> {
+    pixels: &'a Pixels,
+    device: &'a D,
+}
+
+impl<D> RegionSource<'_, D> {
+    /// Whether each piece costs a call of the device.
+    pub fn is_slow(&self) -> bool {
+        matches!(self.pixels, Pixels::Reads(_))
+    }
+}
+
+impl<D: Device> Source for RegionSource<'_, D> {
+    fn read(&self, offset: u64, to: &mut [u8]) -> io::Result<()> {
+        match self.pixels {
+            Pixels::Memory(memory) => memory.read(offset, to),
+            Pixels::Reads(index) => self.device.read_region(*index, offset, to),
         }
+    }
+
+    fn is_mapped(&self) -> bool {
+        matches!(self.pixels, Pixels::Memory(memory) if memory.is_mapped())
+    }
+
+    fn equals(&self, offset: u64, bytes: &[u8]) -> bool {
+        matches!(self.pixels, Pixels::Memory(memory) if memory.equals(offset, bytes))
     }
 }
 
@@ -72,8 +94,8 @@ impl RegionPlane {
     }
 
     /// The pixels of the plane that [`RegionPlane::look`] found.
-    pub fn pixels(&self) -> Option<&RegionPixels> {
-        self.known.as_ref().map(|known| &known.pixels)
+    pub fn source<'a, D: Device>(&'a self, device: &'a D) -> Option<RegionSource<'a, D>> {
+        self.known.as_ref().map(|known| RegionSource { pixels: &known.pixels, device })
     }
 
     /// The device was reset, or is gone: nothing that it told holds any more.
@@ -81,18 +103,18 @@ impl RegionPlane {
         self.known = None;
     }
 
-    fn open(device: &impl Device, plane: &Plane) -> Result<RegionPixels, Problem> {
+    fn open(device: &impl Device, plane: &Plane) -> Result<Pixels, Problem> {
         let index = plane.handle;
         let region = device.region(index).map_err(|error| Problem::RegionInfo { index, error })?;
         plane.fits(region.size).map_err(|error| Problem::Region { index, error })?;
-        let Some(memory) = region.memory else { return Ok(RegionPixels::Reads(index)) };
+        let Some(memory) = region.memory else { return Ok(Pixels::Reads(index)) };
         let needed = plane.geometry.bytes_needed();
         match Memory::new(memory.fd.as_fd(), memory.offset, needed) {
-            Ok(memory) => Ok(RegionPixels::Memory(memory)),
+            Ok(memory) => Ok(Pixels::Memory(memory)),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 Err(Problem::Read { what: "graphics region", handle: index, error })
             }
-            Err(_) => Ok(RegionPixels::Reads(index)),
+            Err(_) => Ok(Pixels::Reads(index)),
         }
     }
 }

@@ -3,8 +3,8 @@
 use std::io;
 
 use crate::console::Console;
-use crate::damage::Snapshot;
-use crate::format::Conversion;
+use crate::damage::{Snapshot, Source};
+use crate::format::{Conversion, Format};
 use crate::plane::Geometry;
 
 /// What the console shows while it shows a surface.
@@ -13,14 +13,15 @@ pub struct Surface<C: Console> {
     width: u32,
     height: u32,
     snapshot: Snapshot,
-    blank: bool,
+    /// The format of the pixels that were drawn; `None`: the canvas holds nothing worth comparing with.
+    drawn: Option<Format>,
 }
 
 impl<C: Console> Surface<C> {
     /// Puts a surface of this size on the console. It is drawn by the first update.
     pub fn new(console: &C, width: u32, height: u32) -> Self {
         let canvas = console.show_surface(width, height);
-        Self { canvas, width, height, snapshot: Snapshot::default(), blank: true }
+        Self { canvas, width, height, snapshot: Snapshot::default(), drawn: None }
     }
 
     /// Whether pictures of this size can go on this surface.
@@ -28,18 +29,20 @@ impl<C: Console> Surface<C> {
         (self.width, self.height) == (geometry.width, geometry.height)
     }
 
-    /// Draws what changed, and tells the console. `redraw`: as if all had changed. Fails if the pixels cannot be read.
+    /// Draws what changed, and tells the console; without `compare`, as if all had changed. Fails if the pixels cannot be read.
     pub fn update(
         &mut self,
         console: &C,
         geometry: &Geometry,
         conversion: Conversion,
-        read: &dyn Fn(u64, &mut [u8]) -> io::Result<()>,
-        redraw: bool,
+        source: &dyn Source,
+        compare: bool,
     ) -> io::Result<()> {
-        let all = self.blank || redraw;
-        let damage = self.snapshot.update(read, geometry, conversion, &mut self.canvas, all)?;
-        self.blank = false;
+        let compare = compare && self.drawn == Some(geometry.format);
+        self.drawn = None;
+        let canvas = &mut self.canvas;
+        let damage = self.snapshot.update(source, geometry, conversion, canvas, compare)?;
+        self.drawn = Some(geometry.format);
         for rect in damage {
             console.update_surface(*rect);
         }
@@ -65,13 +68,10 @@ impl<C: Console> Surface<C> {
 }
 
 /// Reads the first and the last pixel, so that a picture that cannot be read does not replace the one that is shown.
-pub fn try_reading(
-    geometry: &Geometry,
-    read: &dyn Fn(u64, &mut [u8]) -> io::Result<()>,
-) -> io::Result<()> {
+pub fn try_reading(geometry: &Geometry, source: &dyn Source) -> io::Result<()> {
     let size = geometry.bytes_needed();
     let mut pixel = [0; 4];
     let (len, last) = if size < 4 { (2, 0) } else { (4, size - 4) };
-    read(0, &mut pixel[..len])?;
-    read(last, &mut pixel[..len])
+    source.read(0, &mut pixel[..len])?;
+    source.read(last, &mut pixel[..len])
 }

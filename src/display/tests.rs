@@ -4,12 +4,14 @@ mod cursor;
 mod dmabuf;
 mod edid;
 mod messages;
+mod pacing;
 mod random;
 mod region;
 mod reset;
 mod share;
 mod soak;
 
+use crate::console::Uptake;
 use crate::testing::{Call, FakeDevice, Fixture, plane};
 
 use super::{Config, Mode, Screen};
@@ -26,7 +28,7 @@ fn dma_buf_device() -> FakeDevice {
 /// Its display, with a front end that imports dma-bufs.
 fn scanout() -> Fixture {
     let fixture = surface();
-    fixture.console.set().takes = true;
+    fixture.console.set().uptake = Uptake::Import;
     fixture
 }
 
@@ -43,7 +45,7 @@ fn rotating(buffers: u32) -> Fixture {
     }
     device.point(crate::testing::cursor(100, 1, 1), 0);
     let fixture = Fixture::new(Mode::DmaBuf, Config::default(), &device);
-    fixture.console.set().takes = true;
+    fixture.console.set().uptake = Uptake::Import;
     fixture
 }
 

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use crate::clock::{Alarm, Clock};
 
-/// A clock that stands still until it is set.
+/// A clock that stands still until it is set, or goes by a step whenever somebody looks at it.
 #[derive(Clone, Debug, Default)]
 pub struct ManualClock {
     now: Rc<Cell<Duration>>,
     alarms: Rc<RefCell<HashMap<Alarm, Duration>>>,
+    step: Rc<Cell<Duration>>,
 }
 
 impl ManualClock {
@@ -23,6 +24,11 @@ impl ManualClock {
     /// Sets it.
     pub fn set_time(&self, now: Duration) {
         self.now.set(now);
+    }
+
+    /// From now on, goes on by this much at each look.
+    pub fn set_step(&self, step: Duration) {
+        self.step.set(step);
     }
 
     /// The alarm that goes off first, and when.
@@ -44,6 +50,7 @@ impl ManualClock {
 
 impl Clock for ManualClock {
     fn now(&self) -> Duration {
+        self.set_time(self.time() + self.step.get());
         self.time()
     }
 

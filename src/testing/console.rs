@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use drm_fourcc::DrmFourcc;
 
-use crate::console::{Console, CursorImage, Monitor, Severity};
+use crate::console::{Console, CursorImage, Monitor, Severity, Uptake};
 use crate::damage::{Canvas, Rect};
 use crate::plane::Geometry;
 
@@ -21,8 +21,8 @@ pub struct FakeConsole(Rc<RefCell<State>>);
 /// What the console is, shows, and was told.
 #[derive(Debug, Default)]
 pub struct State {
-    /// Whether a front end imports dma-bufs.
-    pub takes: bool,
+    /// What front ends do with dma-bufs.
+    pub uptake: Uptake,
     /// If not empty, the only formats that it imports.
     pub formats: Vec<DrmFourcc>,
     /// Whether there is a framebuffer of the firmware.
@@ -77,6 +77,7 @@ pub enum Call {
     MoveScanoutCursor(i32, i32),
     SurfaceCursor(Option<Image>),
     MoveSurfaceCursor(i32, i32),
+    RequestRefresh,
 }
 
 /// The pixels of a pointer.
@@ -173,10 +174,10 @@ impl Console for FakeConsole {
     type Import = Import;
     type Canvas = FakeCanvas;
 
-    fn takes(&self, _: BorrowedFd<'_>, geometry: &Geometry) -> bool {
+    fn uptake(&self, _: BorrowedFd<'_>, geometry: &Geometry) -> Uptake {
         let state = self.get();
         let knows = state.formats.is_empty() || state.formats.contains(&geometry.format.fourcc);
-        state.takes && knows
+        if knows { state.uptake } else { Uptake::None }
     }
 
     fn import(&self, buffer: BorrowedFd<'_>, geometry: &Geometry) -> Import {
@@ -282,6 +283,10 @@ impl Console for FakeConsole {
 
     fn move_surface_cursor(&self, x: i32, y: i32) {
         self.set().calls.push(Call::MoveSurfaceCursor(x, y));
+    }
+
+    fn request_refresh(&self) {
+        self.set().calls.push(Call::RequestRefresh);
     }
 
     fn generate_edid(&self, monitor: &Monitor, blob: &mut [u8]) -> usize {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use drm_fourcc::DrmFourcc;
 
-use crate::console::Monitor;
+use crate::console::{Monitor, Uptake};
 use crate::display::{Config, Mode};
 use crate::plane::PlaneInfo;
 use crate::pool::Limits;
@@ -25,6 +25,8 @@ const MAX_STEPS: usize = 4096;
 const HANDLES: u32 = 5;
 
 const EDID_REGION: u32 = 9;
+
+const UPTAKES: [Uptake; 3] = [Uptake::None, Uptake::ReadBack, Uptake::Import];
 
 const ERRNOS: [i32; 12] = [
     libc::ENOENT,
@@ -164,12 +166,12 @@ pub fn run(script: &[u8]) {
     device.set().keeps_ids = choices & 32 != 0;
     let config = Config {
         pool: Limits { count: 3, bytes: 2 * MAX_FILE },
-        scanout: choices & 8 == 0,
+        import: choices & 8 == 0,
         share: choices & 64 != 0,
         ..Config::default()
     };
     let mut fixture = Fixture::new(mode, config, &device);
-    fixture.console.set().takes = choices & 16 != 0;
+    fixture.console.set().uptake = if choices & 16 != 0 { Uptake::Import } else { Uptake::None };
     for _ in 0..MAX_STEPS {
         if bytes.0.is_empty() {
             break;
@@ -249,7 +251,7 @@ fn step(fixture: &mut Fixture, bytes: &mut Bytes<'_>) {
         14 => device.set().region_errors = bytes.errors(),
         15 => device.set().read_errors = bytes.errors(),
         16 => device.set().write_errors = bytes.errors(),
-        17 => fixture.console.set().takes = bytes.flag(),
+        17 => fixture.console.set().uptake = UPTAKES[usize::from(bytes.byte()) % UPTAKES.len()],
         18 => fixture.console.set().firmware = bytes.flag(),
         19 => {
             let block = bytes.flag();

@@ -28,6 +28,7 @@ static int memory = -1;
 static int query_error, get_error;
 static uint32_t stride = STRIDE;
 static bool region_mode, plane_off, ids_are_kept;
+static uint32_t shown_id = 7;
 static int gets;
 static uint8_t edid_registers[0x800];
 
@@ -52,13 +53,13 @@ static int query_plane(void *device, struct vfio_device_gfx_plane_info *info)
     info->height = HEIGHT;
     info->stride = stride;
     info->size = SIZE;
-    info->dmabuf_id = 7;
+    info->dmabuf_id = shown_id;
     return 0;
 }
 
 static int get_dmabuf(void *device, uint32_t id)
 {
-    CHECK(device == &memory && id == 7);
+    CHECK(device == &memory && id == shown_id);
     gets++;
     return get_error ? get_error : dup(memory);
 }
@@ -118,15 +119,17 @@ typedef struct Console {
     bool takes_dmabufs;
     bool block_at_update;
     int imports, scanouts, scanout_updates, surface_updates, errors;
+    int refreshes_requested;
     void *shown;
     uint8_t *pixels;
     char message[256], error[256];
 } Console;
 
-static bool takes(void *opaque, const VfioDpyBuffer *buffer)
+static VfioDpyUptake uptake(void *opaque, const VfioDpyBuffer *buffer)
 {
     CHECK(buffer->fourcc == XR24 && buffer->modifier == 0);
-    return ((Console *)opaque)->takes_dmabufs;
+    return ((Console *)opaque)->takes_dmabufs ? VFIO_DPY_UPTAKE_IMPORT
+                                              : VFIO_DPY_UPTAKE_NONE;
 }
 
 static void *import(void *opaque, const VfioDpyBuffer *buffer)
@@ -233,6 +236,11 @@ static void move_surface_cursor(void *opaque, int32_t x, int32_t y)
     CHECK(x == y && false);
 }
 
+static void request_refresh(void *opaque)
+{
+    ((Console *)opaque)->refreshes_requested++;
+}
+
 static size_t generate_edid(void *opaque, const VfioDpyMonitor *monitor,
                             uint8_t *blob, size_t size)
 {
@@ -260,7 +268,7 @@ static bool tracing(void *opaque)
 }
 
 static const VfioDpyConsoleOps console_ops = {
-    .takes = takes,
+    .uptake = uptake,
     .import = import,
     .release = release,
     .scanout = scanout,
@@ -273,6 +281,7 @@ static const VfioDpyConsoleOps console_ops = {
     .move_scanout_cursor = move_scanout_cursor,
     .surface_cursor = surface_cursor,
     .move_surface_cursor = move_surface_cursor,
+    .request_refresh = request_refresh,
     .generate_edid = generate_edid,
     .log = log_message,
     .tracing = tracing,
@@ -287,7 +296,7 @@ static void start(Console *console)
 
     CHECK(mode == (region_mode ? VFIO_DPY_MODE_REGION : VFIO_DPY_MODE_DMA_BUF));
     dpy = vfio_dpy_new(mode, &device_ops, &memory, "abi", &console_ops, console,
-                       &config);
+                       &config, NULL);
     CHECK(dpy);
 }
 
@@ -301,13 +310,20 @@ static void stop(Console *console)
 
 static void test_probe(void)
 {
+    VfioDpyConfig config = { .options = "compare=on,pacing=maybe" };
+    char *message = NULL;
+
     query_error = -ENOTTY;
     CHECK(vfio_dpy_probe(&device_ops, &memory) == VFIO_DPY_MODE_NONE);
     query_error = -ENODEV;
     CHECK(vfio_dpy_probe(&device_ops, &memory) == -ENODEV);
     query_error = 0;
     CHECK(!vfio_dpy_new(VFIO_DPY_MODE_NONE, &device_ops, &memory, "",
-                        &console_ops, NULL, &(VfioDpyConfig){ 0 }));
+                        &console_ops, NULL, &(VfioDpyConfig){ 0 }, NULL));
+    CHECK(!vfio_dpy_new(VFIO_DPY_MODE_REGION, &device_ops, &memory, "",
+                        &console_ops, NULL, &config, &message));
+    CHECK(message && strstr(message, "\"pacing\"") && strstr(message, "\"maybe\""));
+    g_free(message);
     vfio_dpy_free(NULL);
 }
 
@@ -438,8 +454,33 @@ static void test_edid(void)
     memset(edid_registers, 0, sizeof(edid_registers));
 }
 
+/* The guest flips, and no front end asks. */
+static void test_flip(void)
+{
+    Console console = { .takes_dmabufs = true };
+
+    start(&console);
+    vfio_dpy_refresh(dpy);
+    CHECK(console.refreshes_requested == 0);
+    gets = 0;
+    shown_id = 8;
+    while (!console.refreshes_requested) {
+        g_main_context_iteration(NULL, TRUE);
+    }
+    vfio_dpy_refresh(dpy);
+    CHECK(gets == 1);
+    shown_id = 7;
+    stop(&console);
+    CHECK(!g_main_context_pending(NULL));
+}
+
 int main(void)
 {
+    int descriptors;
+
+    /* GLib opens a descriptor for its main context, and keeps it. */
+    g_main_context_default();
+    descriptors = open_descriptors();
     memory = memfd_create("pixels", MFD_CLOEXEC);
     CHECK(memory >= 0 && ftruncate(memory, SIZE) == 0);
 
@@ -449,6 +490,8 @@ int main(void)
     test_surface(true);
     test_lies_and_errors();
     test_edid();
+    test_flip();
     close(memory);
+    CHECK(open_descriptors() == descriptors);
     return 0;
 }

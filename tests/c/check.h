@@ -6,6 +6,7 @@
 #ifndef CHECK_H
 #define CHECK_H
 
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -16,5 +17,19 @@
             exit(1);                                                          \
         }                                                                     \
     } while (0)
+
+/* How many descriptors this process has. */
+static inline int open_descriptors(void)
+{
+    DIR *dir = opendir("/proc/self/fd");
+    int count = 0;
+
+    CHECK(dir);
+    while (readdir(dir)) {
+        count++;
+    }
+    closedir(dir);
+    return count;
+}
 
 #endif /* CHECK_H */

@@ -12,6 +12,8 @@
 
 #include <vfio_display.h>
 
+#include "check.h"
+
 /* As QEMU's hw/virtio/virtio-dmabuf.h has them, for uuid.data in place of a QemuUUID. */
 bool virtio_add_dmabuf(const uint8_t *uuid, int fd);
 bool virtio_add_vhost_device(const uint8_t *uuid, void *dev);
@@ -235,7 +237,10 @@ static void test_status(void)
 
 int main(int argc, char **argv)
 {
+    int descriptors, result;
+
     g_test_init(&argc, &argv, NULL);
+    descriptors = open_descriptors();
     /* First, before anything was ever added. */
     g_test_add_func("/objects/first-calls", test_first_calls);
     g_test_add_func("/objects/null", test_null);
@@ -245,5 +250,7 @@ int main(int argc, char **argv)
     g_test_add_func("/objects/owner-goes-first", test_owner_goes_first);
     g_test_add_func("/objects/wait", test_wait);
     g_test_add_func("/objects/status", test_status);
-    return g_test_run();
+    result = g_test_run();
+    CHECK(open_descriptors() == descriptors);
+    return result;
 }

@@ -4,17 +4,19 @@ use std::fs::OpenOptions;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use drm_fourcc::{DrmFourcc, DrmModifier};
 use serde_json::json;
 
+use crate::console::Uptake;
 use crate::damage::Rect;
 use crate::display::{Config, Mode, PATIENCE};
 use crate::plane::PlaneInfo;
 use crate::pool::Limits;
 use crate::testing::{Call, Errors, FakeDevice, Fixture, Shows, plane};
 
-use super::{OFF, is_update, scanout, shown, status, surface};
+use super::{OFF, dma_buf_device, is_update, scanout, shown, status, surface};
 
 fn inode(fixture: &Fixture, id: u32) -> Option<u64> {
     Some(fixture.device.get().dma_bufs.get(&id)?.metadata().unwrap().ino())
@@ -33,6 +35,48 @@ fn a_plane_is_imported_scanned_out_and_then_only_updated() {
     assert_eq!(fixture.refresh(), [Call::Scanout(0), Call::UpdateScanout(whole)]);
     assert_eq!(fixture.device.take_gets(), [1]);
     assert_eq!(fixture.console.take_log(), [""; 0]);
+}
+
+#[test]
+fn nobody_reads_back_what_can_be_read_fast() {
+    let mut fixture = surface();
+    fixture.console.set().uptake = Uptake::ReadBack;
+    let whole = Rect::full(32, 16);
+    assert_eq!(fixture.refresh(), [Call::ShowSurface(32, 16), Call::UpdateSurface(whole)]);
+    assert_eq!(fixture.refresh(), []);
+    // A front end comes that shows it.
+    fixture.console.set().uptake = Uptake::Import;
+    let scanout = [Call::Import(0), Call::Scanout(0), Call::UpdateScanout(whole)];
+    assert_eq!(fixture.refresh(), scanout);
+}
+
+#[test]
+fn what_is_slow_to_read_or_cannot_be_read_is_read_back() {
+    let whole = Rect::full(32, 16);
+    let scanout = [Call::Import(0), Call::Scanout(0), Call::UpdateScanout(whole)];
+
+    let mut slow = surface();
+    slow.clock.set_step(Duration::from_millis(1));
+    slow.console.set().uptake = Uptake::ReadBack;
+    assert_eq!(slow.refresh(), scanout);
+    // The verdict is on buffers like it, and lasts as long as the mode.
+    slow.clock.set_step(Duration::ZERO);
+    slow.device.show(plane(2, 32, 16), 0);
+    assert_eq!(slow.refresh()[..2], [Call::Import(1), Call::Scanout(1)]);
+    slow.device.show(plane(3, 16, 16), 0);
+    assert_eq!(slow.refresh()[0], Call::ShowSurface(16, 16));
+
+    let mut tiled = surface();
+    let mut plane = plane(1, 32, 16);
+    plane.drm_format_mod = DrmModifier::I915_x_tiled.into();
+    tiled.device.set().primary = plane;
+    tiled.console.set().uptake = Uptake::ReadBack;
+    assert_eq!(tiled.refresh(), scanout);
+
+    let config = Config { read_back: true, ..Config::default() };
+    let mut wanted = Fixture::new(Mode::DmaBuf, config, &dma_buf_device());
+    wanted.console.set().uptake = Uptake::ReadBack;
+    assert_eq!(wanted.refresh(), scanout);
 }
 
 #[test]
@@ -349,10 +393,10 @@ fn flips_of_equal_size_stay_on_the_surface() {
 fn front_ends_come_and_go_and_the_picture_stays_right() {
     let mut fixture = surface();
     for _ in 0..3 {
-        fixture.console.set().takes = false;
+        fixture.console.set().uptake = Uptake::None;
         fixture.refresh();
         assert_eq!(shown(&mut fixture), [0x1111_1111; 32 * 16]);
-        fixture.console.set().takes = true;
+        fixture.console.set().uptake = Uptake::Import;
         let calls = fixture.refresh();
         assert!(calls.contains(&Call::Scanout(0)), "{calls:?}");
         assert_eq!(fixture.console.scanned_out(), inode(&fixture, 1));
@@ -364,9 +408,9 @@ fn front_ends_come_and_go_and_the_picture_stays_right() {
 
 #[test]
 fn a_user_can_have_surfaces_only() {
-    let config = Config { scanout: false, ..Config::default() };
+    let config = Config { import: false, ..Config::default() };
     let mut fixture = Fixture::new(Mode::DmaBuf, config, &super::dma_buf_device());
-    fixture.console.set().takes = true;
+    fixture.console.set().uptake = Uptake::Import;
     fixture.refresh();
     assert_eq!(fixture.console.get().shows, Shows::Surface(32, 16));
 }
@@ -392,7 +436,7 @@ fn what_neither_front_end_nor_cpu_can_show_is_said_and_does_not_flicker() {
                 "fake: format {name} can only be shown by a display with OpenGL (gl=on) that knows it"
             )]
         );
-        fixture.console.set().takes = true;
+        fixture.console.set().uptake = Uptake::Import;
         fixture.refresh();
         assert_eq!(fixture.console.scanned_out(), inode(&fixture, 2));
     }
@@ -428,7 +472,7 @@ fn a_dma_buf_that_cannot_be_mapped_is_said_with_what_to_do() {
     assert!(log[0].starts_with("fake: dma-buf with id 1 cannot be mapped"), "{log:?}");
     assert!(log[0].ends_with("with OpenGL on a GPU (gl=on)"), "{log:?}");
     assert_eq!(fixture.device.take_gets(), [1]);
-    fixture.console.set().takes = true;
+    fixture.console.set().uptake = Uptake::Import;
     fixture.refresh();
     assert_eq!(fixture.console.get().shows, Shows::Scanout(0));
 }
@@ -490,7 +534,7 @@ fn loans_need_not_be_balanced() {
 fn what_is_lent_is_not_evicted() {
     let config = Config { pool: Limits { count: 1, bytes: 1 << 30 }, ..Config::default() };
     let mut fixture = Fixture::new(Mode::DmaBuf, config, &super::dma_buf_device());
-    fixture.console.set().takes = true;
+    fixture.console.set().uptake = Uptake::Import;
     fixture.refresh();
     fixture.display().block(true);
     fixture.display().reset();
@@ -510,7 +554,7 @@ fn what_is_lent_is_not_evicted() {
 fn planes_of_any_size_come_and_go_within_the_limits() {
     let config = Config { pool: Limits { count: 100, bytes: 1 << 20 }, ..Config::default() };
     let mut fixture = Fixture::new(Mode::DmaBuf, config, &FakeDevice::default());
-    fixture.console.set().takes = true;
+    fixture.console.set().uptake = Uptake::Import;
     for id in 1..50 {
         fixture.device.set().primary = plane(id, 256, 256);
         // Larger than any sum of buffers may be: only what is on screen stays.
@@ -532,7 +576,7 @@ fn a_scanout_can_be_captured() {
     let picture = fixture.display().capture().unwrap();
     assert_eq!((picture.width, picture.height), (32, 16));
     assert_eq!(picture.pixels[..12], [0x11, 0x11, 0x11, 0x11, 9, 9, 9, 9, 0x11, 0x11, 0x11, 0x11]);
-    fixture.console.set().takes = false;
+    fixture.console.set().uptake = Uptake::None;
     fixture.refresh();
     assert!(fixture.display().capture().is_none(), "a surface is there already");
 }
@@ -556,6 +600,8 @@ fn status_says_what_is_shown_held_and_done() {
             "races": 0,
             "imports": 2,
             "flips": 0,
+            "pacing": { "period-microseconds": null, "looks": 0 },
+            "refresh-microseconds": { "median": 0, "p99": 0, "longest": 0 },
             "errors": {},
             "plane": {
                 "width": 32, "height": 16, "stride": 128, "fourcc": "XR24", "modifier": "LINEAR", "handle": 1,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::console::Uptake;
 use crate::display::{Config, Mode, RESPITE};
 use crate::plane::PlaneInfo;
 use crate::testing::{Call, Errors, Fixture, Shows, cursor, plane};
@@ -109,7 +110,8 @@ fn a_thousand_resets_end_where_they_began() {
             for id in 1..=buffers {
                 device.set().primary = plane(id, 16, 16);
                 // Now and then as a surface, so that there are mappings too.
-                fixture.console.set().takes = id % 4 != 0;
+                fixture.console.set().uptake =
+                    if id % 4 == 0 { Uptake::None } else { Uptake::Import };
                 fixture.refresh();
             }
         };
@@ -178,7 +180,7 @@ fn a_hundred_thousand_flips_get_each_buffer_once_while_the_pool_has_room() {
 fn a_guest_with_a_new_buffer_at_each_flip_does_not_grow_the_pool() {
     let device = dma_buf_device();
     let mut fixture = Fixture::new(Mode::DmaBuf, Config::default(), &device);
-    fixture.console.set().takes = true;
+    fixture.console.set().uptake = Uptake::Import;
     for id in 2..2000 {
         device.show(plane(id, 32, 16), 0);
         fixture.refresh();

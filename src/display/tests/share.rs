@@ -15,16 +15,12 @@ use crate::testing::{FakeDevice, Fixture, plane};
 
 use super::{dma_buf_device, region};
 
-const SHARE: Config = Config {
-    xres: 0,
-    yres: 0,
-    pool: Limits { count: 2, bytes: 1 << 20 },
-    scanout: true,
-    share: true,
-};
+fn share() -> Config {
+    Config { share: true, pool: Limits { count: 2, bytes: 1 << 20 }, ..Config::default() }
+}
 
 fn sharing(device: &FakeDevice) -> Fixture {
-    Fixture::new(Mode::DmaBuf, SHARE, device)
+    Fixture::new(Mode::DmaBuf, share(), device)
 }
 
 /// The first byte of the file that others find by this UUID.
@@ -99,7 +95,7 @@ fn what_cannot_be_shared_says_why() {
     let mut fixture = region();
     assert!(matches!(fixture.display().share_scanout(), Err(ShareError::Off)));
     let device = dma_buf_device();
-    let mut fixture = Fixture::new(Mode::Region, SHARE, &device);
+    let mut fixture = Fixture::new(Mode::Region, share(), &device);
     assert!(matches!(fixture.display().share_scanout(), Err(ShareError::Region)));
     let mut fixture = sharing(&device);
     device.set().primary = PlaneInfo::default();

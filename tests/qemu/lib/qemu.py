@@ -8,7 +8,7 @@ import subprocess
 import time
 
 from . import processes
-from .case import DEBUG, QEMU, SCRATCH, Failure, debug, filtered, output_file, say, until
+from .case import DEBUG, QEMU, SCRATCH, VARIANT, Failure, debug, filtered, output_file, say, until
 
 FIRMWARE = ("/usr/share/seabios", "/usr/share/qemu")
 VGA_ROM = "/usr/share/seabios/vgabios-bochs-display.bin"
@@ -32,13 +32,13 @@ def device(vgpu, display="on", **properties):
 class Qemu:
     """A QEMU from the start to the end of a `with` block. By default there is no guest: nothing executes.
 
-    `devices` are further arguments of -device; `display` and `properties` are those of the vGPUs. Messages with words of
-    `ignore` are none of the test's business.
+    `devices` are further arguments of -device; `display` and `properties` are those of the vGPUs, `options` those of the
+    library (`x-display-options`; QEMU's own code has none). Messages with words of `ignore` are none of the test's business.
     """
 
     _count = 0
 
-    def __init__(self, *vgpus, display="on", properties=None, screen="none", devices=(), guest=False, vnc=False,
+    def __init__(self, *vgpus, display="on", properties=None, options=None, screen="none", devices=(), guest=False, vnc=False,
                  arguments=(), environment=None, ignore=(), start=True):
         Qemu._count += 1
         name = "qemu" if Qemu._count == 1 else f"qemu{Qemu._count}"
@@ -64,6 +64,8 @@ class Qemu:
         for vgpu in vgpus:
             settings = {"romfile": VGA_ROM} if guest else {"rombar": 0}
             settings.update(properties or {})
+            if options and VARIANT == "enabled":
+                settings["x-display-options"] = options
             command += ["-device", json.dumps(device(vgpu, display, **settings))]
         for settings in devices:
             command += ["-device", json.dumps(settings)]

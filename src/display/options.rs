@@ -1,0 +1,191 @@
+//! What a user may choose.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::pool::Limits;
+
+/// What a user may choose of a display. [`Config::apply`] sets the fields that have a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "they are switches")]
+pub struct Config {
+    /// Preferred pixels in a row; 0: the most that the device can do.
+    pub xres: u32,
+    /// Preferred rows; 0: the most that the device can do.
+    pub yres: u32,
+    /// Whether other devices of the VM may be given the scanout.
+    pub share: bool,
+    /// How many dma-bufs to hold: `pool-buffers`, `pool-bytes`.
+    pub pool: Limits,
+    /// Whether front ends may import dma-bufs; if not, all is shown as a surface: `import`.
+    pub import: bool,
+    /// Whether a front end that only copies dma-bufs back into memory gets them even if we can read them: `read-back`.
+    pub read_back: bool,
+    /// Whether surfaces are compared with the frame before, so that only what changed is passed on: `compare`.
+    pub compare: bool,
+    /// Whether the device is looked at when the guest is about to flip, not only when a front end asks: `pacing`.
+    pub pacing: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            xres: 0,
+            yres: 0,
+            share: false,
+            pool: Limits::default(),
+            import: true,
+            read_back: false,
+            compare: true,
+            pacing: true,
+        }
+    }
+}
+
+/// Keys and what may be said of them, for people.
+const KEYS: [(&str, &str); 6] = [
+    ("import", SWITCH),
+    ("read-back", SWITCH),
+    ("compare", SWITCH),
+    ("pacing", SWITCH),
+    ("pool-buffers", "a number from 1 on"),
+    ("pool-bytes", "a number of bytes from 1 on, which may end in K, M or G"),
+];
+
+const SWITCH: &str = "on or off";
+
+/// Why options are none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OptionError {
+    /// There is no such key.
+    Key(String),
+    /// The key takes another kind of value.
+    Value {
+        /// The key.
+        key: &'static str,
+        /// What was said of it.
+        value: String,
+        /// What may be said of it.
+        allowed: &'static str,
+    },
+}
+
+impl fmt::Display for OptionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key(key) => {
+                write!(f, "there is no option \"{key}\" of the display; there are ")?;
+                let keys: Vec<_> = KEYS.iter().map(|(key, _)| *key).collect();
+                f.write_str(&keys.join(", "))
+            }
+            Self::Value { key, value, allowed } => {
+                write!(f, "option \"{key}\" of the display is {allowed}, not \"{value}\"")
+            }
+        }
+    }
+}
+
+impl std::error::Error for OptionError {}
+
+impl Config {
+    /// Sets what `options` says: `key=value`, separated by commas. An empty string says nothing.
+    ///
+    /// On an error, what stands before it is set already.
+    pub fn apply(&mut self, options: &str) -> Result<(), OptionError> {
+        options.split(',').filter(|option| !option.is_empty()).try_for_each(|option| {
+            let (key, value) = option.split_once('=').unwrap_or((option, ""));
+            self.set(key, value)
+        })
+    }
+
+    fn set(&mut self, key: &str, value: &str) -> Result<(), OptionError> {
+        let Some(&(key, allowed)) = KEYS.iter().find(|(known, _)| *known == key) else {
+            return Err(OptionError::Key(key.to_owned()));
+        };
+        let understood = match key {
+            "import" => replace(&mut self.import, switch(value)),
+            "read-back" => replace(&mut self.read_back, switch(value)),
+            "compare" => replace(&mut self.compare, switch(value)),
+            "pacing" => replace(&mut self.pacing, switch(value)),
+            "pool-buffers" => replace(&mut self.pool.count, number(value)),
+            _ => replace(&mut self.pool.bytes, bytes(value)),
+        };
+        understood.ok_or_else(|| OptionError::Value { key, value: value.to_owned(), allowed })
+    }
+}
+
+fn replace<T>(field: &mut T, value: Option<T>) -> Option<()> {
+    value.map(|value| *field = value)
+}
+
+fn switch(value: &str) -> Option<bool> {
+    match value {
+        "on" => Some(true),
+        "off" => Some(false),
+        _ => None,
+    }
+}
+
+fn number<N: FromStr + PartialOrd + From<u8>>(value: &str) -> Option<N> {
+    value.parse().ok().filter(|number| *number >= N::from(1))
+}
+
+fn bytes(value: &str) -> Option<u64> {
+    let (digits, unit) = match value.char_indices().last()? {
+        (at, 'K') => (&value[..at], 1 << 10),
+        (at, 'M') => (&value[..at], 1 << 20),
+        (at, 'G') => (&value[..at], 1 << 30),
+        _ => (value, 1),
+    };
+    number::<u64>(digits)?.checked_mul(unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn applied(options: &str) -> Result<Config, String> {
+        let mut config = Config::default();
+        config.apply(options).map_err(|error| error.to_string())?;
+        Ok(config)
+    }
+
+    #[test]
+    fn nothing_said_is_the_default() {
+        assert_eq!(applied(""), Ok(Config::default()));
+    }
+
+    #[test]
+    fn what_is_said_is_set_and_nothing_else() {
+        let pool = Limits { count: 3, bytes: 64 << 20 };
+        let expected = Config { pool, compare: false, read_back: true, ..Config::default() };
+        let options = "pool-buffers=3,compare=off,read-back=on,pool-bytes=64M";
+        assert_eq!(applied(options), Ok(expected));
+        let expected = Config { import: false, pacing: false, ..Config::default() };
+        assert_eq!(applied("import=off,pacing=off"), Ok(expected));
+    }
+
+    #[test]
+    fn errors_name_the_key_and_what_is_allowed() {
+        for (options, says) in [
+            ("pacing=maybe", "option \"pacing\" of the display is on or off, not \"maybe\""),
+            ("pacing", "option \"pacing\" of the display is on or off, not \"\""),
+            (
+                "pool-buffers=0",
+                "option \"pool-buffers\" of the display is a number from 1 on, not \"0\"",
+            ),
+            (
+                "pool-bytes=18446744073709551615K",
+                "option \"pool-bytes\" of the display is a number of bytes from 1 on, which may end in K, M or G, \
+                 not \"18446744073709551615K\"",
+            ),
+            (
+                "speed=on",
+                "there is no option \"speed\" of the display; there are import, read-back, compare, pacing, \
+                 pool-buffers, pool-bytes",
+            ),
+        ] {
+            assert_eq!(applied(options), Err(says.to_owned()));
+        }
+    }
+}

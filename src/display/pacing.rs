@@ -1,0 +1,454 @@
+//! When to look at the device, so that a flip is seen when it happens and not when a timer of the front end goes off.
+//!
+//! Devices do not say when the guest flips, but they cost little to ask. While flips come, they are watched closely, until their
+//! times are known well enough to tell the next: from then on the device is asked just before a flip is due, and again in
+//! short steps until it has come. Flips without a rhythm are watched for a while, and then left to the front ends' timers for
+//! longer and longer; so is a guest that does not flip.
+//!
+//! Nobody looks at the device while no front end does.
+
+use std::time::Duration;
+
+use crate::plane::PlaneInfo;
+
+/// Front ends that refresh less often than that (QEMU's idle ones do so every 3 s) show nothing to anybody.
+const ATTENTION: Duration = Duration::from_millis(3500);
+
+/// Between looks while nothing flips: a front end's timer may have slowed down as well.
+const IDLE_STEP: Duration = Duration::from_millis(100);
+
+/// Between looks while the rhythm is being learned.
+const SEARCH_STEP: Duration = Duration::from_millis(1);
+
+/// A guest that did not flip for this long does not flip any more.
+const QUIET: Duration = Duration::from_millis(300);
+
+/// So many looks may a rhythm take to be found. Flips that come less often than 10 times a second are not worth it.
+const SEARCH_LOOKS: u32 = 600;
+
+/// How long flips without a rhythm are left alone, the first time; each time is twice as long, up to [`LONGEST_REST`].
+const SHORTEST_REST: Duration = Duration::from_secs(1);
+
+/// See [`SHORTEST_REST`].
+const LONGEST_REST: Duration = Duration::from_secs(8);
+
+/// So many flips in a row must have a rhythm.
+const EVIDENCE: usize = 5;
+
+/// A rhythm that lasted for so many periods was no accident.
+const PROBATION: u32 = 32;
+
+/// A flip that happened between two looks this far apart, at most, has a known time.
+const PRECISE: Duration = Duration::from_micros(2500);
+
+/// No front end shows more than 250 pictures a second.
+const SHORTEST_PERIOD: Duration = Duration::from_millis(4);
+
+/// The first look comes so long before the flip is due: a flip has a known time only if a look just before did not see it.
+const LEAD: Duration = Duration::from_micros(250);
+
+/// Between looks while a flip is due.
+const STEP: Duration = Duration::from_micros(500);
+
+/// After so many flips in a row that did not come, or came when nobody looked, there is no rhythm any more.
+const SURPRISES: u32 = 6;
+
+/// In one period of this many, there is a look halfway: a guest that flips twice as fast as it did would not be noticed else.
+const HALFWAY_PERIODS: u32 = 16;
+
+/// Decides when to look next.
+#[derive(Debug, Default)]
+pub struct Pacer {
+    /// Until when somebody is believed to watch.
+    attention: Duration,
+    /// How long showing a picture took: looking leaves as much time to others.
+    busy: Duration,
+    seen: Option<PlaneInfo>,
+    last_look: Duration,
+    rest: Duration,
+    state: State,
+}
+
+#[derive(Debug, Default)]
+enum State {
+    #[default]
+    Idle,
+    Searching {
+        /// The last flips, as far as their times are known.
+        flips: Vec<Duration>,
+        last_flip: Duration,
+        looks: u32,
+    },
+    Resting {
+        until: Duration,
+    },
+    Locked(Rhythm),
+}
+
+#[derive(Debug)]
+struct Rhythm {
+    period: Duration,
+    /// When the next flip is due.
+    due: Duration,
+    periods: u32,
+    surprises: u32,
+}
+
+impl Pacer {
+    /// A front end refreshed, which took this long.
+    pub fn refreshed(&mut self, now: Duration, took: Duration) {
+        self.attention = now + ATTENTION;
+        self.busy = took;
+    }
+
+    /// This is what the device shows, `None` if nothing. Returns whether it showed something else at the last look.
+    pub fn look(&mut self, now: Duration, shows: Option<PlaneInfo>) -> bool {
+        let blind = now.saturating_sub(self.last_look);
+        self.last_look = now;
+        let changed = self.seen != shows;
+        // A plane that comes or goes is no flip.
+        let flipped = changed && self.seen.is_some() && shows.is_some();
+        self.seen = shows;
+        let state = std::mem::take(&mut self.state);
+        self.state = self.follow(state, now, flipped, blind);
+        changed
+    }
+
+    /// The device did not answer: what was learned of it does not count.
+    pub fn lose(&mut self) {
+        self.state = State::Idle;
+    }
+
+    /// When to look again, from now; `None` if nobody watches.
+    pub fn next(&self, now: Duration) -> Option<Duration> {
+        if now >= self.attention {
+            return None;
+        }
+        let step = match &self.state {
+            State::Idle | State::Resting { .. } => IDLE_STEP,
+            State::Searching { .. } => SEARCH_STEP,
+            State::Locked(rhythm) => rhythm.next(now),
+        };
+        Some(step.max(self.busy))
+    }
+
+    /// The guest's rhythm, if it has one: the time between flips.
+    pub fn period(&self) -> Option<Duration> {
+        match &self.state {
+            State::Locked(rhythm) => Some(rhythm.period),
+            _ => None,
+        }
+    }
+
+    /// `blind`: how long ago the look before was.
+    fn follow(&mut self, state: State, now: Duration, flipped: bool, blind: Duration) -> State {
+        match state {
+            State::Idle if flipped => search(now),
+            State::Resting { until } if flipped && now >= until => search(now),
+            State::Idle | State::Resting { .. } => state,
+            State::Searching { mut flips, mut last_flip, looks } => {
+                if flipped {
+                    last_flip = now;
+                    if blind > PRECISE {
+                        flips.clear();
+                    }
+                    flips.push(now.saturating_sub(blind / 2));
+                }
+                if flips.len() > EVIDENCE {
+                    flips.remove(0);
+                }
+                if let Some(rhythm) = Rhythm::of(&flips, now) {
+                    State::Locked(rhythm)
+                } else if now.saturating_sub(last_flip) > QUIET {
+                    State::Idle
+                } else if looks >= SEARCH_LOOKS {
+                    self.rest = (self.rest * 2).clamp(SHORTEST_REST, LONGEST_REST);
+                    State::Resting { until: now + self.rest }
+                } else {
+                    State::Searching { flips, last_flip, looks: looks + 1 }
+                }
+            }
+            State::Locked(mut rhythm) => {
+                rhythm.follow(now, flipped, blind);
+                if rhythm.periods >= PROBATION {
+                    self.rest = Duration::ZERO;
+                }
+                if rhythm.surprises < SURPRISES {
+                    State::Locked(rhythm)
+                } else if flipped {
+                    search(now)
+                } else {
+                    State::Idle
+                }
+            }
+        }
+    }
+}
+
+fn search(now: Duration) -> State {
+    State::Searching { flips: Vec::new(), last_flip: now, looks: 0 }
+}
+
+impl Rhythm {
+    /// The rhythm of flips at these times, if they have one. The guest may have left out some.
+    fn of(flips: &[Duration], now: Duration) -> Option<Self> {
+        if flips.len() < EVIDENCE {
+            return None;
+        }
+        let gaps: Vec<Duration> =
+            flips.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).collect();
+        let beat = *gaps.iter().min()?;
+        let tolerance = (beat / 8).max(SEARCH_STEP).min(beat / 4);
+        let mut beats = 0;
+        for gap in &gaps {
+            let multiple = (1..=3).find(|&n| gap.abs_diff(beat * n) <= tolerance)?;
+            beats += multiple;
+        }
+        let period = (gaps.iter().sum::<Duration>() / beats).max(SHORTEST_PERIOD);
+        let mut rhythm = Self { period, due: *flips.last()?, periods: 0, surprises: 0 };
+        rhythm.skip_to(now);
+        Some(rhythm)
+    }
+
+    /// How long to wait for a flip that is late.
+    fn patience(&self) -> Duration {
+        (self.period / 2).min(Duration::from_millis(8))
+    }
+
+    fn next(&self, now: Duration) -> Duration {
+        let halfway = self.due.saturating_sub(self.period / 2);
+        if self.periods % HALFWAY_PERIODS == 0 && now < halfway {
+            return halfway.saturating_sub(now);
+        }
+        let first = self.due.saturating_sub(LEAD);
+        if now < first {
+            return first.saturating_sub(now);
+        }
+        // The later it is, the less is known.
+        STEP.max(now.saturating_sub(first) / 4)
+    }
+
+    fn follow(&mut self, now: Duration, flipped: bool, blind: Duration) {
+        if flipped && now + self.period / 4 < self.due {
+            self.surprises = SURPRISES;
+        } else if flipped {
+            if blind <= PRECISE {
+                self.surprises = 0;
+                let flip = now.saturating_sub(blind / 2);
+                // Half of the error counts for the phase, and little of it for the period: flips jitter.
+                if flip > self.due {
+                    let late = flip.saturating_sub(self.due);
+                    self.due += late / 2;
+                    self.period += late / 32;
+                } else {
+                    self.advance(self.due.saturating_sub(flip) / 2);
+                }
+            } else {
+                self.surprises += 1;
+                if now < self.due + STEP {
+                    // Seen at the first look, it came before: look earlier.
+                    self.due = self.due.min(now);
+                    self.advance(STEP);
+                }
+            }
+            self.skip_to(now);
+        } else if now > self.due + self.patience() {
+            self.surprises += 1;
+            self.skip_to(now);
+        }
+    }
+
+    /// Flips come earlier than believed.
+    fn advance(&mut self, by: Duration) {
+        self.due = self.due.saturating_sub(by);
+        self.period = self.period.saturating_sub(by / 16).max(SHORTEST_PERIOD);
+    }
+
+    /// The next flip that comes after now.
+    fn skip_to(&mut self, now: Duration) {
+        // A look just before may be the one that saw the flip which was due.
+        while self.due <= now + self.period / 4 {
+            self.due += self.period;
+            self.periods = self.periods.wrapping_add(1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::plane;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// A guest, a front end's timer and the looks between, in a time of their own.
+    struct Simulation {
+        pacer: Pacer,
+        now: Duration,
+        next_refresh: Duration,
+        shown: u32,
+        looks: u32,
+    }
+
+    impl Simulation {
+        fn new() -> Self {
+            Self {
+                pacer: Pacer::default(),
+                now: Duration::ZERO,
+                next_refresh: Duration::ZERO,
+                shown: 0,
+                looks: 0,
+            }
+        }
+
+        /// The guest flips at these times; the front end refreshes every 30 ms. Returns how long after each flip it was seen.
+        fn run(&mut self, flips: &[Duration]) -> Vec<Option<Duration>> {
+            let ends = flips.iter().skip(1).copied().chain(flips.last().map(|last| *last + MS * 4));
+            flips
+                .iter()
+                .zip(ends)
+                .map(|(&flip, end)| {
+                    self.run_until(flip);
+                    self.shown += 1;
+                    self.run_until(end).map(|seen| seen.saturating_sub(flip))
+                })
+                .collect()
+        }
+
+        /// Returns when a flip was seen.
+        fn run_until(&mut self, end: Duration) -> Option<Duration> {
+            let mut seen = None;
+            loop {
+                let look = self.pacer.next(self.now).map(|after| self.now + after);
+                let next = look.unwrap_or(self.next_refresh).min(self.next_refresh);
+                if next >= end {
+                    return seen;
+                }
+                self.now = next.max(self.now);
+                self.looks += 1;
+                let changed = self.pacer.look(self.now, Some(plane(self.shown, 16, 16)));
+                if changed {
+                    seen = Some(self.now);
+                }
+                if changed || self.now == self.next_refresh {
+                    self.pacer.refreshed(self.now, MS / 10);
+                    self.next_refresh = self.now + 30 * MS;
+                }
+            }
+        }
+    }
+
+    /// Flips from `from` on, `period` apart, each up to `jitter` late.
+    fn rhythm(from: Duration, period: Duration, count: u32, jitter: Duration) -> Vec<Duration> {
+        let mut random = fastrand::Rng::with_seed(1);
+        (0..count).map(|n| from + period * n + jitter.mul_f64(random.f64())).collect()
+    }
+
+    fn sorted(latencies: &[Option<Duration>]) -> Vec<Duration> {
+        let mut sorted: Vec<_> = latencies.iter().flatten().copied().collect();
+        sorted.sort();
+        sorted
+    }
+
+    #[test]
+    fn regular_flips_are_seen_at_once_with_few_looks() {
+        for hertz in [24, 30, 50, 60, 75, 90, 120, 144, 165] {
+            let period = Duration::from_secs(1) / hertz;
+            for jitter in [Duration::ZERO, MS / 2] {
+                let mut simulation = Simulation::new();
+                let seen = simulation.run(&rhythm(7 * MS, period, 1100, jitter));
+                let latencies = sorted(&seen[100..]);
+                let (median, high) =
+                    (latencies[latencies.len() / 2], latencies[latencies.len() * 99 / 100]);
+                let looks = simulation.looks;
+                let case = format!(
+                    "{hertz} Hz, jitter {jitter:?}: {median:?} {high:?} {looks} looks, {:?}",
+                    simulation.pacer.period()
+                );
+                assert_eq!(latencies.len(), 1000, "{case}");
+                assert!(median <= MS / 2 && high <= MS * 3 / 2, "{case}");
+                assert!(looks < 5000, "{case}");
+                assert!(simulation.pacer.period().unwrap().abs_diff(period) < MS / 5, "{case}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_guest_that_changes_its_rhythm_is_followed() {
+        for (before, after) in [(60, 144), (144, 60), (60, 120), (30, 60), (60, 59)] {
+            let mut simulation = Simulation::new();
+            let period = Duration::from_secs(1) / before;
+            simulation.run(&rhythm(7 * MS, period, 300, MS / 4));
+            let from = 7 * MS + period * 300;
+            let period = Duration::from_secs(1) / after;
+            simulation.run(&rhythm(from, period, 300, MS / 4));
+            let found = simulation.pacer.period();
+            assert!(
+                found.is_some_and(|found| found.abs_diff(period) < MS / 4),
+                "{before} -> {after} Hz: {found:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_guest_that_leaves_out_frames_keeps_its_rhythm() {
+        let mut simulation = Simulation::new();
+        let period = Duration::from_secs(1) / 60;
+        let mut flips = rhythm(7 * MS, period, 1200, MS / 4);
+        let mut random = fastrand::Rng::with_seed(2);
+        flips.retain(|_| random.u8(..10) != 0);
+        let seen = simulation.run(&flips);
+        let latencies = sorted(&seen);
+        let high = latencies[latencies.len() * 9 / 10];
+        assert!(high < MS, "{high:?}");
+        assert!(seen.len() - latencies.len() < 10, "{} of {} seen", latencies.len(), seen.len());
+    }
+
+    #[test]
+    fn flips_without_a_rhythm_cost_a_bounded_number_of_looks() {
+        let mut random = fastrand::Rng::with_seed(3);
+        let mut simulation = Simulation::new();
+        let mut at = Duration::ZERO;
+        let flips: Vec<Duration> = (0..1000)
+            .map(|_| {
+                at += MS * random.u32(2..60);
+                at
+            })
+            .collect();
+        simulation.run(&flips);
+        let looks_per_second = f64::from(simulation.looks) / at.as_secs_f64();
+        assert!(looks_per_second < 250.0, "{looks_per_second} looks in a second");
+    }
+
+    #[test]
+    fn faster_than_anybody_can_show_is_not_followed() {
+        let mut simulation = Simulation::new();
+        simulation.run(&rhythm(7 * MS, MS / 2, 10_000, Duration::ZERO));
+        assert!(simulation.looks < 2500, "{} looks in 5 s", simulation.looks);
+    }
+
+    #[test]
+    fn a_guest_that_does_not_flip_is_hardly_asked() {
+        let mut simulation = Simulation::new();
+        simulation.run(&rhythm(7 * MS, Duration::from_secs(1) / 60, 100, Duration::ZERO));
+        simulation.looks = 0;
+        simulation.run_until(simulation.now + Duration::from_secs(10));
+        assert!(simulation.looks < 450, "{} looks in 10 s", simulation.looks);
+    }
+
+    #[test]
+    fn nobody_looks_for_nobody() {
+        let mut pacer = Pacer::default();
+        assert_eq!(pacer.next(Duration::ZERO), None);
+        pacer.refreshed(MS, MS);
+        assert_eq!(pacer.next(MS), Some(IDLE_STEP));
+        assert_eq!(pacer.next(MS + ATTENTION), None);
+    }
+
+    #[test]
+    fn looking_leaves_time_to_others() {
+        let mut pacer = Pacer::default();
+        pacer.refreshed(MS, 150 * MS);
+        assert_eq!(pacer.next(MS), Some(150 * MS));
+    }
+}
