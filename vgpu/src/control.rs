@@ -450,7 +450,7 @@ fn stamps(vgpu: &Vgpu) -> Value {
         .iter()
         .map(|stamp| {
             let id = device.personality.id_of(&stamp.place).unwrap_or(0);
-            json!([stamp.sequence, id, stamp.time])
+            json!([stamp.sequence, id, stamp.time, stamp.seen.unwrap_or(0)])
         })
         .collect()
 }

@@ -25,6 +25,8 @@ enum Draw {
     Block,
     Line,
     Full,
+    /// The sequence number of the flip's stamp, as a colour.
+    Mark,
 }
 
 /// How fast and for how long.
@@ -48,11 +50,12 @@ fn draw_kind(text: &str) -> Result<Draw, String> {
         "block" => Ok(Draw::Block),
         "line" => Ok(Draw::Line),
         "full" => Ok(Draw::Full),
-        _ => Err(format!("'{text}': none, block, line or full")),
+        "mark" => Ok(Draw::Mark),
+        _ => Err(format!("'{text}': none, block, line, full or mark")),
     }
 }
 
-/// `run flips=N [rate=HZ] [draw=none|block|line|full] [fresh]`
+/// `run flips=N [rate=HZ] [draw=none|block|line|full|mark] [fresh]`
 pub fn run(words: &mut Words<'_>, vgpu: &Arc<Vgpu>) -> Result<(), String> {
     let flips = words.option("flips", number)?.ok_or("flips=N is missing")?;
     let rate = words.option("rate", rate)?.unwrap_or(60.0);
@@ -160,12 +163,12 @@ fn drawn(result: io::Result<()>, vgpu: &Vgpu) -> Result<(), String> {
 
 /// Draws into the buffer that is next, then shows it.
 fn flip(vgpu: &Vgpu, frame: u64, draw: Draw) -> Result<(), String> {
-    let (next, surface) = {
+    let (next, surface, stamp) = {
         let device = vgpu.device();
         let mode = device.screen.mode.as_ref().ok_or("the mode is gone")?;
         let next = (mode.shown + 1) % mode.buffers.len();
         let picture = mode.picture(next).ok_or("the buffer is gone")?;
-        (next, device.surface(&picture))
+        (next, device.surface(&picture), device.next_stamp())
     };
     let whole = surface.whole();
     match draw {
@@ -175,6 +178,10 @@ fn flip(vgpu: &Vgpu, frame: u64, draw: Draw) -> Result<(), String> {
         Draw::Line => {
             let y = u32::try_from(frame % u64::from(whole.height)).unwrap_or(0);
             surface.fill(Rect { y, height: 1, ..whole }, tint(frame))
+        }
+        Draw::Mark => {
+            let [b, g, r, ..] = stamp.to_le_bytes();
+            surface.fill(Rect { x: 0, y: 0, width: 64, height: 64 }, [r, g, b, 255])
         }
     }
     .map_err(|e| format!("cannot draw: {e}"))?;

@@ -205,7 +205,7 @@ fn a_run_flips_as_often_as_told_and_leaves_stamps() {
         assert_eq!(state["scene"], false);
     }
     let stamps = server.json("stamps");
-    let stamps: Vec<[u64; 3]> = serde_json::from_value(stamps).unwrap();
+    let stamps: Vec<[u64; 4]> = serde_json::from_value(stamps).unwrap();
     assert!(stamps.len() >= 80);
     assert!(stamps.windows(2).all(|s| s[0][0] + 1 == s[1][0] && s[0][2] < s[1][2]));
 }
@@ -218,9 +218,44 @@ fn stamps_know_the_ids_that_the_client_saw() {
     let first = client.query(DMABUF, PRIMARY).ok().u32(56);
     server.ctl("flip");
     let second = client.query(DMABUF, PRIMARY).ok().u32(56);
-    let stamps: Vec<[u64; 3]> = serde_json::from_value(server.json("stamps")).unwrap();
+    let stamps: Vec<[u64; 4]> = serde_json::from_value(server.json("stamps")).unwrap();
     let ids: Vec<u64> = stamps.iter().map(|s| s[1]).collect();
     assert_eq!(ids, [u64::from(first), u64::from(second)]);
+}
+
+#[test]
+fn a_stamp_tells_when_its_flip_was_seen_if_it_was() {
+    let server = Server::start(&["--personality", "gvt"]);
+    server.ctl("mode 320x200 buffers=3");
+    let mut client = server.client();
+    server.ctl("flip");
+    client.query(DMABUF, CURSOR).ok();
+    client.query(DMABUF, PRIMARY).ok();
+    client.query(DMABUF, PRIMARY).ok();
+    server.ctl("flip");
+    client.query(DMABUF, CURSOR).ok();
+    let stamps: Vec<[u64; 4]> = serde_json::from_value(server.json("stamps")).unwrap();
+    let [[.., mode, 0], [.., flip, seen], [.., last, 0]] = stamps[..] else {
+        panic!("only the first flip was seen: {stamps:?}")
+    };
+    assert!(mode < flip && flip < seen && seen < last, "{stamps:?}");
+}
+
+#[test]
+fn a_mark_is_the_number_of_the_stamp() {
+    for personality in ["gvt", "nvidia"] {
+        let server = Server::start(&["--personality", personality]);
+        server.ctl("mode 320x200 buffers=2");
+        for _ in 0..2 {
+            server.ctl("run flips=150 rate=10000 draw=mark");
+            server.ctl("wait");
+            let stamps: Vec<[u64; 4]> = serde_json::from_value(server.json("stamps")).unwrap();
+            let (_, _, pixels) = server.screenshot(&[]).unwrap();
+            let mark = pixels[..3].iter().fold(0, |mark, byte| mark << 8 | u64::from(*byte));
+            assert_eq!(mark, stamps.last().unwrap()[0]);
+            assert_eq!(pixels[64 * 3..65 * 3], [0, 0, 0], "beside the mark");
+        }
+    }
 }
 
 #[test]

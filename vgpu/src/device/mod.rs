@@ -72,6 +72,9 @@ pub struct Stamp {
     pub place: Place,
     /// Nanoseconds of `CLOCK_MONOTONIC`.
     pub time: u64,
+    /// When a query first told the client what was on screen since then, in the same unit. `None`: none has so far, or none did
+    /// before the next flip.
+    pub seen: Option<u64>,
 }
 
 /// What GET_REGION_INFO tells about a region.
@@ -261,7 +264,19 @@ impl Device {
         }
         let time = crate::pace::now();
         let place = picture.place();
-        self.stamps.push_back(Stamp { sequence: self.flips, place, time });
+        self.stamps.push_back(Stamp { sequence: self.flips, place, time, seen: None });
+    }
+
+    /// The sequence number of the next stamp.
+    pub fn next_stamp(&self) -> u64 {
+        self.flips + 1
+    }
+
+    /// Notes that a client was told what is on screen.
+    fn seen(&mut self) {
+        if let Some(stamp) = self.stamps.back_mut() {
+            stamp.seen.get_or_insert_with(crate::pace::now);
+        }
     }
 
     /// Notes that the picture on screen was drawn into.
@@ -308,9 +323,12 @@ impl Device {
         let answer = self.with_planes(|personality, planes| personality.query(request, planes));
         let screen = request.flags & PlaneInfo::PROBE == 0
             && (request.flags == PlaneInfo::REGION || request.drm_plane_type == PlaneInfo::PRIMARY);
-        if self.flip_on_query && screen && answer.is_ok() {
-            // Without a mode of ours there is nothing to flip, which is no fault of the query's.
-            let _ = self.flip(None);
+        if screen && answer.is_ok() {
+            self.seen();
+            if self.flip_on_query {
+                // Without a mode of ours there is nothing to flip, which is no fault of the query's.
+                let _ = self.flip(None);
+            }
         }
         answer
     }
