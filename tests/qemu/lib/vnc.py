@@ -106,8 +106,7 @@ class Vnc:
             for _ in range(count):
                 x, y, width, height, encoding = self._unpack(">HHHHi")
                 if encoding == RAW:
-                    data = self._receive(width * height * 4)
-                    self._frame.paste(Image.frombytes("RGB", (width, height), data, "raw", "BGRX"), (x, y))
+                    self._pixels(x, y, width, height)
                 elif encoding in (DESKTOP_SIZE, EXTENDED_DESKTOP_SIZE):
                     if encoding == EXTENDED_DESKTOP_SIZE:
                         (screens,) = self._unpack(">Bxxx")
@@ -132,6 +131,10 @@ class Vnc:
                     raise ConnectionError(f"unknown VNC encoding {encoding}")
             self.updates += 1
         self._request(not resized)
+
+    def _pixels(self, x, y, width, height):
+        data = self._receive(width * height * 4)
+        self._frame.paste(Image.frombytes("RGB", (width, height), data, "raw", "BGRX"), (x, y))
 
     def picture(self):
         """What the client shows."""

@@ -7,18 +7,16 @@ from PIL import ImageGrab
 from . import processes
 from .case import Failure, output_file, until
 
-WIDTH, HEIGHT = 1280, 1024
-
 
 class X11:
     """Xvfb, from the start to the end of a `with` block. There is no window manager."""
 
-    def __init__(self):
+    def __init__(self, width=1280, height=1024):
         ready, write_end = os.pipe()
         with open(output_file("xvfb.log"), "ab") as log:
             try:
                 self.process = processes.start(
-                    ["Xvfb", "-displayfd", str(write_end), "-screen", "0", f"{WIDTH}x{HEIGHT}x24", "-nolisten", "tcp", "-noreset"],
+                    ["Xvfb", "-displayfd", str(write_end), "-screen", "0", f"{width}x{height}x24", "-nolisten", "tcp", "-noreset"],
                     stdout=log, stderr=log, pass_fds=[write_end])
             except FileNotFoundError:
                 raise SystemExit("Xvfb is missing: the tests need Debian's xvfb") from None

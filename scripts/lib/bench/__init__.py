@@ -1,0 +1,1 @@
+"""What scripts/bench is made of: the cases, one measurement (a process of its own), and the report."""

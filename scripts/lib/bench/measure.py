@@ -1,0 +1,159 @@
+"""One QEMU with one vGPU: shows scenes, and measures each. Run by scripts/bench as a process of its own, whose environment
+names the binaries as that of a display test does; writes what it found to a file."""
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import time
+
+from lib import Qemu, Vgpu
+from lib.x11 import X11
+
+from bench import cases
+from bench.viewers import DBusViewer, VncViewer
+
+# Before a measurement, for the display to see the mode, and for pools and pacing to settle.
+WARM_UP = 1.0
+# clock_gettime's number for the CPU time of another process, from the kernel's posix-timers.h.
+_CPUCLOCK_SCHED = 2
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def cpu_seconds(pid):
+    """CPU time of all threads of a process, those that ended too."""
+    return time.clock_gettime((~pid << 3) | _CPUCLOCK_SCHED)
+
+
+def system_share(pid):
+    """CPU seconds that a process spent in the kernel, in whole ticks."""
+    with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return int(fields[12]) / _TICKS
+
+
+def memory(pid):
+    """KiB that a process holds and held at most, shared memory included."""
+    with open(f"/proc/{pid}/status", encoding="ascii") as file:
+        lines = dict(line.split(":", 1) for line in file)
+    return {"peak": int(lines["VmHWM"].split()[0]), "resident": int(lines["VmRSS"].split()[0])}
+
+
+def percentiles(nanoseconds):
+    """p50, p99 and the largest, in ms; None if there is nothing."""
+    if not nanoseconds:
+        return None
+    ordered = sorted(nanoseconds)
+
+    def at(part):
+        return ordered[min(len(ordered) - 1, int(part * len(ordered)))] / 1e6
+
+    return {"p50": at(0.5), "p99": at(0.99), "max": ordered[-1] / 1e6}
+
+
+def seen_by_queries(stamps):
+    """What became of flips: how many there were, how many a query saw before the next one, and how late."""
+    delays = [seen - time for _, _, time, seen in stamps if seen]
+    return {"flips": len(stamps), "seen": len(delays), "delay": percentiles(delays)}
+
+
+def seen_by_client(stamps, marks):
+    """The same for a client that reads the marks: how many different flips came, and how late."""
+    times = {sequence: time for sequence, _, time, _ in stamps}
+    delays = {}
+    for arrival, mark in marks:
+        if mark in times:
+            delays.setdefault(mark, arrival - times[mark])
+    return {"seen": len(delays), "delay": percentiles(list(delays.values()))}
+
+
+class Bench:
+    """A vGPU, a QEMU and its client, until the end of a `with` block."""
+
+    def __init__(self, group, stack):
+        self.group = group
+        self.vgpu = stack.enter_context(Vgpu(cases.PERSONALITIES[group.mode], "--vram", "64"))
+        front_end = group.front_end
+        width, height = cases.SIZES[group.size]
+        environment = {}
+        if front_end.client == "x11":
+            # Room for the window and what the toolkit puts around.
+            environment["DISPLAY"] = stack.enter_context(X11(width + 64, height + 64)).display
+        self.qemu = stack.enter_context(
+            Qemu(self.vgpu, screen=front_end.screen, vnc=front_end.client == "vnc", environment=environment))
+        self.pid = self.qemu.process.pid
+        self.viewer = None
+        if front_end.client == "vnc":
+            self.viewer = stack.enter_context(VncViewer(self.qemu.vnc_socket))
+        elif front_end.client == "dbus":
+            self.viewer = stack.enter_context(DBusViewer(self.qemu))
+
+    def show(self, scene):
+        """Starts a scene."""
+        width, height = cases.SIZES[self.group.size]
+        self.vgpu.show(f"{width}x{height} buffers={scene.buffers}", scene.pattern)
+        self.vgpu.ask(scene.command)
+
+    def measure(self, scene, seconds):
+        """What a scene costs, for so long."""
+        self.show(scene)
+        time.sleep(WARM_UP)
+        self.vgpu.ask("stats reset")
+        arrivals = self.viewer.arrivals if self.viewer else None
+        if arrivals:
+            arrivals.marks.clear()
+        pictures, size = (arrivals.pictures, arrivals.bytes) if arrivals else (0, 0)
+        system, cpu, began = system_share(self.pid), cpu_seconds(self.pid), time.monotonic_ns()
+        time.sleep(seconds)
+        ended, cpu, system = time.monotonic_ns(), cpu_seconds(self.pid) - cpu, system_share(self.pid) - system
+        stats = self.vgpu.stats()
+        came = (arrivals.pictures - pictures, arrivals.bytes - size) if arrivals else None
+        self.vgpu.ask("stop")
+        self.vgpu.ask("flip-on-query off")
+        # What was flipped last may still be on its way.
+        stamps = [stamp for stamp in self.vgpu.ask("stamps") if began <= stamp[2] < ended - 100_000_000]
+        elapsed = (ended - began) / 1e9
+        result = {
+            "scene": scene.name,
+            "seconds": elapsed,
+            "cpu": cpu / elapsed,
+            "system": system / elapsed,
+            "queries": stats["queries"] / elapsed,
+            "gets": stats["gets"],
+            "flips": stats["flips"],
+            "fds": len(os.listdir(f"/proc/{self.pid}/fd")),
+            "memory": memory(self.pid),
+        }
+        if came:
+            result["pictures"], result["bytes"] = came[0] / elapsed, came[1] / elapsed
+        if stamps:
+            result["noticed"] = seen_by_queries(stamps)
+            if arrivals and arrivals.marks and " draw=mark" in scene.command:
+                result["shown"] = seen_by_client(stamps, arrivals.marks)
+        if os.environ["VFIO_DPY_TEST_VARIANT"] == "enabled":
+            result["status"] = self.qemu.status()
+        return result
+
+
+def main():
+    """The command line."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("group", help="FRONT-END/MODE/SIZE")
+    parser.add_argument("scenes", help="names, with commas")
+    parser.add_argument("seconds", type=float)
+    parser.add_argument("result", help="file")
+    options = parser.parse_args()
+    front_end, mode, size = options.group.split("/")
+    scenes = tuple(cases.SCENES[name] for name in options.scenes.split(","))
+    group = cases.Group(cases.FRONT_ENDS[front_end], mode, size, scenes)
+    with contextlib.ExitStack() as stack:
+        bench = Bench(group, stack)
+        results = [bench.measure(scene, options.seconds) for scene in scenes]
+    with open(options.result, "w", encoding="utf-8") as file:
+        json.dump(results, file)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
