@@ -157,7 +157,7 @@ typedef struct VfioDpyConsoleOps {
     // A part of the scanout may have changed, in pixels.
     void (*update_scanout)(void *console, uint32_t x, uint32_t y, uint32_t width, uint32_t height);
     // Shows a new surface in XRGB8888. Returns its pixels, `height` rows that begin `*stride` bytes apart, which stay writable
-    // until the console shows something else.
+    // until the console shows something else. NULL if there is no memory for it: the console then shows what it did.
     uint8_t *(*show_surface)(void *console, uint32_t width, uint32_t height, size_t *stride);
     // A part of the surface has changed, in pixels.
     void (*update_surface)(void *console, uint32_t x, uint32_t y, uint32_t width, uint32_t height);

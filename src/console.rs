@@ -35,8 +35,9 @@ pub trait Console {
     /// A part of the dma-buf that is shown may have changed.
     fn update_scanout(&self, part: Rect);
 
-    /// Shows a new surface of this many pixels. The canvas is valid until the console shows something else.
-    fn show_surface(&self, width: u32, height: u32) -> Self::Canvas;
+    /// Shows a new surface of this many pixels. The canvas is valid until the console shows something else. `None` if the host has
+    /// no memory for it: the console shows what it did.
+    fn show_surface(&self, width: u32, height: u32) -> Option<Self::Canvas>;
 
     /// A part of the surface has changed.
     fn update_surface(&self, part: Rect);

@@ -47,7 +47,7 @@ pub struct VfioDpyConsoleOps {
     pub update_scanout:
         unsafe extern "C" fn(console: *mut c_void, x: u32, y: u32, width: u32, height: u32),
     /// Shows a new surface in XRGB8888. Returns its pixels, `height` rows that begin `*stride` bytes apart, which stay writable
-    /// until the console shows something else.
+    /// until the console shows something else. NULL if there is no memory for it: the console then shows what it did.
     pub show_surface: unsafe extern "C" fn(
         console: *mut c_void,
         width: u32,
@@ -181,14 +181,14 @@ impl Console for HostConsole {
         unsafe { (self.ops.update_scanout)(self.console, x, y, width, height) }
     }
 
-    fn show_surface(&self, width: u32, height: u32) -> Self::Canvas {
+    fn show_surface(&self, width: u32, height: u32) -> Option<Self::Canvas> {
         let mut stride = 0;
         // SAFETY: as said above the impl.
         let pixels =
             unsafe { (self.ops.show_surface)(self.console, width, height, &raw mut stride) };
-        let pixels = NonNull::new(pixels).expect("the host gives a surface");
+        let pixels = NonNull::new(pixels)?;
         assert!(stride >= width as usize * 4, "the host gives a surface that is wide enough");
-        HostCanvas { pixels, stride, len: stride * height as usize }
+        Some(HostCanvas { pixels, stride, len: stride * height as usize })
     }
 
     fn update_surface(&self, part: Rect) {

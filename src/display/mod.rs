@@ -64,6 +64,9 @@ const RESPITE: Duration = Duration::from_secs(1);
 /// The smallest size of messages, in pixels.
 const MESSAGE_SIZE: (u32, u32) = (640, 480);
 
+/// Nor are they larger than this: a few words need no gigabyte because the picture before them did.
+const MESSAGE_LIMIT: u32 = 4096;
+
 const DISPLAY_IS_OFF: &str = "The display is off.";
 
 /// How a device gives its planes. It is a fixed property of the device.
@@ -462,9 +465,7 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
                 handle,
                 error,
             })?;
-            self.hide_cursor();
-            let surface = Surface::new(&self.console, geometry.width, geometry.height);
-            self.set_screen(Screen::Surface(surface, Some(key)));
+            self.show_surface(&geometry, Some(key))?;
         } else if self.screen.buffer() != Some(key) {
             self.repin(Some(key));
         }
@@ -501,8 +502,7 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
         }
         self.note_plane(plane);
         if !fits {
-            let surface = Surface::new(&self.console, geometry.width, geometry.height);
-            self.set_screen(Screen::Surface(surface, None));
+            self.show_surface(&geometry, None)?;
         }
         if moved {
             self.trace(format_args!("region {}: {geometry}", plane.handle));
@@ -674,14 +674,27 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
         }
     }
 
+    /// Puts a new surface on the console, to be drawn.
+    fn show_surface(&mut self, geometry: &Geometry, key: Option<Key>) -> Result<(), Problem> {
+        self.hide_cursor();
+        let Geometry { width, height, .. } = *geometry;
+        let Some(surface) = Surface::new(&self.console, width, height) else {
+            // Nor would there be room for a message of this size.
+            self.size = MESSAGE_SIZE;
+            return Err(Problem::NoSurface { width, height });
+        };
+        self.set_screen(Screen::Surface(surface, key));
+        Ok(())
+    }
+
     fn show_message(&mut self, text: &'static str) {
         if matches!(self.screen, Screen::Message(shown) if shown == text) && !self.redraw {
             return;
         }
         self.hide_cursor();
         self.redraw = false;
-        let width = self.size.0.max(MESSAGE_SIZE.0);
-        let height = self.size.1.max(MESSAGE_SIZE.1);
+        let width = self.size.0.clamp(MESSAGE_SIZE.0, MESSAGE_LIMIT);
+        let height = self.size.1.clamp(MESSAGE_SIZE.1, MESSAGE_LIMIT);
         self.console.show_message(width, height, text);
         self.set_screen(Screen::Message(text));
         self.trace(format_args!("message: {text}"));

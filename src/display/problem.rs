@@ -19,6 +19,7 @@ pub enum Problem {
     RegionInfo { index: u32, error: io::Error },
     Region { index: u32, error: PlaneError },
     NoConversion { format: Format, with_gl: bool },
+    NoSurface { width: u32, height: u32 },
 }
 
 impl Problem {
@@ -30,7 +31,7 @@ impl Problem {
             | Self::RegionInfo { error, .. }
             | Self::Read { error, .. } => Failure::of(error) != Failure::Gone,
             Self::DmaBuf { .. } | Self::Lie { .. } | Self::Region { .. } => true,
-            Self::Map { .. } | Self::NoConversion { .. } => false,
+            Self::Map { .. } | Self::NoConversion { .. } | Self::NoSurface { .. } => false,
         }
     }
 
@@ -62,6 +63,7 @@ impl Problem {
             Self::Read { .. } => "read",
             Self::RegionInfo { .. } => "region-info",
             Self::NoConversion { .. } => "format",
+            Self::NoSurface { .. } => "surface",
         }
     }
 
@@ -76,6 +78,7 @@ impl Problem {
                 }
                 Self::Map { .. } => "The picture cannot be shown without OpenGL.",
                 Self::NoConversion { .. } => "The picture has a format that cannot be shown.",
+                Self::NoSurface { .. } => "The picture is too large for the memory of the host.",
                 _ => "The device does not give its picture.",
             },
         }
@@ -110,6 +113,9 @@ impl fmt::Display for Problem {
             ),
             Self::NoConversion { format, with_gl: false } => {
                 write!(f, "format {format} cannot be shown from a region")
+            }
+            Self::NoSurface { width, height } => {
+                write!(f, "there is no memory for a surface of {width}x{height} pixels")
             }
         }
     }

@@ -18,10 +18,10 @@ pub struct Surface<C: Console> {
 }
 
 impl<C: Console> Surface<C> {
-    /// Puts a surface of this size on the console. It is drawn by the first update.
-    pub fn new(console: &C, width: u32, height: u32) -> Self {
-        let canvas = console.show_surface(width, height);
-        Self { canvas, width, height, snapshot: Snapshot::default(), drawn: None }
+    /// Puts a surface of this size on the console, if that has room for it. It is drawn by the first update.
+    pub fn new(console: &C, width: u32, height: u32) -> Option<Self> {
+        let canvas = console.show_surface(width, height)?;
+        Some(Self { canvas, width, height, snapshot: Snapshot::default(), drawn: None })
     }
 
     /// Whether pictures of this size can go on this surface.

@@ -27,6 +27,8 @@ pub struct State {
     pub formats: Vec<DrmFourcc>,
     /// Whether there is a framebuffer of the firmware.
     pub firmware: bool,
+    /// The most pixels that a surface can have; 0: any number.
+    pub surface_limit: u32,
     /// How long an EDID is.
     pub edid_len: usize,
     /// The monitors that EDIDs were asked for.
@@ -215,16 +217,20 @@ impl Console for FakeConsole {
         state.calls.push(Call::UpdateScanout(part));
     }
 
-    fn show_surface(&self, width: u32, height: u32) -> FakeCanvas {
+    fn show_surface(&self, width: u32, height: u32) -> Option<FakeCanvas> {
         assert!(width > 0 && height > 0);
+        let limit = self.get().surface_limit;
+        if limit != 0 && width * height > limit {
+            return None;
+        }
         let state = self.show(Shows::Surface(width, height), Call::ShowSurface(width, height));
         let stride = width as usize * 4 + 16;
-        FakeCanvas {
+        Some(FakeCanvas {
             rows: vec![0xee; stride * height as usize],
             stride,
             number: state.surface.get(),
             shown: Rc::clone(&state.surface),
-        }
+        })
     }
 
     fn update_surface(&self, part: Rect) {

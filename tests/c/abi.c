@@ -118,6 +118,7 @@ static const VfioDpyDeviceOps device_ops = {
 typedef struct Console {
     bool takes_dmabufs;
     bool block_at_update;
+    bool no_memory;
     int imports, scanouts, scanout_updates, surface_updates, errors;
     int refreshes_requested;
     void *shown;
@@ -180,8 +181,11 @@ static uint8_t *show_surface(void *opaque, uint32_t width, uint32_t height,
 {
     Console *console = opaque;
 
-    forget_surface(console);
     CHECK(width == WIDTH && height == HEIGHT);
+    if (console->no_memory) {
+        return NULL;
+    }
+    forget_surface(console);
     *surface_stride = STRIDE;
     return console->pixels = calloc(1, SIZE);
 }
@@ -387,8 +391,13 @@ static void test_surface(bool region)
     vfio_dpy_refresh(dpy);
     CHECK(!strcmp(console.message, "The display is off.") && !console.pixels);
     plane_off = false;
+    console.no_memory = true;
     vfio_dpy_refresh(dpy);
-    CHECK(console.pixels && console.errors == 0);
+    CHECK(strstr(console.message, "too large") && !console.pixels);
+    CHECK(console.errors == 1 && strstr(console.error, "no memory for a surface"));
+    console.no_memory = false;
+    vfio_dpy_refresh(dpy);
+    CHECK(console.pixels && console.errors == 1);
     stop(&console);
     munmap(pixels, SIZE);
     region_mode = false;

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use crate::plane::PlaneInfo;
-use crate::testing::{Errors, FakeConsole, plane};
+use crate::testing::{Call, Errors, FakeConsole, Shows, plane};
 
 use super::super::report::Reporter;
-use super::{scanout, status};
+use super::{region, scanout, status, surface};
 use crate::console::Severity;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -76,4 +76,32 @@ fn an_error_that_stays_is_said_once_in_half_a_minute() {
         assert_eq!(fixture.console.take_calls(), []);
         assert_eq!(status(&mut fixture, "/errors/query"), 800);
     }
+}
+
+#[test]
+fn a_picture_without_room_on_the_host_is_a_message_until_there_is_room() {
+    for mut fixture in [surface(), region()] {
+        fixture.console.set().surface_limit = 32 * 16 - 1;
+        let said = "The picture is too large for the memory of the host.";
+        assert_eq!(fixture.refresh(), [Call::ShowMessage(640, 480, said.to_owned())]);
+        let log = fixture.console.take_log();
+        assert!(log[0].ends_with("there is no memory for a surface of 32x16 pixels"), "{log:?}");
+        assert_eq!(fixture.refresh(), []);
+        assert_eq!(status(&mut fixture, "/errors/surface"), 2);
+        assert_eq!(fixture.console.take_log(), [""; 0]);
+
+        fixture.console.set().surface_limit = 0;
+        fixture.refresh();
+        assert_eq!(fixture.console.get().shows, Shows::Surface(32, 16));
+    }
+}
+
+#[test]
+fn a_message_after_a_huge_picture_is_not_huge() {
+    let mut fixture = scanout();
+    fixture.device.show(plane(2, 16384, 1), 0);
+    fixture.refresh();
+    fixture.device.set().primary = PlaneInfo::default();
+    let calls = fixture.refresh();
+    assert!(matches!(calls[0], Call::ShowMessage(4096, 480, _)), "{calls:?}");
 }
