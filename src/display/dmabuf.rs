@@ -15,8 +15,8 @@ use crate::memory::{DmaBuf, Memory};
 use crate::plane::{Geometry, Plane, PlaneInfo, PlaneKind};
 use crate::pool::{Buffer, Key, Limits, Pool};
 
-use super::Counters;
 use super::problem::Problem;
+use super::{Counters, query};
 
 /// How often a refresh asks again because the guest flipped in between. A guest that flips a thousand times a second wins
 /// this race once in a while, but not four times.
@@ -78,17 +78,7 @@ impl<H> DmaBufPlanes<H> {
         let mut attempts = 0;
         loop {
             attempts += 1;
-            let mut info = PlaneInfo::request(PlaneInfo::DMABUF, kind);
-            counters.queries += 1;
-            match device.query_plane(&mut info) {
-                Ok(()) => (),
-                // mbochs says ENOMEM to the first query of every mode. Who takes one look only, as screendump does, must
-                // see the picture too.
-                Err(error) if attempts == 1 && Failure::of(&error) == Failure::Transient => {
-                    continue;
-                }
-                Err(error) => return Err(Problem::Query { kind, error }),
-            }
+            let info = query(device, PlaneInfo::DMABUF, kind, counters)?;
             let known = self.known(kind).filter(|known| known.info == info);
             if let Some(known) = known.filter(|known| !self.pool.is_stale(known.key)) {
                 return Ok(Some((known.key, known.plane)));

@@ -121,6 +121,27 @@ struct Counters {
     errors: BTreeMap<&'static str, u64>,
 }
 
+/// Asks the device what a plane shows; `flag` says how it gives it.
+fn query(
+    device: &impl Device,
+    flag: u32,
+    kind: PlaneKind,
+    counters: &mut Counters,
+) -> Result<PlaneInfo, Problem> {
+    let mut ask = || {
+        let mut info = PlaneInfo::request(flag, kind);
+        counters.queries += 1;
+        device.query_plane(&mut info).map(|()| info)
+    };
+    match ask() {
+        // mbochs says ENOMEM to the first query of every mode. Who takes one look only, as screendump does, must see the picture
+        // too.
+        Err(error) if Failure::of(&error) == Failure::Transient => ask(),
+        outcome => outcome,
+    }
+    .map_err(|error| Problem::Query { kind, error })
+}
+
 #[expect(clippy::large_enum_variant, reason = "there is one per display")]
 enum Planes<H> {
     DmaBuf(DmaBufPlanes<H>),
@@ -775,7 +796,7 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
 
     fn complain(&mut self, problem: &Problem, severity: Severity) {
         self.count(problem);
-        self.reporter.say(&self.console, self.clock.now(), severity, problem);
+        self.reporter.say_of(&problem.topic(), &self.console, self.clock.now(), severity, problem);
     }
 
     fn count(&mut self, problem: &Problem) {

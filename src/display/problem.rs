@@ -67,6 +67,17 @@ impl Problem {
         }
     }
 
+    /// What is the same when the same thing goes wrong with another buffer: a guest flips, and its ids differ.
+    pub fn topic(&self) -> String {
+        match self {
+            Self::Get { error, .. }
+            | Self::DmaBuf { error, .. }
+            | Self::Map { error, .. }
+            | Self::Read { error, .. } => format!("{}: {error}", self.category()),
+            _ => self.to_string(),
+        }
+    }
+
     /// The few words that fit on a screen.
     pub fn headline(&self) -> &'static str {
         match self.failure() {

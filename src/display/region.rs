@@ -9,8 +9,8 @@ use crate::format::Conversion;
 use crate::memory::Memory;
 use crate::plane::{Geometry, Plane, PlaneInfo, PlaneKind};
 
-use super::Counters;
 use super::problem::Problem;
+use super::{Counters, query};
 
 /// The plane of a device in region mode.
 #[derive(Debug, Default)]
@@ -73,9 +73,7 @@ impl RegionPlane {
         counters: &mut Counters,
     ) -> Result<Option<(Plane, Conversion, bool)>, Problem> {
         let kind = PlaneKind::Primary;
-        let mut info = PlaneInfo::request(PlaneInfo::REGION, kind);
-        counters.queries += 1;
-        device.query_plane(&mut info).map_err(|error| Problem::Query { kind, error })?;
+        let info = query(device, PlaneInfo::REGION, kind, counters)?;
         let checked = Plane::check(kind, &info).map_err(|error| Problem::Lie { kind, error })?;
         let Some(plane) = checked else { return Ok(None) };
         let format = plane.geometry.format;

@@ -41,9 +41,21 @@ impl Reporter {
         severity: Severity,
         what: &impl fmt::Display,
     ) {
+        self.say_of(&what.to_string(), console, now, severity, what);
+    }
+
+    /// As [`Reporter::say`], unless something else on the same topic was said just now.
+    pub fn say_of(
+        &mut self,
+        topic: &str,
+        console: &impl Console,
+        now: Duration,
+        severity: Severity,
+        what: &impl fmt::Display,
+    ) {
         let text = what.to_string();
         self.last = Some(text.clone());
-        let repeated = match self.said.get_mut(&text) {
+        let repeated = match self.said.get_mut(topic) {
             Some(said) if now < said.when + SILENCE => {
                 said.repeated += 1;
                 return;
@@ -64,7 +76,7 @@ impl Reporter {
         } else {
             console.log(severity, format_args!("{device}: {text} ({repeated} more times since)"));
         }
-        self.said.insert(text, Said { when: now, repeated: 0 });
+        self.said.insert(topic.to_owned(), Said { when: now, repeated: 0 });
     }
 
     /// The last thing that went wrong.

@@ -160,6 +160,21 @@ fn a_guest_that_always_flips_in_between_does_not_hold_up_the_refresh() {
 }
 
 #[test]
+fn what_goes_wrong_with_every_buffer_is_said_once() {
+    let mut fixture = scanout();
+    fixture.device.set().get_errors = Errors::always(libc::EIO);
+    for id in 2..10 {
+        fixture.device.show(plane(id, 32, 16), 0);
+        fixture.refresh();
+    }
+    let log = fixture.console.take_log();
+    assert_eq!(log.len(), 1, "{log:?}");
+    assert!(log[0].starts_with("fake: GET_GFX_DMABUF of id 2: Input/output error"), "{log:?}");
+    let last = status(&mut fixture, "/last-error");
+    assert!(last.as_str().unwrap().starts_with("GET_GFX_DMABUF of id 9"), "{last}");
+}
+
+#[test]
 fn what_passes_by_itself_is_tried_at_the_next_refresh_without_a_word() {
     for errno in [libc::ENOMEM, libc::EAGAIN, libc::EINTR, libc::EBUSY] {
         let mut fixture = scanout();

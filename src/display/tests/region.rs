@@ -248,6 +248,19 @@ fn a_region_that_does_not_exist_is_said() {
 }
 
 #[test]
+fn who_looks_once_sees_the_picture_although_the_first_query_fails() {
+    let mut fixture = region();
+    fixture.device.set().primary_errors = Errors::times(1, libc::EAGAIN);
+    fixture.refresh();
+    assert_eq!(fixture.console.get().shows, Shows::Surface(32, 16));
+    assert_eq!(status(&mut fixture, "/errors"), json!({}));
+
+    fixture.device.set().primary_errors = Errors::times(1, libc::EIO);
+    fixture.refresh();
+    assert_eq!(status(&mut fixture, "/errors/query"), 1, "other errors are not asked for twice");
+}
+
+#[test]
 fn a_plane_that_is_off_is_no_error() {
     let mut fixture = region();
     fixture.refresh();
