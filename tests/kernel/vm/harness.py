@@ -70,8 +70,8 @@ class Test:
         self.mdevs.append(device)
         return device
 
-    def qemu(self, devices, **options):
-        qemu = Qemu(self.config["qemu"], self.directory, devices, **options)
+    def qemu(self, devices, binary=None, **options):
+        qemu = Qemu(binary or self.config["qemu"], self.directory, devices, **options)
         self.qemus.append(qemu)
         return qemu
 

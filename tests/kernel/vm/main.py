@@ -9,6 +9,7 @@ import time
 import traceback
 
 import cases_mbochs  # noqa: F401 (its tests register themselves)
+import cases_migration  # noqa: F401 (its tests register themselves)
 import cases_mdpy  # noqa: F401 (its tests register themselves)
 import cases_vgpu  # noqa: F401 (its tests register themselves)
 from harness import CASES, Failed, Test

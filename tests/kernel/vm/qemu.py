@@ -64,7 +64,7 @@ class Channel:
 class Qemu:
     count = 0
 
-    def __init__(self, binary, directory, devices, *, display="none", accel="qtest", extra=()):
+    def __init__(self, binary, directory, devices, *, display="none", accel="qtest", extra=(), preload=None):
         Qemu.count += 1
         name = os.path.join(directory, f"qemu-{Qemu.count}")
         # Sockets do not work on 9p.
@@ -90,7 +90,7 @@ class Qemu:
             log.flush()
             self.log_start = log.tell()
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment()
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment(preload)
             )
         self.qmp_channel = self.qtest_channel = None
         try:
@@ -105,9 +105,10 @@ class Qemu:
             raise QemuError(f"{error}; it said: {self.log()}") from None
 
     @staticmethod
-    def environment():
+    def environment(preload):
         # Threads that compile shaders for idle cores cost more here than they save.
-        return dict(os.environ, LIBGL_ALWAYS_SOFTWARE="1", LP_NUM_THREADS="1")
+        added = {"LD_PRELOAD": preload} if preload else {}
+        return dict(os.environ, LIBGL_ALWAYS_SOFTWARE="1", LP_NUM_THREADS="1", **added)
 
     def log(self):
         with open(self.log_path, "rb") as file:
