@@ -12,7 +12,9 @@ gi.require_version("Gio", "2.0")
 from gi.repository import Gio, GLib  # noqa: E402  The version must be chosen first.
 from PIL import Image  # noqa: E402
 
-from .case import Failure, until  # noqa: E402
+from . import processes  # noqa: E402
+from .case import SCRATCH, Failure, output_file, until  # noqa: E402
+from .pictures import pointer  # noqa: E402
 
 _LISTENER = "/org/qemu/Display1/Listener"
 _INTERFACE = """
@@ -43,10 +45,36 @@ def _fourcc(code):
     return code.to_bytes(4, "little").decode("ascii", "replace")
 
 
-class DBusScreen:
-    """A client of `-display dbus,p2p=yes`, from the start to the end of a `with` block."""
+class Bus:
+    """A message bus of our own, from the start to the end of a `with` block."""
 
-    def __init__(self, qemu, console=0):
+    def __init__(self):
+        self.address = f"unix:path={os.path.join(SCRATCH, 'bus')}"
+        ready, write_end = os.pipe()
+        with open(output_file("bus.log"), "ab") as log:
+            try:
+                self._process = processes.start(
+                    ["dbus-daemon", "--session", "--nofork", "--nopidfile", f"--address={self.address}",
+                     f"--print-address={write_end}"], stdout=log, stderr=log, pass_fds=[write_end])
+            except FileNotFoundError:
+                raise SystemExit("dbus-daemon is missing: the tests need Debian's dbus-daemon") from None
+        os.close(write_end)
+        with open(ready, encoding="utf-8") as line:
+            if not line.readline():
+                raise Failure(f"dbus-daemon {processes.exit_text(self._process.wait(30))} (see bus.log)")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._process.terminate()
+        self._process.wait(30)
+
+
+class DBusScreen:
+    """A client of `-display dbus`, from the start to the end of a `with` block: over a bus, or without (`p2p=yes`)."""
+
+    def __init__(self, qemu, console=0, bus=None):
         self._lock = threading.Lock()
         self._frame = None
         self._dmabuf = None
@@ -58,17 +86,23 @@ class DBusScreen:
         self._loop = GLib.MainLoop.new(self._context, False)
         self._thread = threading.Thread(target=self._run, daemon=True)
 
-        ours, theirs = socket.socketpair()
-        qemu.send_fd("getfd", theirs, fdname="dbus-display")
-        qemu.qmp("add_client", protocol="@dbus-display", fdname="dbus-display")
-        theirs.close()
-        self._display = self._connect(ours)
+        if bus:
+            flags = Gio.DBusConnectionFlags.AUTHENTICATION_CLIENT | Gio.DBusConnectionFlags.MESSAGE_BUS_CONNECTION
+            self._display = Gio.DBusConnection.new_for_address_sync(bus.address, flags, None, None)
+            self._name = "org.qemu"
+        else:
+            ours, theirs = socket.socketpair()
+            qemu.send_fd("getfd", theirs, fdname="dbus-display")
+            qemu.qmp("add_client", protocol="@dbus-display", fdname="dbus-display")
+            theirs.close()
+            self._display = self._connect(ours)
+            self._name = None
         ours, theirs = socket.socketpair()
         fds = Gio.UnixFDList.new()
         handle = fds.append(theirs.fileno())
         theirs.close()
         self._display.call_with_unix_fd_list_sync(
-            None, f"/org/qemu/Display1/Console_{console}", "org.qemu.Display1.Console", "RegisterListener",
+            self._name, f"/org/qemu/Display1/Console_{console}", "org.qemu.Display1.Console", "RegisterListener",
             GLib.Variant("(h)", (handle,)), None, Gio.DBusCallFlags.NONE, 30000, fds, None)
         self._context.push_thread_default()
         self._listener = self._connect(ours, delay=True)
@@ -172,6 +206,14 @@ class DBusScreen:
                 return Image.frombytes("RGB", (width, height), data, "raw", "BGRX", stride)
             return self._frame.copy() if self._frame else None
 
+    def pointer(self):
+        """The pointer that the client draws; None if there is none."""
+        with self._lock:
+            found, place = self.cursor, self.place
+        if not found or not place or not place[2]:
+            return None
+        return pointer(found["size"], found["pixels"], "BGRA", hotspot=found["hotspot"], place=place[:2])
+
     def hold(self):
         """From now on the client keeps what it got, and does not say when it is done with it."""
         with self._lock:
@@ -192,7 +234,7 @@ class DBusScreen:
     def set_size(self, width, height, width_mm=0, height_mm=0):
         """The user drags the window to this size."""
         self._display.call_sync(
-            None, "/org/qemu/Display1/Console_0", "org.qemu.Display1.Console", "SetUIInfo",
+            self._name, "/org/qemu/Display1/Console_0", "org.qemu.Display1.Console", "SetUIInfo",
             GLib.Variant("(qqiiuu)", (width_mm, height_mm, 0, 0, width, height)), None, Gio.DBusCallFlags.NONE, 30000, None)
 
     def wait_pointer(self, what, colour, place):

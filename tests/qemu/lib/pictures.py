@@ -90,6 +90,12 @@ def same_as_screen(what, vgpu, client, cursor=False, seconds=15, tolerance=0):
     _poll(what, _truth(vgpu, cursor), client.picture, seconds, tolerance)
 
 
+def pointer(size, pixels, order, **more):
+    """A pointer that a client was given, as a picture, with what else is known of it; None if nothing of it is visible."""
+    image = Image.frombytes("RGBA", size, pixels, "raw", order)
+    return {"image": image, **more} if image.getchannel("A").getbbox() else None
+
+
 def settled(vgpu):
     """The vGPU's picture, once it does not change any more."""
     path = output_file(f"{vgpu.name}.png")

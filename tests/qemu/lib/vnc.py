@@ -7,6 +7,7 @@ import threading
 from PIL import Image
 
 from .case import Failure, until
+from .pictures import pointer
 
 RAW, DESKTOP_SIZE, RICH_CURSOR, EXTENDED_DESKTOP_SIZE, ALPHA_CURSOR = 0, -223, -239, -308, -314
 
@@ -142,6 +143,14 @@ class Vnc:
             raise Failure(f"VNC: {self.error}")
         with self._lock:
             return self._frame.copy()
+
+    def pointer(self):
+        """The pointer that the client draws; None if there is none."""
+        if self.error:
+            raise Failure(f"VNC: {self.error}")
+        with self._lock:
+            found = self.cursor
+        return found and pointer(found["size"], found["pixels"], "BGRA", hotspot=found["hotspot"])
 
     def ask_size(self, width, height):
         """The user drags the window to this size (SetDesktopSize)."""
