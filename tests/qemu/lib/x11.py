@@ -10,6 +10,9 @@ from .case import Failure, output_file, until
 from .pictures import pointer
 
 
+WIDTH, HEIGHT = 1280, 1024
+
+
 class _CursorImage(ctypes.Structure):
     """XFixesCursorImage."""
 
@@ -21,7 +24,7 @@ class _CursorImage(ctypes.Structure):
 class X11:
     """Xvfb, from the start to the end of a `with` block. There is no window manager."""
 
-    def __init__(self, width=1280, height=1024):
+    def __init__(self, width=WIDTH, height=HEIGHT):
         ready, write_end = os.pipe()
         with open(output_file("xvfb.log"), "ab") as log:
             try:
@@ -51,7 +54,7 @@ class X11:
         if not self._connection:
             raise Failure(f"Xvfb refuses us as a client of {self.display} (see xvfb.log)")
         # No window is so large that the pointer would be in it.
-        self.move_pointer(WIDTH - 1, HEIGHT - 1)
+        self.move_pointer(width - 1, height - 1)
 
     def __enter__(self):
         return self
