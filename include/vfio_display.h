@@ -83,7 +83,8 @@ typedef struct VfioDpyRegion {
 //
 // `device` is what was given to vfio_dpy_probe() or vfio_dpy_new(). Errors are negative errno values, those that the kernel
 // or the device process gave: -ENOTTY where there are no graphics planes, -ETIMEDOUT where the device
-// did not answer, -ENODEV where it is gone.
+// did not answer, -ENODEV where it is gone, -ESHUTDOWN where it is gone and the host has told the user: the display shows that,
+// and does not say it once more.
 typedef struct VfioDpyDeviceOps {
     // VFIO_DEVICE_QUERY_GFX_PLANE; `info` holds the question and takes the answer. Returns 0 or a negative errno.
     int (*query_plane)(void *device, struct vfio_device_gfx_plane_info *info);

@@ -39,7 +39,8 @@ pub struct VfioDpyRegion {
 ///
 /// `device` is what was given to vfio_dpy_probe() or vfio_dpy_new(). Errors are negative errno values, those that the kernel
 /// or the device process gave: -ENOTTY where there are no graphics planes, -ETIMEDOUT where the device
-/// did not answer, -ENODEV where it is gone.
+/// did not answer, -ENODEV where it is gone, -ESHUTDOWN where it is gone and the host has told the user: the display shows that,
+/// and does not say it once more.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct VfioDpyDeviceOps {

@@ -199,6 +199,8 @@ pub struct Display<D: Device, C: Console, T: Clock> {
     waiting: bool,
     redraw: bool,
     failing: u32,
+    /// What the last problem was about, and how it was said when it began.
+    trouble: (String, String),
     resume: Duration,
     counters: Counters,
     reporter: Reporter,
@@ -238,6 +240,7 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
             waiting: false,
             redraw: false,
             failing: 0,
+            trouble: Default::default(),
             resume: Duration::ZERO,
             counters: Counters::default(),
             reporter,
@@ -680,8 +683,13 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
         if matches!(failure, Some(Failure::Gone | Failure::Silent)) {
             self.resume = self.clock.now() + RESPITE;
         }
+        let topic = problem.topic();
+        if self.failing == 1 || self.trouble.0 != topic {
+            self.trouble = (topic, problem.to_string());
+        }
         if lasting || problem.is_worth_saying() {
-            self.complain(problem, Severity::Error);
+            let text = self.trouble.1.clone();
+            self.complain_as(&text, problem, Severity::Error);
         } else {
             self.count(problem);
         }
@@ -795,8 +803,14 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
     }
 
     fn complain(&mut self, problem: &Problem, severity: Severity) {
+        self.complain_as(&problem.to_string(), problem, severity);
+    }
+
+    /// As [`Display::complain`], unless this text was said just now.
+    fn complain_as(&mut self, text: &str, problem: &Problem, severity: Severity) {
         self.count(problem);
-        self.reporter.say_of(&problem.topic(), &self.console, self.clock.now(), severity, problem);
+        let severity = if problem.is_known() { Severity::Trace } else { severity };
+        self.reporter.say_of(text, &self.console, self.clock.now(), severity, problem);
     }
 
     fn count(&mut self, problem: &Problem) {

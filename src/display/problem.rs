@@ -41,6 +41,18 @@ impl Problem {
             if Failure::of(error) == Failure::Transient)
     }
 
+    /// Whether the host has told the user already: it alone knows why a connection ended, and knows it also when nobody looks at
+    /// the display.
+    pub fn is_known(&self) -> bool {
+        match self {
+            Self::Query { error, .. }
+            | Self::Get { error, .. }
+            | Self::RegionInfo { error, .. }
+            | Self::Read { error, .. } => error.raw_os_error() == Some(libc::ESHUTDOWN),
+            _ => false,
+        }
+    }
+
     /// How the device failed, if it was the device that refused.
     pub fn failure(&self) -> Option<Failure> {
         match self {

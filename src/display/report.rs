@@ -44,7 +44,7 @@ impl Reporter {
         self.say_of(&what.to_string(), console, now, severity, what);
     }
 
-    /// As [`Reporter::say`], unless something else on the same topic was said just now.
+    /// As [`Reporter::say`], for one of many texts that mean the same.
     pub fn say_of(
         &mut self,
         topic: &str,
