@@ -73,7 +73,9 @@ class Qemu:
             command += ["-trace", "vfio_display*"]
         command += arguments
         debug("$ " + " ".join(command))
-        environment = {name: value for name, value in os.environ.items() if name not in _SURROUNDINGS} | (environment or {})
+        # Mesa says which GL call failed, when it fails: no error goes unnoticed in the queue.
+        mesa = {"MESA_DEBUG": "1"}
+        environment = {name: value for name, value in os.environ.items() if name not in _SURROUNDINGS} | mesa | (environment or {})
         with open(self._log, "ab") as log:
             self.process = processes.start(command, stdout=log, stderr=log, env=environment)
         self._read = 0
