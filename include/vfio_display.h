@@ -436,12 +436,19 @@ int vfio_dpy_egl_take_fence(struct VfioDpyEglImport *import);
 // `import` is from vfio_dpy_egl_import() and not released yet, or NULL.
 void vfio_dpy_egl_release(struct VfioDpyEglImport *import);
 
-// What a display imports, and how many imports there are, as a JSON object. Free it with g_free().
+// What a display imports, how many imports there are, and all messages so far, as a JSON object. Free it with g_free().
 //
 // # Safety
 //
 // `display` is initialised and never terminated, or EGL_NO_DISPLAY.
 char *vfio_dpy_egl_status(void *display);
+
+// The same in a few lines of text, with the last messages. Free it with g_free().
+//
+// # Safety
+//
+// As for vfio_dpy_egl_status().
+char *vfio_dpy_egl_describe(void *display);
 
 // Makes an owner of shared objects. `name` is copied; it is how messages call the owner.
 //

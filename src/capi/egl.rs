@@ -1,12 +1,13 @@
 //! `VfioDpyEglImport`: a dma-buf as a texture of the host's GL.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::fmt::Display as Show;
 use std::os::fd::{BorrowedFd, IntoRawFd};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use drm_fourcc::{DrmFourcc, DrmModifier};
+use serde_json::{Value, json};
 
 use crate::egl::{Buffer, BufferPlane, ColorSpace, Display, Import, Importer, MAX_PLANES, Usable};
 use crate::format::{Format, FourccCode};
@@ -15,6 +16,9 @@ use super::boundary;
 
 /// The most messages that are remembered, and so said, for one display.
 const MOST_MESSAGES: usize = 256;
+
+/// The most of them that a description repeats: the last ones.
+const MOST_DESCRIBED: usize = 8;
 
 /// Which colours luminance and chrominance mean.
 #[repr(C)]
@@ -66,7 +70,8 @@ pub struct VfioDpyEglImport {
 /// What is kept of a display, once and for all.
 struct KnownDisplay {
     importer: Arc<Importer<Display>>,
-    said: Mutex<BTreeSet<String>>,
+    /// In the order in which they were said.
+    said: Mutex<Vec<String>>,
 }
 
 static DISPLAYS: LazyLock<Mutex<BTreeMap<usize, Arc<KnownDisplay>>>> =
@@ -91,8 +96,34 @@ impl KnownDisplay {
 
     /// Whether a message is worth saying: it was not said before.
     fn is_new(&self, message: &str) -> bool {
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        said.len() < MOST_MESSAGES && said.insert(message.to_owned())
+        let mut said = self.said();
+        let new = said.len() < MOST_MESSAGES && !said.iter().any(|known| known == message);
+        if new {
+            said.push(message.to_owned());
+        }
+        new
+    }
+
+    fn said(&self) -> MutexGuard<'_, Vec<String>> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn status(&self) -> Value {
+        let mut status = self.importer.status();
+        status["messages"] = json!(*self.said());
+        status
+    }
+
+    /// The status in a few lines of text.
+    fn describe(&self) -> String {
+        let mut text = format!("{}\n", self.importer);
+        let said = self.said();
+        for message in said.iter().skip(said.len().saturating_sub(MOST_DESCRIBED)) {
+            text.push_str("  ");
+            text.push_str(message);
+            text.push('\n');
+        }
+        text
     }
 }
 
@@ -321,7 +352,7 @@ pub unsafe extern "C" fn vfio_dpy_egl_release(import: *mut VfioDpyEglImport) {
     }
 }
 
-/// What a display imports, and how many imports there are, as a JSON object. Free it with g_free().
+/// What a display imports, how many imports there are, and all messages so far, as a JSON object. Free it with g_free().
 ///
 /// # Safety
 ///
@@ -331,9 +362,26 @@ pub unsafe extern "C" fn vfio_dpy_egl_status(display: *mut c_void) -> *mut c_cha
     boundary(std::ptr::null_mut(), || {
         // SAFETY: as the caller says.
         let status = match unsafe { KnownDisplay::of(display) } {
-            Ok(known) => known.importer.status(),
-            Err(error) => serde_json::json!({ "imports-dmabufs": false, "error": error }),
+            Ok(known) => known.status(),
+            Err(error) => json!({ "imports-dmabufs": false, "error": error }),
         };
         copy(&status.to_string())
+    })
+}
+
+/// The same in a few lines of text, with the last messages. Free it with g_free().
+///
+/// # Safety
+///
+/// As for vfio_dpy_egl_status().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfio_dpy_egl_describe(display: *mut c_void) -> *mut c_char {
+    boundary(std::ptr::null_mut(), || {
+        // SAFETY: as the caller says.
+        let text = match unsafe { KnownDisplay::of(display) } {
+            Ok(known) => known.describe(),
+            Err(error) => format!("EGL: {error}\n"),
+        };
+        copy(&text)
     })
 }

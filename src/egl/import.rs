@@ -31,6 +31,8 @@ pub struct Importer<D: Driver> {
     converter: Mutex<Option<Converter>>,
     next_label: AtomicU64,
     alive: AtomicUsize,
+    /// Those of them that are conversions.
+    converted: AtomicUsize,
     made: AtomicU64,
 }
 
@@ -78,6 +80,7 @@ impl<D: Driver> Importer<D> {
             converter: Mutex::new(None),
             next_label: AtomicU64::new(1),
             alive: AtomicUsize::new(0),
+            converted: AtomicUsize::new(0),
             made: AtomicU64::new(0),
         })
     }
@@ -145,6 +148,7 @@ impl<D: Driver> Importer<D> {
         let (texture, conversion) = result?;
 
         self.alive.fetch_add(1, Ordering::Relaxed);
+        self.converted.fetch_add(usize::from(conversion.is_some()), Ordering::Relaxed);
         self.made.fetch_add(1, Ordering::Relaxed);
         let import = Import {
             importer: Arc::clone(self),
@@ -249,8 +253,34 @@ impl<D: Driver> Importer<D> {
             "native-fences": self.extensions.native_fence,
             "software": self.is_software(),
             "imports": self.alive.load(Ordering::Relaxed),
+            "converted": self.converted.load(Ordering::Relaxed),
             "imports-made": self.made.load(Ordering::Relaxed),
         })
+    }
+}
+
+/// The status in a line of text.
+impl<D: Driver> fmt::Display for Importer<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.is_software() {
+            Some(true) => f.write_str("EGL (software): ")?,
+            Some(false) => f.write_str("EGL (GPU): ")?,
+            None => f.write_str("EGL: ")?,
+        }
+        if !self.extensions.import || !self.extensions.image {
+            return write!(f, "{}; dma-bufs are shown as surfaces", ImportError::NoImport);
+        }
+        match self.formats.count() {
+            Some(count) => write!(f, "imports {count} formats with modifiers")?,
+            None => f.write_str("does not tell what it imports")?,
+        }
+        write!(
+            f,
+            "; {} dma-bufs are textures now, {} of them converted; {} were imported in all",
+            self.alive.load(Ordering::Relaxed),
+            self.converted.load(Ordering::Relaxed),
+            self.made.load(Ordering::Relaxed)
+        )
     }
 }
 
@@ -363,6 +393,7 @@ impl<D: Driver> Import<D> {
         let importer = Arc::clone(&self.importer);
         let driver = &importer.driver;
         importer.alive.fetch_sub(1, Ordering::Relaxed);
+        importer.converted.fetch_sub(usize::from(self.conversion.is_some()), Ordering::Relaxed);
         if let Some(sync) = self.drawn.take() {
             driver.destroy_sync(sync);
         }
