@@ -16,6 +16,8 @@ from bench.viewers import DBusViewer, VncViewer
 
 # Before a measurement, for the display to see the mode, and for pools and pacing to settle.
 WARM_UP = 1.0
+# The monitor is asked while CPU time is not measured.
+ASK_EVERY = 0.005
 # clock_gettime's number for the CPU time of another process, from the kernel's posix-timers.h.
 _CPUCLOCK_SCHED = 2
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -95,6 +97,17 @@ class Bench:
         self.vgpu.show(f"{width}x{height} buffers={scene.buffers}", scene.pattern)
         self.vgpu.ask(scene.command)
 
+    def answers(self, seconds):
+        """How long the monitor takes to answer, in ns, one question after the other: as long as anything may hold up the main loop."""
+        durations = []
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            began = time.monotonic_ns()
+            self.qemu.qmp("query-name")
+            durations.append(time.monotonic_ns() - began)
+            time.sleep(ASK_EVERY)
+        return durations
+
     def measure(self, scene, seconds):
         """What a scene costs, for so long."""
         self.show(scene)
@@ -109,6 +122,7 @@ class Bench:
         ended, cpu, system = time.monotonic_ns(), cpu_seconds(self.pid) - cpu, system_share(self.pid) - system
         stats = self.vgpu.stats()
         came = (arrivals.pictures - pictures, arrivals.bytes - size) if arrivals else None
+        answers = self.answers(seconds / 2)
         self.vgpu.ask("stop")
         self.vgpu.ask("flip-on-query off")
         # What was flipped last may still be on its way.
@@ -124,12 +138,13 @@ class Bench:
             "flips": stats["flips"],
             "fds": len(os.listdir(f"/proc/{self.pid}/fd")),
             "memory": memory(self.pid),
+            "answers": percentiles(answers),
         }
         if came:
             result["pictures"], result["bytes"] = came[0] / elapsed, came[1] / elapsed
         if stamps:
             result["noticed"] = seen_by_queries(stamps)
-            if arrivals and arrivals.marks and " draw=mark" in scene.command:
+            if arrivals and scene.marked:
                 result["shown"] = seen_by_client(stamps, arrivals.marks)
         if os.environ["VFIO_DPY_TEST_VARIANT"] == "enabled":
             result["status"] = self.qemu.status()

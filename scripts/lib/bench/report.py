@@ -66,6 +66,22 @@ class Cell:
         return library.median / stock.median
 
 
+def nonsense(cell):
+    """What cannot be, if the bench works."""
+    for variant, results in cell.rounds.items():
+        for number, result in enumerate(results):
+            where = f"{cell.group.name}/{cell.scene.name} ({variant}, round {number + 1})"
+            watched = cell.group.front_end.client in ("vnc", "dbus")
+            if result["cpu"] <= 0:
+                yield f"{where}: QEMU used no CPU time"
+            if watched and cell.scene.rate and not result["pictures"]:
+                yield f"{where}: the client got nothing, though the guest drew {cell.scene.rate} times a second"
+            if watched and cell.scene.buffers > 1 and not _at(result, "noticed.seen"):
+                yield f"{where}: no query saw a flip"
+            if watched and cell.scene.marked and not _at(result, "shown.seen"):
+                yield f"{where}: the client saw no flip"
+
+
 def _percent(value):
     return f"{100 * value:.1f}"
 
@@ -124,6 +140,17 @@ def query_table(cells):
                   "stock, peak MiB", "library, peak MiB"], rows)
 
 
+def answer_table(cells):
+    """How long the main loop is busy with something else."""
+    rows = []
+    for cell in cells:
+        row = [cell.group.name, cell.scene.name]
+        for variant in VARIANTS:
+            row.append(_delays(_worst(cell, variant, "answers")))
+        rows.append(row)
+    return table(["group", "scene", "stock p50 / p99 / max, ms", "library p50 / p99 / max, ms"], rows)
+
+
 def _part_missed(noticed):
     return None if not noticed or not noticed["flips"] else 1 - noticed["seen"] / noticed["flips"]
 
@@ -136,7 +163,7 @@ def _delays(delay):
 
 def _worst(cell, variant, path):
     """Median of the p50s and p99s of the rounds, and the largest of all."""
-    delays = [_at(result, f"{path}.delay") for result in cell.rounds.get(variant, ())]
+    delays = [_at(result, path) for result in cell.rounds.get(variant, ())]
     delays = [delay for delay in delays if delay]
     if not delays:
         return None
@@ -157,8 +184,8 @@ def latency_table(cells):
                 1 - result["shown"]["seen"] / result["noticed"]["flips"] for result in results if "shown" in result)
             rows.append([
                 cell.group.name, cell.scene.name, variant, missed.text(_percent) if missed else "-",
-                _delays(_worst(cell, variant, "noticed")), lost.text(_percent) if lost else "-",
-                _delays(_worst(cell, variant, "shown"))])
+                _delays(_worst(cell, variant, "noticed.delay")), lost.text(_percent) if lost else "-",
+                _delays(_worst(cell, variant, "shown.delay"))])
     return table(["group", "scene", "", "not noticed, %", "noticed after p50 / p99 / max, ms", "not at the client, %",
                   "at the client after p50 / p99 / max, ms"], rows)
 
@@ -194,6 +221,8 @@ def sections(cells):
         ("From flip to display", "The vGPU notes when it flips and when a query first tells that flip; a client reads its number from the "
          "pixels.", flips, latency_table),
         ("Buffers in turn", "Gets after the warm-up, per 1000 flips that the display saw.", rotation, flip_table),
+        ("How soon the monitor answers", "A QMP command every 5 ms, while the scene goes on: what holds up QEMU's main loop, holds up the "
+         "answer.", cells, answer_table),
         ("What the device is asked, and what QEMU holds", "Descriptors at the end of the scene; the peak is that of the process so "
          "far, so it grows from scene to scene of a group.", content + flips, query_table),
     )
