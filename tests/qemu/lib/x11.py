@@ -21,14 +21,6 @@ class _CursorImage(ctypes.Structure):
                 ("pixels", ctypes.POINTER(ctypes.c_ulong)), ("atom", ctypes.c_ulong), ("name", ctypes.c_char_p)]
 
 
-class _CursorImage(ctypes.Structure):
-    """XFixesCursorImage."""
-
-    _fields_ = [("x", ctypes.c_short), ("y", ctypes.c_short), ("width", ctypes.c_ushort), ("height", ctypes.c_ushort),
-                ("hot_x", ctypes.c_ushort), ("hot_y", ctypes.c_ushort), ("serial", ctypes.c_ulong),
-                ("pixels", ctypes.POINTER(ctypes.c_ulong)), ("atom", ctypes.c_ulong), ("name", ctypes.c_char_p)]
-
-
 class X11:
     """Xvfb, from the start to the end of a `with` block. There is no window manager."""
 
