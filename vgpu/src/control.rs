@@ -390,7 +390,13 @@ pub fn cursor_picture(side: u32, color: Option<Color>, sealed: bool) -> io::Resu
 }
 
 fn fault(words: &[&str], vgpu: &Vgpu) -> Result<Answer, String> {
-    let faults = &mut vgpu.device().faults;
+    let mut device = vgpu.device();
+    if words.contains(&"unreadable") && device.has_udmabuf {
+        return Err(
+            "dma-bufs are udmabufs, which can be read (start the server with --memfd)".into()
+        );
+    }
+    let faults = &mut device.faults;
     match words {
         ["clear"] => faults.clear(),
         ["list"] => return Ok(Answer::Json(faults.json())),

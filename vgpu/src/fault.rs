@@ -76,6 +76,8 @@ pub enum Action {
     Size(i64),
     NoFd,
     ExtraFd,
+    /// The dma-buf can be neither mapped nor read.
+    Unreadable,
     /// The connection closes.
     Hangup,
     /// Bytes of the answer's payload are replaced: offset and new bytes.
@@ -214,6 +216,8 @@ fn action(call: Option<Call>, kind: &str, args: &[&str]) -> Result<Action, Strin
         }
         "no-fd" => none(Action::NoFd),
         "extra-fd" => none(Action::ExtraFd),
+        "unreadable" if call == Some(Call::Get) => none(Action::Unreadable),
+        "unreadable" => Err("only a get gives dma-bufs".into()),
         "hangup" => none(Action::Hangup),
         "set" => one()?
             .split(',')
@@ -223,7 +227,7 @@ fn action(call: Option<Call>, kind: &str, args: &[&str]) -> Result<Action, Strin
         "id-race" if call == Some(Call::Get) => none(Action::IdRace),
         "id-race" => Err("only a get can race".into()),
         _ => Err(format!(
-            "no fault '{kind}' (errno, silence, delay, size, no-fd, extra-fd, hangup, set, id-race)"
+            "no fault '{kind}' (errno, silence, delay, size, no-fd, extra-fd, unreadable, hangup, set, id-race)"
         )),
     }
 }

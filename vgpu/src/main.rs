@@ -94,6 +94,9 @@ struct Serve {
     /// The largest mode in the EDID region, 0x0 for no limit. Default: what the personality has.
     #[arg(long, value_name = "WxH", value_parser = control::size)]
     edid_max: Option<(u32, u32)>,
+    /// Have an EDID region, as mbochs', although the personality has none. The guest of nvidia sees what the host writes there.
+    #[arg(long, conflicts_with = "no_edid")]
+    edid_region: bool,
     /// Have no EDID region.
     #[arg(long)]
     no_edid: bool,
@@ -139,6 +142,7 @@ fn main() -> ExitCode {
                 vram: serve.vram << 20,
                 edid_max: serve.edid_max,
                 edid: !serve.no_edid,
+                edid_region: serve.edid_region,
                 plane: !serve.no_plane,
                 gfx: !serve.no_gfx,
                 write_multiple: serve.write_multiple,

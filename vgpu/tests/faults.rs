@@ -59,7 +59,7 @@ fn a_delayed_answer_comes_in_its_turn() {
 
 #[test]
 fn sizes_and_descriptors_can_be_wrong() {
-    let server = Server::start(&[]);
+    let server = Server::start(&["--memfd"]);
     server.ctl("mode 640x480");
     let mut client = server.client();
     client.query_primary().ok();
@@ -71,6 +71,11 @@ fn sizes_and_descriptors_can_be_wrong() {
     assert!(client.get(1).ok().fds.is_empty());
     server.ctl("fault get extra-fd count=1");
     assert_eq!(client.get(1).ok().fds.len(), 2);
+    server.ctl("fault get unreadable count=1");
+    let fd = client.get(1).ok().fds.remove(0);
+    assert!(rustix::io::pread(&fd, &mut [0; 4], 0).is_err());
+    assert!(rustix::io::pwrite(&fd, &[0; 4], 0).is_ok(), "it is the buffer");
+    assert!(rustix::io::pread(&client.get(1).ok().fds[0], &mut [0; 4], 0).is_ok());
     server.ctl("fault region_info no-fd index=0 count=1");
     client.region_info(2, 32).ok();
     assert!(client.region_info(0, 32).ok().fds.is_empty());

@@ -68,6 +68,8 @@ fn device_information_is_that_of_a_pci_device() {
         (&["--personality", "gvt", "--no-edid"], 9),
         (&["--personality", "nvidia"], 9),
         (&["--personality", "mdpy"], 9),
+        (&["--personality", "nvidia", "--edid-region"], 11),
+        (&["--personality", "mdpy", "--edid-region"], 10),
     ] {
         let server = Server::start(args);
         let mut client = server.client();
@@ -222,6 +224,11 @@ fn the_edid_region_is_found_by_its_capability() {
     let whole = client.region_info(9, 48).ok();
     assert_eq!(whole.payload[..32], words(&[48, 0xb, 9, 32, 128, 0, 0, 0]));
     assert_eq!(whole.payload[32..], capability);
+
+    let nvidia = Server::start(&["--personality", "nvidia", "--edid-region"]);
+    let mut client = nvidia.client();
+    assert_eq!(client.region_info(9, 48).ok().u32(4), 7, "the display region keeps its index");
+    assert_eq!(client.region_info(10, 48).ok().payload[32..], capability);
 
     let none = Server::start(&["--no-edid"]);
     assert_eq!(none.client().region_info(9, 32).errno(), EINVAL);

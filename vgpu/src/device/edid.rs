@@ -25,6 +25,9 @@ pub struct Rules {
     pub preset: bool,
 }
 
+/// Those of mbochs: nothing is checked.
+pub const PLAIN: Rules = Rules { region_size: 4096, max_size: 1024, strict: false, preset: false };
+
 /// The region's state.
 #[derive(Debug)]
 pub struct EdidRegion {

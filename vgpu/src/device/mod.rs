@@ -46,6 +46,8 @@ pub struct Config {
     /// `None`: what the personality has.
     pub edid_max: Option<(u32, u32)>,
     pub edid: bool,
+    /// Whether there is an EDID region although the personality has none.
+    pub edid_region: bool,
     pub plane: bool,
     pub gfx: bool,
     pub write_multiple: bool,
@@ -125,6 +127,8 @@ impl Device {
             bars[2] = (4096, 0);
         }
         let edid_max = config.edid_max.unwrap_or(traits.edid_max);
+        let added = || config.edid_region.then_some(edid::PLAIN);
+        let rules = traits.edid.or_else(added).filter(|_| config.edid);
         let mut device = Self {
             config,
             traits,
@@ -137,7 +141,7 @@ impl Device {
             stamps: VecDeque::new(),
             has_udmabuf,
             last_scene: serde_json::Value::Null,
-            edid: traits.edid.filter(|_| config.edid).map(|rules| EdidRegion::new(rules, edid_max)),
+            edid: rules.map(|rules| EdidRegion::new(rules, edid_max)),
             pci: ConfigSpace::new(traits.identity, bars),
             dispi: Dispi::new(config.vram),
             vram,
@@ -357,14 +361,15 @@ impl Device {
 
     // The PCI side.
 
-    /// Index of the EDID region.
+    /// Index of the EDID region: the first beyond PCI's that the display region does not have.
     pub fn edid_index(&self) -> Option<u32> {
-        self.edid.is_some().then_some(region::COUNT)
+        let taken = matches!(self.personality.region(), Some((region::COUNT, _)));
+        self.edid.is_some().then_some(region::COUNT + u32::from(taken))
     }
 
     /// Regions that the device says it has.
     pub fn region_count(&self) -> u32 {
-        region::COUNT + u32::from(self.edid.is_some())
+        self.edid_index().map_or(region::COUNT, |index| index + 1)
     }
 
     pub fn region_info(&mut self, index: u32) -> Result<RegionInfo, Errno> {

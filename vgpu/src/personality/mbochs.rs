@@ -39,12 +39,7 @@ impl Personality for Mbochs {
         Traits {
             identity: BOCHS,
             dispi: true,
-            edid: Some(edid::Rules {
-                region_size: 4096,
-                max_size: 1024,
-                strict: false,
-                preset: false,
-            }),
+            edid: Some(edid::PLAIN),
             edid_max: self.edid_max,
             truncation: Truncation::KeepsOffset,
             region_info_argsz_max: 48,

@@ -4,17 +4,19 @@ pub mod protocol;
 pub mod wire;
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use serde_json::{Value, json};
 
 use crate::device::Device;
 use crate::fault::{Action, Call, Subject};
 use crate::personality::Truncation;
+use crate::sys;
 use crate::vgpu::Vgpu;
 use protocol::{
     DEVICE_FLAGS, Header, IRQ_COUNT, IRQ_ERR, MAX_FDS, MAX_TRANSFER, PlaneInfo, command, flag,
@@ -276,6 +278,14 @@ fn spoil(reply: &mut Reply, fault: &Action) {
         Action::ExtraFd => {
             if let Ok(null) = std::fs::File::open("/dev/null") {
                 reply.fds.push(null.into());
+            }
+        }
+        Action::Unreadable => {
+            for fd in &mut reply.fds {
+                match sys::reopen(fd.as_fd(), OFlags::WRONLY) {
+                    Ok(write_only) => *fd = write_only,
+                    Err(e) => eprintln!("vgpu: fault unreadable: only memfds can be that: {e}"),
+                }
             }
         }
         Action::Set(fields) => {
