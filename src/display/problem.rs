@@ -99,7 +99,7 @@ impl Problem {
                 Self::Lie { .. } | Self::Region { .. } | Self::DmaBuf { .. } => {
                     "The device describes its display wrongly."
                 }
-                Self::Map { .. } => "The picture cannot be shown without OpenGL.",
+                Self::Map { .. } => "The picture can only be shown with OpenGL on a GPU.",
                 Self::NoConversion { .. } => "The picture has a format that cannot be shown.",
                 Self::NoSurface { .. } => "The picture is too large for the memory of the host.",
                 _ => "The device does not give its picture.",
