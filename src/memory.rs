@@ -21,6 +21,7 @@ pub struct DmaBuf {
     file: File,
     size: u64,
     identity: Option<Identity>,
+    once: bool,
 }
 
 /// Tells whether two descriptors are of the same buffer: device and inode of the file.
@@ -36,7 +37,21 @@ impl DmaBuf {
         let size = io::Seek::seek(&mut &file, io::SeekFrom::End(0))?;
         let identity =
             has_inode_of_its_own(&file)?.then(|| Identity(metadata.dev(), metadata.ino()));
-        Ok(Self { file, size, identity })
+        let once = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd()))
+            .is_ok_and(|info| is_given_once(&info));
+        Ok(Self { file, size, identity, once })
+    }
+
+    /// As [`DmaBuf::new`], of an exporter that gives each dma-buf once.
+    #[cfg(test)]
+    pub(crate) fn given_once(fd: OwnedFd) -> io::Result<Self> {
+        Ok(Self { once: true, ..Self::new(fd)? })
+    }
+
+    /// Whether its exporter damages the kernel's memory when it is asked for this dma-buf a second time, be it after it
+    /// was closed: the kernel's mbochs gives back pages that it did not take.
+    pub fn is_given_once(&self) -> bool {
+        self.once
     }
 
     /// Bytes in the buffer, as the kernel says.
@@ -90,6 +105,13 @@ fn has_inode_of_its_own(file: &File) -> io::Result<bool> {
     // SAFETY: the call succeeded, so it wrote the whole struct.
     let fs = unsafe { fs.assume_init() };
     Ok(fs.f_type != ANON_INODE_FS_MAGIC)
+}
+
+/// The kernel says in a descriptor's `fdinfo` which driver exported a dma-buf.
+fn is_given_once(info: &str) -> bool {
+    // And what is made of mbochs, for instance a copy whose dma-bufs can be mapped.
+    let drivers = info.lines().filter_map(|line| line.strip_prefix("exp_name:"));
+    drivers.map(str::trim).any(|driver| driver == "mbochs" || driver.starts_with("mbochs_"))
 }
 
 /// Readable bytes of a file, from an offset on.
@@ -384,6 +406,16 @@ pub(crate) mod tests {
             assert!(Memory::new(file.as_fd(), 0, 4097).is_err());
             assert!(Memory::new(file.as_fd(), u64::MAX, 2).is_err());
         }
+    }
+
+    #[test]
+    fn the_driver_that_gives_dma_bufs_once_is_known_by_its_name() {
+        let info =
+            |driver| format!("pos:\t0\nflags:\t02\nsize:\t4096\ncount:\t1\nexp_name:\t{driver}\n");
+        assert!(is_given_once(&info("mbochs")) && is_given_once(&info("mbochs_rw")));
+        assert!(!is_given_once(&info("i915")) && !is_given_once(&info("udmabuf")));
+        assert!(!is_given_once("name:\tmbochs\n"), "anybody can give a dma-buf a name");
+        assert!(!DmaBuf::new(memfd(&[7; 4096], true).into()).unwrap().is_given_once());
     }
 
     #[test]

@@ -15,6 +15,8 @@
 //!   to replace it at once, and it goes with its last pin. [`Pool::invalidate_id`] does so for one id.
 //! - Buffers that went are **retired**: the pool calls nobody, whoever holds the pool takes them with
 //!   [`Pool::take_retired`], lets the host drop its textures, and closes the descriptor by dropping them.
+//! - What its exporter gives only once ([`DmaBuf::is_given_once`]) is kept beyond the limits, up to [`KEPT_MOST`] of these buffers.
+//!   The ids of those that went are **spent** for the life of the pool: see [`Pool::is_spent`].
 //! - Unpinning what the user had not pinned and using a key whose buffer is gone are **violations**: harmless, counted
 //!   in [`Pool::violations`], and described, with a backtrace in debug builds, to the log of the display.
 //!
@@ -25,7 +27,7 @@
 #![forbid(unsafe_code)]
 
 use std::backtrace::Backtrace;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::io;
 
@@ -55,6 +57,10 @@ pub struct Limits {
     /// Bytes of device memory at most, by the dma-bufs' own sizes.
     pub bytes: u64,
 }
+
+/// So many dma-bufs that their exporter gives only once are kept. They take a descriptor or two each, of which a process has
+/// 1024 as a rule, and no memory: all are parts of the same.
+pub const KEPT_MOST: usize = 256;
 
 impl Default for Limits {
     /// Room for a guest that rotates 16 buffers of 3840x2160 pixels with a cursor or two; a guest that makes a new
@@ -129,6 +135,7 @@ pub struct Pool<H> {
     buffers: HashMap<Key, Buffer<H>>,
     by_id: HashMap<u32, Key>,
     by_identity: HashMap<(Identity, Geometry), Key>,
+    spent: HashSet<u32>,
     retired: Vec<Buffer<H>>,
     next_key: u64,
     now: u64,
@@ -149,6 +156,7 @@ impl<H> Pool<H> {
             buffers: HashMap::new(),
             by_id: HashMap::new(),
             by_identity: HashMap::new(),
+            spent: HashSet::new(),
             retired: Vec::new(),
             next_key: 0,
             now: 0,
@@ -215,6 +223,18 @@ impl<H> Pool<H> {
         key
     }
 
+    /// Whether the device must not be asked for this id any more: its exporter gives each dma-buf once, and this one was closed.
+    pub fn is_spent(&self, id: u32) -> bool {
+        self.spent.contains(&id)
+    }
+
+    /// What a get returned cannot be used, and is about to be closed.
+    pub fn refuse(&mut self, id: u32, dma_buf: &DmaBuf) {
+        if dma_buf.is_given_once() {
+            self.spent.insert(id);
+        }
+    }
+
     /// The buffer of this name, if it is still there.
     pub fn get(&self, key: Key) -> Option<&Buffer<H>> {
         self.buffers.get(&key)
@@ -255,10 +275,14 @@ impl<H> Pool<H> {
     /// Evicts cached buffers until the pool is within its limits, except `keep`, which is about to be pinned.
     pub fn evict(&mut self, keep: Option<Key>) {
         while self.buffers.len() > self.limits.count || self.bytes > self.limits.bytes.into() {
+            let once =
+                self.buffers.values().filter(|buffer| buffer.dma_buf.is_given_once()).count();
+            let may_go = |buffer: &Buffer<H>| once > KEPT_MOST || !buffer.dma_buf.is_given_once();
             let oldest = self
                 .buffers
                 .iter()
                 .filter(|(key, buffer)| !buffer.is_pinned() && Some(**key) != keep)
+                .filter(|(_, buffer)| may_go(buffer))
                 .min_by_key(|(_, buffer)| buffer.used)
                 .map(|(key, _)| *key);
             let Some(oldest) = oldest else { return };
@@ -272,6 +296,9 @@ impl<H> Pool<H> {
         self.by_id.clear();
         self.by_identity.clear();
         for buffer in self.buffers.values_mut() {
+            if buffer.dma_buf.is_given_once() {
+                self.spent.extend(&buffer.ids);
+            }
             buffer.ids.clear();
         }
         let cached: Vec<Key> = self
@@ -332,6 +359,9 @@ impl<H> Pool<H> {
         let Some(buffer) = self.buffers.remove(&key) else { return };
         for id in &buffer.ids {
             self.by_id.remove(id);
+        }
+        if buffer.dma_buf.is_given_once() {
+            self.spent.extend(&buffer.ids);
         }
         if let Some(identity) = buffer.dma_buf.identity().map(|it| (it, buffer.geometry)) {
             // A newer buffer may have the same file by now.
@@ -439,6 +469,34 @@ mod tests {
         let statistics = pool.statistics();
         assert_eq!((statistics.buffers, statistics.pinned, statistics.bytes), (3, 1, 3 * 1024));
         assert_eq!(statistics.evictions, 97);
+    }
+
+    #[test]
+    fn what_is_given_once_is_kept_longer_and_never_asked_for_again() {
+        let mut pool = pool(3);
+        let get = |pool: &mut Pool<()>, id| {
+            let dma_buf = DmaBuf::given_once(memfd(&[0; 1024], true).into()).unwrap();
+            let key = pool.insert(id, GEOMETRY, dma_buf);
+            pool.evict(Some(key));
+        };
+        let most = u32::try_from(KEPT_MOST).unwrap();
+        for id in 0..most {
+            get(&mut pool, id);
+        }
+        assert_eq!(pool.take_retired().len(), 0);
+        assert!(pool.look_up(0, &GEOMETRY).is_some() && !pool.is_spent(0));
+        get(&mut pool, most);
+        assert_eq!(pool.take_retired().len(), 1);
+        assert_eq!(pool.look_up(1, &GEOMETRY), None);
+        assert!(pool.is_spent(1) && !pool.is_spent(0) && !pool.is_spent(most + 1));
+
+        insert(&mut pool, most + 1);
+        insert(&mut pool, most + 2);
+        assert!(!pool.is_spent(most + 1), "others go, and may be asked for again");
+        pool.invalidate();
+        assert!(pool.is_spent(0) && pool.is_spent(most));
+        pool.refuse(7777, &DmaBuf::given_once(memfd(&[0; 4], true).into()).unwrap());
+        assert!(pool.is_spent(7777));
     }
 
     #[test]

@@ -155,10 +155,16 @@ impl<H> DmaBufPlanes<H> {
         counters: &mut Counters,
     ) -> Result<Key, Problem> {
         let id = plane.handle;
+        if self.pool.is_spent(id) {
+            return Err(Problem::Spent { id });
+        }
         counters.gets += 1;
         let fd = device.get_dmabuf(id).map_err(|error| Problem::Get { id, attempts: 1, error })?;
         let dma_buf = DmaBuf::new(fd).map_err(|error| Problem::DmaBuf { id, error })?;
-        plane.fits(dma_buf.size()).map_err(|error| Problem::Lie { kind, error })?;
+        if let Err(error) = plane.fits(dma_buf.size()) {
+            self.pool.refuse(id, &dma_buf);
+            return Err(Problem::Lie { kind, error });
+        }
         let key = self.pool.insert(id, plane.geometry, dma_buf);
         self.pool.evict(Some(key));
         Ok(key)

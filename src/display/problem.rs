@@ -13,6 +13,7 @@ pub enum Problem {
     Query { kind: PlaneKind, error: io::Error },
     Get { id: u32, attempts: u32, error: io::Error },
     Lie { kind: PlaneKind, error: PlaneError },
+    Spent { id: u32 },
     DmaBuf { id: u32, error: io::Error },
     Map { what: &'static str, handle: u32, error: io::Error },
     Read { what: &'static str, handle: u32, error: io::Error },
@@ -30,7 +31,9 @@ impl Problem {
             | Self::Get { error, .. }
             | Self::RegionInfo { error, .. }
             | Self::Read { error, .. } => Failure::of(error) != Failure::Gone,
-            Self::DmaBuf { .. } | Self::Lie { .. } | Self::Region { .. } => true,
+            Self::Spent { .. } | Self::DmaBuf { .. } | Self::Lie { .. } | Self::Region { .. } => {
+                true
+            }
             Self::Map { .. } | Self::NoConversion { .. } | Self::NoSurface { .. } => false,
         }
     }
@@ -68,7 +71,7 @@ impl Problem {
     pub fn category(&self) -> &'static str {
         match self {
             Self::Query { .. } => "query",
-            Self::Get { .. } => "get",
+            Self::Get { .. } | Self::Spent { .. } => "get",
             Self::Lie { .. } | Self::Region { .. } => "invalid-plane",
             Self::DmaBuf { .. } => "dma-buf",
             Self::Map { .. } => "map",
@@ -86,6 +89,7 @@ impl Problem {
             | Self::DmaBuf { error, .. }
             | Self::Map { error, .. }
             | Self::Read { error, .. } => format!("{}: {error}", self.category()),
+            Self::Spent { .. } => "spent".to_owned(),
             _ => self.to_string(),
         }
     }
@@ -119,6 +123,11 @@ impl fmt::Display for Problem {
             }
             Self::Get { id, error, .. } => write!(f, "GET_GFX_DMABUF of id {id}: {error}"),
             Self::Lie { kind, error } => write!(f, "QUERY_GFX_PLANE of the {kind} plane: {error}"),
+            Self::Spent { id } => write!(
+                f,
+                "GET_GFX_DMABUF of id {id} is not called: it was let go for others, and the driver damages the kernel's memory \
+                 when it is asked for a dma-buf twice"
+            ),
             Self::DmaBuf { id, error } => write!(f, "dma-buf with id {id}: {error}"),
             Self::Map { what, handle, error } => write!(
                 f,
