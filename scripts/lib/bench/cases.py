@@ -18,6 +18,8 @@ class FrontEnd:
     client: str | None = None
     # QEMU's own code shows dma-bufs only where a front end has OpenGL.
     opengl: bool = False
+    # Under Callgrind, instructions are counted, and nothing else.
+    callgrind: bool = False
 
 
 FRONT_ENDS = {front_end.name: front_end for front_end in (
@@ -27,6 +29,8 @@ FRONT_ENDS = {front_end.name: front_end for front_end in (
     FrontEnd("egl-vnc", "egl-headless with one VNC client", "egl-headless", client="vnc", opengl=True),
     FrontEnd("dbus", "D-Bus, one client", "dbus,p2p=yes", client="dbus"),
     FrontEnd("dbus-gl", "D-Bus with OpenGL, one client", "dbus,p2p=yes,gl=on", client="dbus", opengl=True),
+    FrontEnd("callgrind", "D-Bus with OpenGL, one client, under Callgrind", "dbus,p2p=yes,gl=on", client="dbus",
+             opengl=True, callgrind=True),
     FrontEnd("gtk", "GTK on Xvfb", "gtk,gl=off,show-menubar=off,show-tabs=off,zoom-to-fit=off", client="x11"),
 )}
 
@@ -112,13 +116,17 @@ def quick():
 def full():
     """All of it."""
     groups = [_group("none", mode, "1080p", "static", "flips60") for mode in PERSONALITIES]
+    fast = ("dbus-gl", "dma-buf"), ("dbus", "region")
     for front_end in "vnc", "egl", "egl-vnc", "dbus", "dbus-gl", "gtk":
         for mode in PERSONALITIES:
-            groups.append(_group(front_end, mode, "1080p", *_CONTENT, "flips60", "flips144"))
-    for front_end in "vnc", "egl", "egl-vnc":
+            flips = ("flips60", "flips144") if (front_end, mode) in fast else ("flips60",)
+            groups.append(_group(front_end, mode, "1080p", *_CONTENT, *flips))
+    for front_end in "vnc", "egl", "dbus-gl":
         for mode in PERSONALITIES:
-            groups.append(_group(front_end, mode, "4K", *_CONTENT, "flips60"))
+            if (front_end, mode) != ("dbus-gl", "region"):
+                groups.append(_group(front_end, mode, "4K", *_CONTENT, "flips60"))
     groups.append(_group("dbus-gl", "dma-buf", "4K", *(name for name in SCENES if name.startswith("rotate"))))
+    groups.append(_group("callgrind", "dma-buf", "1080p", "static", "rotate2", "rotate5", "rotate16"))
     return groups
 
 

@@ -8,14 +8,16 @@ import os
 import sys
 import time
 
-from lib import Qemu, Vgpu
+from lib import Qemu, Vgpu, until
 from lib.x11 import X11
 
-from bench import cases
+from bench import callgrind, cases
 from bench.viewers import DBusViewer, VncViewer
 
 # Before a measurement, for the display to see the mode, and for pools and pacing to settle.
 WARM_UP = 1.0
+# Under Callgrind, what counts is not time.
+WARM_UP_REFRESHES, COUNTED_REFRESHES = 50, 200
 # The monitor is asked while CPU time is not measured.
 ASK_EVERY = 0.005
 # clock_gettime's number for the CPU time of another process, from the kernel's posix-timers.h.
@@ -85,7 +87,7 @@ class Bench:
         self.qemu = stack.enter_context(
             Qemu(self.vgpu, screen=front_end.screen, vnc=front_end.client == "vnc", environment=environment))
         self.pid = self.qemu.process.pid
-        self.viewer = None
+        self.viewer, self.dumps = None, 0
         if front_end.client == "vnc":
             self.viewer = stack.enter_context(VncViewer(self.qemu.vnc_socket))
         elif front_end.client == "dbus":
@@ -122,7 +124,7 @@ class Bench:
         ended, cpu, system = time.monotonic_ns(), cpu_seconds(self.pid) - cpu, system_share(self.pid) - system
         stats = self.vgpu.stats()
         came = (arrivals.pictures - pictures, arrivals.bytes - size) if arrivals else None
-        answers = self.answers(seconds / 2)
+        answers = self.answers(min(1.0, seconds))
         self.vgpu.ask("stop")
         self.vgpu.ask("flip-on-query off")
         # What was flipped last may still be on its way.
@@ -151,6 +153,28 @@ class Bench:
         return result
 
 
+    def count(self, scene):
+        """How many instructions its refreshes take."""
+        self.show(scene)
+        self.refreshes(WARM_UP_REFRESHES)
+        callgrind.control(self.pid, "--zero")
+        self.refreshes(COUNTED_REFRESHES)
+        # Callgrind adds the number of the dump.
+        self.dumps += 1
+        callgrind.control(self.pid, "--dump")
+        path = os.path.join(os.environ["VFIO_DPY_TEST_OUTPUT"], f"callgrind.out.{self.dumps}")
+        until("Callgrind's dump", lambda: os.path.exists(path), 60)
+        stats = self.vgpu.stats()
+        self.vgpu.ask("stop")
+        self.vgpu.ask("flip-on-query off")
+        return {"scene": scene.name, "gets": stats["gets"], "instructions": callgrind.read(path).per_refresh()}
+
+    def refreshes(self, count):
+        """Waits until the device was asked that often."""
+        self.vgpu.ask("stats reset")
+        until("queries of the screen", lambda: self.vgpu.stats()["queries_primary"] >= count, 120)
+
+
 def main():
     """The command line."""
     parser = argparse.ArgumentParser()
@@ -164,7 +188,10 @@ def main():
     group = cases.Group(cases.FRONT_ENDS[front_end], mode, size, scenes)
     with contextlib.ExitStack() as stack:
         bench = Bench(group, stack)
-        results = [bench.measure(scene, options.seconds) for scene in scenes]
+        if group.front_end.callgrind:
+            results = [bench.count(scene) for scene in scenes]
+        else:
+            results = [bench.measure(scene, options.seconds) for scene in scenes]
     with open(options.result, "w", encoding="utf-8") as file:
         json.dump(results, file)
     return 0

@@ -72,6 +72,10 @@ def nonsense(cell):
         for number, result in enumerate(results):
             where = f"{cell.group.name}/{cell.scene.name} ({variant}, round {number + 1})"
             watched = cell.group.front_end.client in ("vnc", "dbus")
+            if cell.group.front_end.callgrind:
+                if result["instructions"]["own"] <= 0:
+                    yield f"{where}: no instructions"
+                continue
             if result["cpu"] <= 0:
                 yield f"{where}: QEMU used no CPU time"
             if watched and cell.scene.rate and not result["pictures"]:
@@ -210,8 +214,22 @@ def flip_table(cells):
                   "library, fds", "library, imports in all"], rows)
 
 
+def instruction_table(cells):
+    """Instructions of one refresh."""
+    rows = []
+    for cell in cells:
+        row = [cell.group.name, cell.scene.name]
+        row += [cell.text(variant, "instructions.own", _whole) for variant in VARIANTS]
+        row.append(_ratio(cell.ratio("instructions.own")))
+        row += [cell.text(variant, "instructions.whole", _whole) for variant in VARIANTS]
+        rows.append(row)
+    return table(["group", "scene", "stock, own", "library, own", "ratio", "stock, all", "library, all"], rows)
+
+
 def sections(cells):
     """Titles, explanations and tables, for those of which there is something."""
+    counted = [cell for cell in cells if cell.group.front_end.callgrind]
+    cells = [cell for cell in cells if not cell.group.front_end.callgrind]
     content = [cell for cell in cells if not cell.scene.name.startswith(("flips", "rotate"))]
     flips = [cell for cell in cells if cell.scene.name.startswith("flips")]
     rotation = [cell for cell in cells if cell.scene.name.startswith("rotate")]
@@ -225,6 +243,9 @@ def sections(cells):
          "answer.", cells, answer_table),
         ("What the device is asked, and what QEMU holds", "Descriptors at the end of the scene; the peak is that of the process so "
          "far, so it grows from scene to scene of a group.", content + flips, query_table),
+        ("Instructions of a refresh", "From the front end's refresh to its return, on average, under Callgrind. *Own* is without what front "
+         "ends do with the picture and without the exchange with the device; *all* is with them. Looks between the refreshes are not "
+         "in it.", counted, instruction_table),
     )
     for title, explanation, some, make in every:
         if some:
