@@ -71,7 +71,7 @@ def nonsense(cell):
     for variant, results in cell.rounds.items():
         for number, result in enumerate(results):
             where = f"{cell.group.name}/{cell.scene.name} ({variant}, round {number + 1})"
-            watched = cell.group.front_end.client in ("vnc", "dbus")
+            watched = cell.group.front_end.client in ("vnc", "dbus", "spice")
             if cell.group.front_end.callgrind:
                 if result["instructions"]["own"] <= 0:
                     yield f"{where}: no instructions"
@@ -129,7 +129,8 @@ def cpu_table(cells):
         rows.append([
             cell.group.name, cell.scene.name, cell.text("stock", "cpu", _percent), cell.text("library", "cpu", _percent),
             _ratio(ratio), verdict, cell.text("stock", "pictures", _tenths), cell.text("library", "pictures", _tenths)])
-    return table(["group", "scene", "stock, %", "library, %", "ratio", "wanted", "stock, updates/s", "library, updates/s"], rows)
+    heads = ["group", "scene", "stock, %", "library, %", "ratio", "wanted", "stock, updates/s", "library, updates/s"]
+    return table(heads, rows)
 
 
 def query_table(cells):
@@ -234,18 +235,26 @@ def sections(cells):
     flips = [cell for cell in cells if cell.scene.name.startswith("flips")]
     rotation = [cell for cell in cells if cell.scene.name.startswith("rotate")]
     every = (
-        ("QEMU's CPU time", "User and system time of the whole process, in percent of one processor; beside it, how many updates "
-         "the client got.", [cell for cell in cells if cell not in rotation], cpu_table),
-        ("From flip to display", "The vGPU notes when it flips and when a query first tells that flip; a client reads its number from the "
-         "pixels.", flips, latency_table),
-        ("Buffers in turn", "Gets after the warm-up, per 1000 flips that the display saw.", rotation, flip_table),
-        ("How soon the monitor answers", "A QMP command every 5 ms, while the scene goes on: what holds up QEMU's main loop, holds up the "
-         "answer.", cells, answer_table),
-        ("What the device is asked, and what QEMU holds", "Descriptors at the end of the scene; the peak is that of the process so "
-         "far, so it grows from scene to scene of a group.", content + flips, query_table),
-        ("Instructions of a refresh", "From the front end's refresh to its return, on average, under Callgrind. *Own* is without what front "
-         "ends do with the picture and without the exchange with the device; *all* is with them. Looks between the refreshes are not "
-         "in it.", counted, instruction_table),
+        ("QEMU's CPU time",
+         "User and system time of the whole process, in percent of one processor; beside it, how many updates the client got "
+         "(of SPICE: rectangles).",
+         [cell for cell in cells if cell not in rotation], cpu_table),
+        ("From flip to display",
+         "The vGPU notes when it flips and when a query first tells that flip; a client reads its number from the pixels.",
+         flips, latency_table),
+        ("Buffers in turn",
+         "Gets after the warm-up, per 1000 flips that the display saw.",
+         rotation, flip_table),
+        ("How soon the monitor answers",
+         "A QMP command every 5 ms, while the scene goes on: what holds up QEMU's main loop, holds up the answer.",
+         cells, answer_table),
+        ("What the device is asked, and what QEMU holds",
+         "Descriptors at the end of the scene; the peak is that of the process so far, so it grows from scene to scene of a group.",
+         content + flips, query_table),
+        ("Instructions of a refresh",
+         "From the front end's refresh to its return, on average, under Callgrind. *Own* is without what front ends do with the "
+         "picture and without the exchange with the device; *all* is with them. Looks between the refreshes are not in it.",
+         counted, instruction_table),
     )
     for title, explanation, some, make in every:
         if some:

@@ -1,11 +1,13 @@
 """Clients of the front ends that take all they can get, and note when which picture came."""
 
+import ctypes
 import mmap
 import os
 import time
 
 from lib import Vnc
 from lib.dbus import DBusScreen
+from lib.spice import Spice
 
 # Where a marked flip has its number, and as much memory as holds that pixel in any mode.
 _MARK_AT = 0, 0
@@ -96,3 +98,25 @@ class DBusViewer(DBusScreen):
         """Goes away."""
         super().close()
         self._forget()
+
+
+class SpiceViewer(Spice):
+    """spice-gtk, which decodes what comes into a surface."""
+
+    def __init__(self):
+        self.arrivals = Arrivals()
+        super().__init__()
+
+    def _invalidated(self, channel, x, y, width, height):
+        super()._invalidated(channel, x, y, width, height)
+        mark = ctypes.string_at(self._surface[0], 4) if self._surface and (x, y) == _MARK_AT else None
+        self.arrivals.picture(width * height * 4, mark)
+
+    def _drawn(self, channel, *place):
+        scanout = channel.get_gl_scanout()
+        mark = None
+        if scanout and scanout.fd >= 0:
+            with mmap.mmap(scanout.fd, _PAGE, prot=mmap.PROT_READ) as memory:
+                mark = memory[:4]
+        self.arrivals.picture(0, mark)
+        super()._drawn(channel, *place)

@@ -9,7 +9,6 @@ from . import processes
 from .case import Failure, output_file, until
 from .pictures import pointer
 
-
 WIDTH, HEIGHT = 1280, 1024
 
 
