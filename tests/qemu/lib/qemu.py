@@ -42,6 +42,7 @@ class Qemu:
                  arguments=(), environment=None, ignore=(), start=True):
         Qemu._count += 1
         name = "qemu" if Qemu._count == 1 else f"qemu{Qemu._count}"
+        self._name = name
         self._monitor = os.path.join(SCRATCH, f"{name}.monitor")
         self.vnc_socket = os.path.join(SCRATCH, f"{name}.vnc")
         self.firmware_log = output_file(f"{name}.firmware")
@@ -132,6 +133,8 @@ class Qemu:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 raise Failure("quit: QEMU did not end within 60 s") from None
+        if kind is not None and self.process.poll() is None:
+            self._leave_status()
         self.process.kill()
         self.process.wait()
         if self._connection:
@@ -142,6 +145,15 @@ class Qemu:
                 say(f"QEMU said at last: {line}")
             if ending not in (0, None):
                 raise Failure(f"quit: QEMU {processes.exit_text(ending)}")
+
+    def _leave_status(self):
+        """Leaves what the displays believe, for whoever asks why a test failed."""
+        try:
+            status = self.hmp("info vfio-display")
+        except (Failure, QmpError):
+            return
+        with open(output_file(f"{self._name}.status"), "w", encoding="utf-8") as file:
+            file.write(status)
 
     def qmp(self, command, **arguments):
         """Runs a QMP command. Names with a dash have an underscore here."""
