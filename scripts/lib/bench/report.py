@@ -176,6 +176,19 @@ def _worst(cell, variant, path):
             "p99": statistics.median(delay["p99"] for delay in delays), "max": max(delay["max"] for delay in delays)}
 
 
+def _delay_verdict(cell, missed, delays):
+    """How the delays are beside what we want of them."""
+    wanted = cases.delay_targets(cell.group, cell.scene)
+    if not wanted or not delays:
+        return "-"
+    words = []
+    for name, most in wanted.items():
+        result = "met" if delays[name] <= most else f"missed by {delays[name] / most:.1f}x"
+        words.append(f"{name} <= {most:g}: {result}")
+    words.append("none missed: " + ("met" if missed.median == 0 else "missed"))
+    return ", ".join(words)
+
+
 def latency_table(cells):
     """From the flip until the display asks for it, and until a client has it."""
     rows = []
@@ -187,12 +200,14 @@ def latency_table(cells):
             missed = Spread.of(_part_missed(_at(result, "noticed")) for result in results)
             lost = Spread.of(
                 1 - result["shown"]["seen"] / result["noticed"]["flips"] for result in results if "shown" in result)
+            delays = _worst(cell, variant, "noticed.delay")
+            verdict = _delay_verdict(cell, missed, delays) if variant == "library" else "-"
             rows.append([
                 cell.group.name, cell.scene.name, variant, missed.text(_percent) if missed else "-",
-                _delays(_worst(cell, variant, "noticed.delay")), lost.text(_percent) if lost else "-",
+                _delays(delays), verdict, lost.text(_percent) if lost else "-",
                 _delays(_worst(cell, variant, "shown.delay"))])
-    return table(["group", "scene", "", "not noticed, %", "noticed after p50 / p99 / max, ms", "not at the client, %",
-                  "at the client after p50 / p99 / max, ms"], rows)
+    return table(["group", "scene", "", "not noticed, %", "noticed after p50 / p99 / max, ms", "wanted",
+                  "not at the client, %", "at the client after p50 / p99 / max, ms"], rows)
 
 
 def flip_table(cells):
