@@ -597,6 +597,30 @@ fn a_drawn_texture_has_a_fence_where_the_display_has_native_ones() {
 }
 
 #[test]
+fn a_hundred_thousand_flips_make_no_more_textures() {
+    for api in [Api::Gl, Api::Gles] {
+        let host = Host::new(api);
+        let pictures: Vec<_> =
+            (0..4).map(|n| Picture::of_pixels(16, 16, move |x, y| gradient(x + n, y))).collect();
+        let imports: Vec<_> = pictures.iter().map(|picture| host.import(picture)).collect();
+        for flip in 0..100_000 {
+            let import = &imports[flip % imports.len()];
+            assert_eq!(import.begin().unwrap(), Usable::Yes);
+            if flip % 1001 == 0 {
+                let n = u32::try_from(flip % imports.len()).unwrap();
+                assert_eq!(host.read(import.texture(), 16, 16)[0], gradient(n, 0));
+            }
+        }
+        host.assert_no_error();
+        let textures = || (1..1000).filter(|&name| host.has_texture(name)).count();
+        assert_eq!((textures(), host.status("imports"), host.status("imports-made")), (4, 4, 4));
+        drop(imports);
+        assert_eq!((textures(), host.status("imports")), (0, 0));
+        host.assert_no_error();
+    }
+}
+
+#[test]
 fn ten_thousand_imports_leave_nothing_behind() {
     let host = Host::new(Api::Gl);
     let picture =

@@ -1,9 +1,11 @@
 //! Imports on a fake EGL that keeps count of all that is made, and can refuse.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CStr;
+use std::fmt;
 use std::num::NonZeroUsize;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use drm_fourcc::{DrmFourcc, DrmModifier};
@@ -13,8 +15,13 @@ use super::driver::{
     Context, Driver, EglError, EglErrorCode, EglSync, Extensions, GlError, Image, Modifier, Target,
 };
 use super::import::{Import, ImportError, Importer, Usable};
+use crate::console::{Console, CursorImage, Monitor, Severity, Uptake};
+use crate::damage::Rect;
+use crate::display::{Config, Display, Mode};
 use crate::format::Format;
 use crate::memory::tests::memfd;
+use crate::plane::{Geometry, PlaneInfo};
+use crate::testing::{FakeCanvas, FakeConsole, FakeDevice, ManualClock, cursor, plane};
 
 const GL_INVALID_OPERATION: u32 = 0x0502;
 const ALL: Extensions = Extensions {
@@ -112,6 +119,13 @@ impl Fake {
     /// Textures of all contexts.
     fn textures(&self) -> usize {
         self.state().contexts.values().map(BTreeMap::len).sum()
+    }
+
+    /// How many textures, images and syncs there are.
+    fn objects(&self) -> (usize, usize, usize) {
+        let textures = self.textures();
+        let state = self.state();
+        (textures, state.images.len(), state.syncs.len())
     }
 
     fn assert_current_exists(&self, context: Context) {
@@ -462,4 +476,153 @@ fn pictures_larger_than_a_texture_are_refused() {
         .unwrap_err();
     assert_eq!(error.to_string(), "65x1 is more than the 64x64 of a texture");
     assert_eq!(fake.state().images_made, 0);
+}
+
+/// A console whose front end makes textures of what it is given, when it shows it.
+struct Front {
+    inner: FakeConsole,
+    importer: Arc<Importer<Fake>>,
+}
+
+/// A dma-buf as such a console keeps it.
+struct Kept {
+    inner: crate::testing::Import,
+    file: OwnedFd,
+    geometry: Geometry,
+    texture: RefCell<Option<Import<Fake>>>,
+}
+
+impl Front {
+    fn draw(&self, kept: &Kept) {
+        let Geometry { format, width, height, stride, .. } = kept.geometry;
+        let planes = [BufferPlane { fd: kept.file.as_fd(), offset: 0, stride }];
+        let color_space = ColorSpace::Rec601;
+        let buffer =
+            Buffer { format, width, height, planes: &planes, color_space, full_range: false };
+        let mut texture = kept.texture.borrow_mut();
+        match texture.as_ref().map(Import::begin) {
+            Some(usable) => assert_eq!(usable.unwrap(), Usable::Yes),
+            None => *texture = Some(self.importer.import(&buffer).unwrap()),
+        }
+        let import = texture.as_mut().unwrap();
+        import.drew().unwrap();
+        import.take_fence().unwrap();
+    }
+}
+
+impl Console for Front {
+    type Import = Kept;
+    type Canvas = FakeCanvas;
+
+    fn uptake(&self, _: BorrowedFd<'_>, _: &Geometry) -> Uptake {
+        Uptake::Import
+    }
+
+    fn import(&self, buffer: BorrowedFd<'_>, geometry: &Geometry) -> Kept {
+        Kept {
+            inner: self.inner.import(buffer, geometry),
+            file: buffer.try_clone_to_owned().unwrap(),
+            geometry: *geometry,
+            texture: RefCell::default(),
+        }
+    }
+
+    fn release(&self, kept: Kept) {
+        self.inner.release(kept.inner);
+        kept.texture.into_inner().map_or(Ok(()), Import::release).unwrap();
+    }
+
+    fn scanout(&self, kept: &Kept) {
+        self.inner.scanout(&kept.inner);
+        self.draw(kept);
+    }
+
+    fn scanout_cursor(&self, cursor: Option<&Kept>, hotspot: Option<(u32, u32)>) {
+        self.inner.scanout_cursor(cursor.map(|kept| &kept.inner), hotspot);
+        if let Some(kept) = cursor {
+            self.draw(kept);
+        }
+    }
+
+    fn update_scanout(&self, part: Rect) {
+        self.inner.update_scanout(part);
+    }
+
+    fn show_surface(&self, width: u32, height: u32) -> Option<FakeCanvas> {
+        self.inner.show_surface(width, height)
+    }
+
+    fn update_surface(&self, part: Rect) {
+        self.inner.update_surface(part);
+    }
+
+    fn show_message(&self, width: u32, height: u32, text: &str) {
+        self.inner.show_message(width, height, text);
+    }
+
+    fn show_firmware(&self, switch_to: bool) -> bool {
+        self.inner.show_firmware(switch_to)
+    }
+
+    fn move_scanout_cursor(&self, x: i32, y: i32) {
+        self.inner.move_scanout_cursor(x, y);
+    }
+
+    fn surface_cursor(&self, cursor: Option<&CursorImage<'_>>) {
+        self.inner.surface_cursor(cursor);
+    }
+
+    fn move_surface_cursor(&self, x: i32, y: i32) {
+        self.inner.move_surface_cursor(x, y);
+    }
+
+    fn request_refresh(&self) {
+        self.inner.request_refresh();
+    }
+
+    fn generate_edid(&self, monitor: &Monitor, blob: &mut [u8]) -> usize {
+        self.inner.generate_edid(monitor, blob)
+    }
+
+    fn log(&self, severity: Severity, message: fmt::Arguments<'_>) {
+        self.inner.log(severity, message);
+    }
+}
+
+#[test]
+fn after_a_hundred_thousand_flips_there_are_textures_for_what_is_in_the_pool() {
+    for plain_textures in [true, false] {
+        let (fake, importer) = Fake::new(|state| state.plain_textures = plain_textures);
+        let (device, inner) = (FakeDevice::default(), FakeConsole::default());
+        let front = Front { inner: inner.clone(), importer: Arc::clone(&importer) };
+        let config = Config::default();
+        let mut display =
+            Display::new(device.clone(), front, ManualClock::default(), Mode::DmaBuf, config);
+        let xr24 = DrmFourcc::Xrgb8888 as u32;
+        device.point(PlaneInfo { drm_format: xr24, ..cursor(1000, 1, 1) }, 0);
+        // From one buffer to more than the pool holds, each number twice, with two sizes.
+        for mode in 0..20_u32 {
+            let (buffers, side) =
+                ([1, 2, 3, 8, 40][mode as usize % 5], [16, 32][mode as usize % 2]);
+            let first = mode * 50;
+            (first..first + buffers).for_each(|id| device.add(&plane(id, side, side), 0));
+            for flip in 0..5000 {
+                device.set().primary = plane(first + flip % buffers, side, side);
+                display.refresh();
+                inner.take_calls();
+                device.take_gets();
+            }
+            let held = display.status()["pool"]["buffers"].as_u64().unwrap();
+            assert!(held <= u64::from(buffers) + 41, "{held} buffers are held");
+            let shown = inner.get().imports.len();
+            assert_eq!(importer.status()["imports"], shown, "those that the console has");
+            assert!(u64::try_from(shown).unwrap() <= held, "and those are in the pool");
+            // A conversion has the dma-buf's, its own, and the host's of that.
+            let textures = if plain_textures { shown } else { 3 * shown };
+            assert_eq!(fake.objects(), (textures, 0, 0));
+        }
+        drop(display);
+        assert_eq!(importer.status()["imports"], 0);
+        assert_eq!(fake.objects(), (0, 0, 0));
+    }
 }

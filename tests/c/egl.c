@@ -151,6 +151,16 @@ static void refusals(EGLDisplay display, const VfioDpyEglBuffer *honest)
     CHECK(message && strstr(message, "there is no dma-buf"));
     g_free(message);
     CHECK(glGetError() == GL_NO_ERROR);
+
+    /* what was said can be read again */
+    message = vfio_dpy_egl_describe(display);
+    CHECK(g_str_has_prefix(message, "EGL (software): imports "));
+    CHECK(strstr(message, "; 0 dma-bufs are textures now"));
+    CHECK(strstr(message, "\n  EGL import: 16x8 XR24 I915_X_TILED: EGL cannot import"));
+    g_free(message);
+    message = vfio_dpy_egl_describe(EGL_NO_DISPLAY);
+    CHECK(!strcmp(message, "EGL: there is no EGL display\n"));
+    g_free(message);
 }
 
 int main(void)
