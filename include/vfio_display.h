@@ -368,6 +368,13 @@ uint8_t *vfio_dpy_capture(const struct VfioDpy *dpy,
                           uint32_t *width,
                           uint32_t *height);
 
+// Whether a display imports dma-bufs at all.
+//
+// # Safety
+//
+// `display` is initialised and never terminated, or EGL_NO_DISPLAY.
+bool vfio_dpy_egl_imports(void *display);
+
 // Whether a display can import a picture, as far as that is known before it does. No context is needed.
 //
 // `display` is an EGLDisplay. If it cannot, and `message` is not NULL, *message says why, to be freed with g_free(); it is NULL if the
@@ -443,12 +450,8 @@ void vfio_dpy_egl_release(struct VfioDpyEglImport *import);
 // `display` is initialised and never terminated, or EGL_NO_DISPLAY.
 char *vfio_dpy_egl_status(void *display);
 
-// The same in a few lines of text, with the last messages. Free it with g_free().
-//
-// # Safety
-//
-// As for vfio_dpy_egl_status().
-char *vfio_dpy_egl_describe(void *display);
+// What the functions above were told and did, for each display that they saw, in a few lines of text. Free it with g_free().
+char *vfio_dpy_egl_describe(void);
 
 // Makes an owner of shared objects. `name` is copied; it is how messages call the owner.
 //

@@ -222,6 +222,19 @@ unsafe fn try_with<R>(
     result
 }
 
+/// Whether a display imports dma-bufs at all.
+///
+/// # Safety
+///
+/// `display` is initialised and never terminated, or EGL_NO_DISPLAY.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfio_dpy_egl_imports(display: *mut c_void) -> bool {
+    boundary(false, || {
+        // SAFETY: as the caller says.
+        unsafe { KnownDisplay::of(display) }.is_ok_and(|known| known.importer.imports())
+    })
+}
+
 /// Whether a display can import a picture, as far as that is known before it does. No context is needed.
 ///
 /// `display` is an EGLDisplay. If it cannot, and `message` is not NULL, *message says why, to be freed with g_free(); it is NULL if the
@@ -369,19 +382,11 @@ pub unsafe extern "C" fn vfio_dpy_egl_status(display: *mut c_void) -> *mut c_cha
     })
 }
 
-/// The same in a few lines of text, with the last messages. Free it with g_free().
-///
-/// # Safety
-///
-/// As for vfio_dpy_egl_status().
+/// What the functions above were told and did, for each display that they saw, in a few lines of text. Free it with g_free().
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vfio_dpy_egl_describe(display: *mut c_void) -> *mut c_char {
+pub extern "C" fn vfio_dpy_egl_describe() -> *mut c_char {
     boundary(std::ptr::null_mut(), || {
-        // SAFETY: as the caller says.
-        let text = match unsafe { KnownDisplay::of(display) } {
-            Ok(known) => known.describe(),
-            Err(error) => format!("EGL: {error}\n"),
-        };
-        copy(&text)
+        let displays = DISPLAYS.lock().unwrap_or_else(PoisonError::into_inner);
+        copy(&displays.values().map(|known| known.describe()).collect::<String>())
     })
 }

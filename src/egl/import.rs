@@ -90,8 +90,13 @@ impl<D: Driver> Importer<D> {
         self.telling(format).map(drop)
     }
 
+    /// Whether the display imports dma-bufs at all.
+    pub fn imports(&self) -> bool {
+        self.extensions.import && self.extensions.image
+    }
+
     fn telling(&self, format: Format) -> Result<Telling, ImportError> {
-        if !self.extensions.import || !self.extensions.image {
+        if !self.imports() {
             return Err(ImportError::NoImport);
         }
         Ok(self.formats.look_up(format)?)
@@ -247,7 +252,7 @@ impl<D: Driver> Importer<D> {
     /// What the display can do, and what is imported.
     pub fn status(&self) -> serde_json::Value {
         json!({
-            "imports-dmabufs": self.extensions.import && self.extensions.image,
+            "imports-dmabufs": self.imports(),
             "modifiers": self.extensions.modifiers,
             "formats": self.formats.count(),
             "native-fences": self.extensions.native_fence,
@@ -267,8 +272,10 @@ impl<D: Driver> fmt::Display for Importer<D> {
             Some(false) => f.write_str("EGL (GPU): ")?,
             None => f.write_str("EGL: ")?,
         }
-        if !self.extensions.import || !self.extensions.image {
-            return write!(f, "{}; dma-bufs are shown as surfaces", ImportError::NoImport);
+        if !self.imports() {
+            return f.write_str(
+                "imports no dma-bufs (no EGL_EXT_image_dma_buf_import): they are shown as surfaces",
+            );
         }
         match self.formats.count() {
             Some(count) => write!(f, "imports {count} formats with modifiers")?,

@@ -216,6 +216,12 @@ class Qemu:
         """What the library says about a display. QEMU's own C has no such property."""
         return json.loads(self.qmp("qom-get", path=f"/machine/peripheral/{device}", property="display-status"))
 
+    def say_egl(self):
+        """Says what QEMU tells of EGL, without what Mesa's version decides."""
+        lines = self.hmp("info vfio-display").splitlines()
+        for line in lines[next((i for i, line in enumerate(lines) if line.startswith("EGL")), len(lines)):]:
+            say("    " + re.sub(r"imports \d+ formats", "imports N formats", line))
+
     def messages(self):
         """What QEMU said since the last call."""
         with open(self._log, encoding="utf-8", errors="replace") as file:
