@@ -46,6 +46,8 @@ class Vgpu:
                 "id": "vgpu0",
                 "display": "on",
                 "socket": {"type": "unix", "path": self.socket},
+                # A VM under emulation is slow, and its devices are not silent for it.
+                "x-gfx-timeout": 5000,
             }
         )
 
