@@ -30,10 +30,8 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use drm_fourcc::DrmFourcc;
-
 use crate::clock::{Alarm, Clock};
-use crate::console::{Console, CursorImage, Monitor, Severity, Uptake};
+use crate::console::{Console, Monitor, Severity, Uptake};
 use crate::damage::{Picture, Rect, Snapshot};
 use crate::device::{Device, Failure};
 use crate::format::Conversion;
@@ -548,118 +546,6 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
             .update(&self.console, &geometry, conversion, &source, compare)
             .map_err(|error| unreadable(region, error))?;
         Ok(true)
-    }
-
-    /// `again`: the console is to be told of the cursor even if it shows it already.
-    fn refresh_cursor(&mut self, again: bool) {
-        if !self.cursor.is_due() {
-            return;
-        }
-        let Planes::DmaBuf(planes) = &mut self.planes else { return };
-        match planes.look(&self.device, PlaneKind::Cursor, &mut self.counters) {
-            Ok(Some((key, plane))) => {
-                self.cursor.seen();
-                if let Err(problem) = self.show_cursor(key, plane, again) {
-                    self.complain(&problem, Severity::Warning);
-                    self.hide_cursor();
-                }
-            }
-            Ok(None) => {
-                self.cursor.absent();
-                self.hide_cursor();
-            }
-            Err(problem) => match problem.failure() {
-                Some(Failure::Transient) => (),
-                Some(Failure::NotThere | Failure::Unsupported)
-                    if matches!(problem, Problem::Query { .. }) =>
-                {
-                    self.cursor.refused();
-                    self.hide_cursor();
-                }
-                failure => {
-                    // Each question of a device that does not answer costs time.
-                    if failure == Some(Failure::Silent) {
-                        self.cursor.pause();
-                    }
-                    self.complain(&problem, Severity::Warning);
-                    self.hide_cursor();
-                }
-            },
-        }
-    }
-
-    fn show_cursor(&mut self, key: Key, plane: Plane, again: bool) -> Result<(), Problem> {
-        let pixels = match self.screen {
-            Screen::Scanout(_) => None,
-            _ => Some(self.cursor_pixels(key, &plane)?),
-        };
-        let before = self.cursor.shown.take();
-        self.move_pin(before.as_ref().map(|b| b.key), Some(key), User::Cursor);
-        let known = before.filter(|_| !again);
-        let moved = known.as_ref().is_none_or(|b| b.plane.position != plane.position);
-        let same_buffer = known.as_ref().is_some_and(|b| b.key == key);
-        let same_hotspot = known.as_ref().is_some_and(|b| b.plane.hotspot == plane.hotspot);
-        let same_pixels = known.is_some_and(|b| b.pixels == pixels);
-
-        let (x, y) = plane.position;
-        if let Some(pixels) = &pixels {
-            let hotspot = plane.hotspot.unwrap_or_default();
-            if !same_pixels || !same_hotspot {
-                let Geometry { width, height, .. } = plane.geometry;
-                let image = CursorImage { width, height, hotspot, pixels };
-                self.console.surface_cursor(Some(&image));
-            }
-            if moved || !same_hotspot {
-                let along = |at: i32, hot: u32| at.saturating_add_unsigned(hot);
-                self.console.move_surface_cursor(along(x, hotspot.0), along(y, hotspot.1));
-            }
-        } else {
-            if !same_buffer || !same_hotspot {
-                self.import(key);
-                let Planes::DmaBuf(planes) = &self.planes else { return Ok(()) };
-                let import = planes.pool.get(key).and_then(|buffer| buffer.host.as_ref());
-                self.console.scanout_cursor(import, plane.hotspot);
-            }
-            if moved || !same_buffer {
-                self.console.move_scanout_cursor(x, y);
-            }
-        }
-        self.cursor.shown = Some(cursor::Shown { key, plane, pixels });
-        Ok(())
-    }
-
-    fn cursor_pixels(&mut self, key: Key, plane: &Plane) -> Result<Vec<u8>, Problem> {
-        let (geometry, handle, what) = (plane.geometry, plane.handle, "cursor dma-buf with id");
-        let Planes::DmaBuf(planes) = &mut self.planes else { return Ok(Vec::new()) };
-        let Some(buffer) = planes.pool.get_mut(key) else { return Ok(Vec::new()) };
-        if !Conversion::to_xrgb8888(geometry.format).is_some_and(Conversion::is_identity) {
-            return Err(Problem::NoConversion { format: geometry.format, with_gl: true });
-        }
-        let memory = buffer.memory().map_err(|error| Problem::Map { what, handle, error })?;
-        let row_bytes = geometry.width as usize * 4;
-        let mut pixels = vec![0; row_bytes * geometry.height as usize];
-        let _reading = memory.begin_reading();
-        for (y, row) in (0..).zip(pixels.chunks_exact_mut(row_bytes)) {
-            memory.read(y * u64::from(geometry.stride), row).map_err(|error| Problem::Read {
-                what,
-                handle,
-                error,
-            })?;
-        }
-        if geometry.format.fourcc == DrmFourcc::Xrgb8888 {
-            pixels.iter_mut().skip(3).step_by(4).for_each(|alpha| *alpha = 0xff);
-        }
-        Ok(pixels)
-    }
-
-    fn hide_cursor(&mut self) {
-        let Some(shown) = self.cursor.shown.take() else { return };
-        if shown.pixels.is_some() {
-            self.console.surface_cursor(None);
-        } else {
-            self.console.scanout_cursor(None, None);
-        }
-        self.move_pin(Some(shown.key), None, User::Cursor);
     }
 
     fn show_no_plane(&mut self) {
