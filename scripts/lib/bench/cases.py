@@ -143,8 +143,7 @@ def smoke():
 _TARGETS = (
     (("vnc", "region", "block"), 0.5), (("spice", "region", "block"), 0.5), (("gtk", "region", "block"), 0.5),
     (("dbus", "region", "block"), 0.5),
-    (("vnc", "region", "typing"), 0.6), (("egl", "region", "typing"), 0.25), (("egl-vnc", "region", "typing"), 0.25),
-    (("egl", "region", "static"), 0.25), (("egl-vnc", "region", "static"), 0.25),
+    (("vnc", "region", "typing"), 0.6), (("egl-vnc", "region", "typing"), 0.25), (("egl-vnc", "region", "static"), 0.25),
     ((None, "region", "video"), 1.05),
     (("egl", "dma-buf", "static"), 0.05), (("egl", "dma-buf", "typing"), 0.3), (("egl", "dma-buf", "video"), 0.7),
 )
