@@ -251,7 +251,7 @@ def sections(cells):
     every = (
         ("QEMU's CPU time",
          "User and system time of the whole process, in percent of one processor; beside it, how many updates the client got "
-         "(of SPICE: rectangles).",
+         "(of SPICE rectangles, of D-Bus with OpenGL calls: two a flip).",
          [cell for cell in cells if cell not in rotation], cpu_table),
         ("From flip to display",
          "The vGPU notes when it flips and when a query first tells that flip; a client reads its number from the pixels.",
