@@ -255,7 +255,11 @@ fn draw(
 ) -> Result<Answer, String> {
     let surface = surface(vgpu, buffer)?;
     draw(&surface).map_err(|e| format!("cannot draw: {e}"))?;
-    vgpu.device().drawn();
+    let mut device = vgpu.device();
+    let shown = device.screen.mode.as_ref().map(|mode| mode.shown as u64);
+    if buffer.is_none_or(|buffer| shown == Some(buffer)) {
+        device.drawn();
+    }
     Ok(Answer::Done)
 }
 
@@ -323,8 +327,7 @@ fn plane(words: &mut Words<'_>, vgpu: &Vgpu) -> Result<Answer, String> {
         device.screen.driver = Driver::Host;
         device.screen.mode = None;
     }
-    device.screen.on = on;
-    device.present().map_err(|e| e.to_string())?;
+    device.set_plane(on).map_err(|e| e.to_string())?;
     Ok(Answer::Done)
 }
 
@@ -339,14 +342,14 @@ fn cursor(words: &mut Words<'_>, vgpu: &Vgpu) -> Result<Answer, String> {
     match words.next("SIZE X,Y, move X,Y, or off")? {
         "off" => {
             words.end()?;
-            vgpu.device().screen.cursor = None;
+            vgpu.device().set_cursor(None);
         }
         "move" => {
             let (x, y) = point(words.next("the position")?)?;
             words.end()?;
-            let mut device = vgpu.device();
-            let cursor = device.screen.cursor.as_mut().ok_or("there is no cursor to move")?;
-            (cursor.x, cursor.y) = (x, y);
+            if !vgpu.device().move_cursor(x, y) {
+                return Err("there is no cursor to move".into());
+            }
         }
         extent => {
             let (width, height) = size(extent)?;
@@ -362,7 +365,7 @@ fn cursor(words: &mut Words<'_>, vgpu: &Vgpu) -> Result<Answer, String> {
             }
             let picture = cursor_picture(width, color, sealed).map_err(|e| e.to_string())?;
             let hotspot = hotspot.flatten();
-            vgpu.device().screen.cursor = Some(Cursor { picture, x, y, hotspot });
+            vgpu.device().set_cursor(Some(Cursor { picture, x, y, hotspot }));
         }
     }
     Ok(Answer::Done)
@@ -442,6 +445,7 @@ fn stats(words: &mut Words<'_>, vgpu: &Vgpu) -> Result<Answer, String> {
         |held: bool| ids.iter().filter(|(_, h)| *h || !held).map(|(id, _)| *id).collect::<Vec<_>>();
     stats["ids"] = of(false).into();
     stats["held_ids"] = of(true).into();
+    stats["events_set"] = device.events.is_set().into();
     if let Some(region) = &device.edid {
         stats["edid_hex"] = edid::hex(region.blob()).into();
         stats["link_state"] = edid::link_name(region.link_state()).into();

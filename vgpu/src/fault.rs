@@ -12,6 +12,7 @@ pub enum Call {
     DeviceInfo,
     RegionInfo,
     IrqInfo,
+    SetIrqs,
     RegionRead,
     RegionWrite,
     EdidRead,
@@ -23,7 +24,7 @@ pub enum Call {
     Other,
 }
 
-const CALLS: [(&str, Call); 12] = [
+const CALLS: [(&str, Call); 13] = [
     ("query", Call::Query),
     ("get", Call::Get),
     ("region_info", Call::RegionInfo),
@@ -34,6 +35,7 @@ const CALLS: [(&str, Call); 12] = [
     ("reset", Call::Reset),
     ("device_info", Call::DeviceInfo),
     ("irq_info", Call::IrqInfo),
+    ("set_irqs", Call::SetIrqs),
     ("dma", Call::Dma),
     ("version", Call::Version),
 ];
@@ -46,6 +48,7 @@ impl Call {
             command::GET_INFO => Self::DeviceInfo,
             command::GET_REGION_INFO => Self::RegionInfo,
             command::GET_IRQ_INFO => Self::IrqInfo,
+            command::SET_IRQS => Self::SetIrqs,
             command::REGION_READ if edid => Self::EdidRead,
             command::REGION_WRITE if edid => Self::EdidWrite,
             command::REGION_READ => Self::RegionRead,
@@ -93,7 +96,7 @@ struct Fault {
     action: Action,
     /// How often it still happens; `None` until it is cleared.
     left: Option<u64>,
-    /// Only for this region.
+    /// Only for this region or interrupt.
     index: Option<u32>,
     /// Only for this plane.
     plane: Option<u32>,
@@ -110,7 +113,8 @@ pub struct Faults {
 #[derive(Clone, Copy, Debug)]
 pub struct Subject {
     pub call: Call,
-    pub region: Option<u32>,
+    /// Of a region or an interrupt.
+    pub index: Option<u32>,
     pub plane: Option<u32>,
 }
 
@@ -135,9 +139,7 @@ impl Faults {
             }
         }
         let [call, kind, args @ ..] = plain.as_slice() else {
-            return Err(
-                "fault CALL KIND [ARG] [count=N] [index=REGION] [plane=primary|cursor]".into()
-            );
+            return Err("fault CALL KIND [ARG] [count=N] [index=N] [plane=primary|cursor]".into());
         };
         let call = match *call {
             "any" => None,
@@ -165,7 +167,7 @@ impl Faults {
                 None => subject.call != Call::Version,
                 Some(call) => call == subject.call,
             };
-            call && fault.index.is_none_or(|index| subject.region == Some(index))
+            call && fault.index.is_none_or(|index| subject.index == Some(index))
                 && fault.plane.is_none_or(|plane| subject.plane == Some(plane))
         })?;
         let fault = &mut self.list[at];
@@ -244,6 +246,17 @@ fn set(call: Option<Call>, text: &str) -> Result<(usize, Vec<u8>), String> {
     ];
     const DEVICE: [(&str, usize, usize); 4] =
         [("argsz", 0, 4), ("flags", 4, 4), ("num_regions", 8, 4), ("num_irqs", 12, 4)];
+    const IRQ: [(&str, usize, usize); 9] = [
+        ("argsz", 0, 4),
+        ("flags", 4, 4),
+        ("index", 8, 4),
+        ("count", 12, 4),
+        ("cap_offset", 16, 4),
+        ("cap_id", 24, 4),
+        ("cap_next", 28, 4),
+        ("cap_type", 32, 4),
+        ("cap_subtype", 36, 4),
+    ];
     const GET: [(&str, usize, usize); 4] =
         [("argsz", 0, 4), ("flags", 4, 4), ("dmabuf_id", 8, 4), ("reserved", 12, 4)];
 
@@ -262,6 +275,7 @@ fn set(call: Option<Call>, text: &str) -> Result<(usize, Vec<u8>), String> {
         Some(Call::Get) => GET.to_vec(),
         Some(Call::RegionInfo) => REGION.to_vec(),
         Some(Call::DeviceInfo) => DEVICE.to_vec(),
+        Some(Call::IrqInfo) => IRQ.to_vec(),
         Some(Call::RegionRead | Call::EdidRead) => vec![("data", 16, 4)],
         _ => return Err("the fields of this call's answer cannot be set".into()),
     };
@@ -339,7 +353,7 @@ mod tests {
     }
 
     fn subject(call: Call) -> Subject {
-        Subject { call, region: None, plane: None }
+        Subject { call, index: None, plane: None }
     }
 
     #[test]
@@ -370,7 +384,7 @@ mod tests {
         add(&mut faults, "region_info no-fd index=9").unwrap();
         add(&mut faults, "query errno 5 plane=cursor").unwrap();
         assert_eq!(faults.take(subject(Call::RegionInfo)), None);
-        let nine = Subject { region: Some(9), ..subject(Call::RegionInfo) };
+        let nine = Subject { index: Some(9), ..subject(Call::RegionInfo) };
         assert_eq!(faults.take(nine), Some(Action::NoFd));
         let cursor = Subject { plane: Some(2), ..subject(Call::Query) };
         assert_eq!(faults.take(Subject { plane: Some(1), ..cursor }), None);

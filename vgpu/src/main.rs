@@ -106,6 +106,9 @@ struct Serve {
     /// Do not negotiate graphics planes.
     #[arg(long)]
     no_gfx: bool,
+    /// Have the display interrupt of docs/display-events.md.
+    #[arg(long)]
+    display_events: bool,
     /// Negotiate vfio-user's `write_multiple`.
     #[arg(long)]
     write_multiple: bool,
@@ -145,6 +148,7 @@ fn main() -> ExitCode {
                 edid_region: serve.edid_region,
                 plane: !serve.no_plane,
                 gfx: !serve.no_gfx,
+                display_events: serve.display_events,
                 write_multiple: serve.write_multiple,
                 sealed: !serve.unsealed,
                 read_only: serve.read_only,

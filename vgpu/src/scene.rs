@@ -269,9 +269,7 @@ fn move_cursor(vgpu: &Vgpu, frame: u64) {
     let along = |length: u32, step: u64| {
         i32::try_from(frame.wrapping_mul(step) % u64::from(length)).unwrap_or(0)
     };
-    if let Some(cursor) = &mut device.screen.cursor {
-        (cursor.x, cursor.y) = (along(width, 7), along(height, 3));
-    }
+    device.move_cursor(along(width, 7), along(height, 3));
 }
 
 /// Anything that a guest may do, as the bits say.
@@ -281,16 +279,7 @@ fn random(vgpu: &Vgpu, bits: u64) -> Result<(), String> {
     let action = if has_mode { part(0, 16) } else { 0 };
     match action {
         0 => random_mode(vgpu, bits),
-        1 => {
-            let mut device = vgpu.device();
-            device.screen.on = false;
-            Ok(())
-        }
-        2 | 3 => {
-            let mut device = vgpu.device();
-            device.screen.on = true;
-            device.present().map_err(|e| e.to_string())
-        }
+        1..=3 => vgpu.device().set_plane(action != 1).map_err(|e| e.to_string()),
         4..=8 => vgpu.device().flip(None).map(drop),
         9 | 10 => random_cursor(vgpu, bits),
         _ => {
@@ -339,10 +328,10 @@ fn random_cursor(vgpu: &Vgpu, bits: u64) -> Result<(), String> {
     let sealed = vgpu.device().config.sealed;
     let picture = cursor_picture(side, None, sealed).map_err(|e| e.to_string())?;
     let mut device = vgpu.device();
-    match (part(50, 4), &mut device.screen.cursor) {
-        (0, cursor) => *cursor = None,
-        (1, Some(cursor)) => (cursor.x, cursor.y) = (x, y),
-        (_, cursor) => *cursor = Some(Cursor { picture, x, y, hotspot }),
+    match part(50, 4) {
+        0 => device.set_cursor(None),
+        1 if device.move_cursor(x, y) => {}
+        _ => device.set_cursor(Some(Cursor { picture, x, y, hotspot })),
     }
     Ok(())
 }

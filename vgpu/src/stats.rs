@@ -25,6 +25,9 @@ pub struct Stats {
     pub resets: u64,
     pub flips: u64,
     pub mode_sets: u64,
+    /// Signals to the client's eventfd.
+    pub events_primary: u64,
+    pub events_cursor: u64,
     pub faults: u64,
     /// Not a counter: whether a client is there, and has agreed on graphics planes.
     pub connected: bool,
@@ -61,6 +64,8 @@ impl Stats {
             "resets": self.resets,
             "flips": self.flips,
             "mode_sets": self.mode_sets,
+            "events_primary": self.events_primary,
+            "events_cursor": self.events_cursor,
             "faults": self.faults,
         })
     }

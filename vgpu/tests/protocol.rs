@@ -3,8 +3,10 @@
 mod common;
 
 use std::fs::File;
+use std::os::fd::OwnedFd;
 
 use common::*;
+use rustix::event::EventfdFlags;
 use serde_json::json;
 
 #[test]
@@ -575,4 +577,176 @@ fn nonsense_costs_the_connection_at_most() {
     }
     client.call(GET_INFO, &words(&[16, 0, 0, 0])).ok();
     assert_eq!(server.json("stats")["connections"], 6);
+}
+
+/// What SET_IRQS says of the display interrupt.
+fn set_irqs(flags: u32, start: u32, count: u32) -> Vec<u8> {
+    words(&[20, flags, 5, start, count])
+}
+
+const DATA_NONE: u32 = 1;
+const DATA_EVENTFD: u32 = 4;
+const TRIGGER: u32 = 32;
+
+fn eventfd() -> OwnedFd {
+    rustix::event::eventfd(0, EventfdFlags::NONBLOCK).unwrap()
+}
+
+/// What was signalled since the last time.
+fn value(eventfd: &OwnedFd) -> u64 {
+    let mut value = [0; 8];
+    match rustix::io::read(eventfd, &mut value) {
+        Ok(8) => u64::from_ne_bytes(value),
+        Err(rustix::io::Errno::AGAIN) => 0,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A client that has given the device this eventfd.
+fn listener(server: &Server, eventfd: &OwnedFd) -> Client {
+    let mut client = server.client();
+    client.send_with_fds(SET_IRQS, &set_irqs(DATA_EVENTFD | TRIGGER, 0, 1), &[eventfd]);
+    assert_eq!(client.receive().unwrap().ok().payload, [0; 0]);
+    client
+}
+
+const CURSOR_CHANGED: u64 = 1;
+const PRIMARY_CHANGED: u64 = 1 << 32;
+
+#[test]
+fn the_display_interrupt_is_found_by_its_capability() {
+    let server = Server::start(&["--display-events"]);
+    let mut client = server.client();
+    let reply = client.call(GET_INFO, &words(&[16, 0, 0, 0])).ok();
+    assert_eq!(reply.payload, words(&[16, 3, 10, 6]));
+    let mut info = |argsz| client.call(GET_IRQ_INFO, &words(&[argsz, 0, 5, 0]));
+    let whole = words(&[56, 17, 5, 1, 24, 0, 0x1_0001, 40, 1, 1, 0x1_0002, 0, 0x2000, 0]);
+    for argsz in [56, 57, 4096] {
+        assert_eq!(info(argsz).ok().payload, whole);
+    }
+    for argsz in [20, 24, 40, 55] {
+        assert_eq!(info(argsz).ok().payload, words(&[56, 17, 5, 1, 0]), "{argsz}");
+    }
+    for argsz in [16, 19] {
+        assert_eq!(info(argsz).ok().payload, words(&[56, 17, 5, 1]), "{argsz}");
+    }
+    assert_eq!(info(15).errno(), EINVAL);
+    assert_eq!(client.call(GET_IRQ_INFO, &words(&[16, 0, 6, 0])).errno(), EINVAL);
+    let reply = client.call(GET_IRQ_INFO, &words(&[4096, 0, 1, 7])).ok();
+    assert_eq!(reply.payload, words(&[16, 0, 1, 0]), "others stay as they are");
+}
+
+#[test]
+fn changes_are_signalled_plane_by_plane() {
+    let server = Server::start(&["--personality", "gvt", "--display-events"]);
+    let eventfd = eventfd();
+    let mut client = listener(&server, &eventfd);
+    assert_eq!(server.json("stats")["events_set"], true);
+    assert_eq!(value(&eventfd), 0);
+    for (command, signals) in [
+        ("mode 640x480 buffers=3", PRIMARY_CHANGED),
+        ("flip", PRIMARY_CHANGED),
+        ("flip 0", PRIMARY_CHANGED),
+        ("rect 0,0,8x8 ff0000", PRIMARY_CHANGED),
+        ("pattern noise buffer=1", 0),
+        ("pattern noise buffer=0", PRIMARY_CHANGED),
+        ("plane off", PRIMARY_CHANGED),
+        ("plane on", PRIMARY_CHANGED),
+        ("cursor 64x64 3,4", CURSOR_CHANGED),
+        ("cursor move 5,6", CURSOR_CHANGED),
+        ("cursor off", CURSOR_CHANGED),
+        ("guest", PRIMARY_CHANGED | CURSOR_CHANGED),
+        ("state", 0),
+    ] {
+        server.ctl(command);
+        assert_eq!(value(&eventfd), signals, "{command}");
+    }
+    client.guest_mode(640, 480);
+    assert!(value(&eventfd) >= PRIMARY_CHANGED);
+    client.write(0, 0, b"pixels").ok();
+    assert_eq!(value(&eventfd), PRIMARY_CHANGED);
+    server.ctl("mode 640x480 buffers=3");
+    server.ctl("stats reset");
+    server.ctl("run flips=10 rate=1000");
+    server.ctl("wait");
+    assert_eq!(value(&eventfd), 11 * PRIMARY_CHANGED, "signals add up");
+    let stats = server.json("stats");
+    assert_eq!((&stats["events_primary"], &stats["events_cursor"]), (&json!(10), &json!(0)));
+    client.call(RESET, &[]).ok();
+    value(&eventfd);
+    server.ctl("flip");
+    assert_eq!(value(&eventfd), PRIMARY_CHANGED, "it stays set over a reset");
+}
+
+#[test]
+fn a_region_s_picture_is_signalled_too() {
+    let server = Server::start(&["--personality", "nvidia", "--display-events"]);
+    let eventfd = eventfd();
+    let _client = listener(&server, &eventfd);
+    server.ctl("mode 640x480");
+    server.ctl("rect 0,0,8x8 ff0000");
+    assert_eq!(value(&eventfd), 2 * PRIMARY_CHANGED);
+}
+
+#[test]
+fn signals_end_when_the_client_says_so_or_goes() {
+    let server = Server::start(&["--display-events"]);
+    server.ctl("mode 640x480 buffers=2");
+    let eventfd = eventfd();
+    for end in [set_irqs(DATA_EVENTFD | TRIGGER, 0, 1), set_irqs(DATA_NONE | TRIGGER, 0, 0)] {
+        let mut client = listener(&server, &eventfd);
+        client.call(SET_IRQS, &end).ok();
+        server.ctl("flip");
+        assert_eq!((value(&eventfd), &server.json("stats")["events_set"]), (0, &json!(false)));
+    }
+    drop(listener(&server, &eventfd));
+    // The next client is served when the one before is gone.
+    server.client();
+    server.ctl("flip");
+    assert_eq!(value(&eventfd), 0);
+    assert_eq!(server.json("stats")["events_primary"], 0);
+}
+
+#[test]
+fn a_client_that_does_not_read_holds_nobody_up() {
+    let server = Server::start(&["--display-events"]);
+    server.ctl("mode 640x480 buffers=2");
+    let eventfd = rustix::event::eventfd(0, EventfdFlags::empty()).unwrap();
+    let _client = listener(&server, &eventfd);
+    rustix::io::write(&eventfd, &(u64::MAX - 1).to_ne_bytes()).unwrap();
+    server.ctl("flip");
+    assert_eq!(value(&eventfd), u64::MAX - 1);
+}
+
+#[test]
+fn what_no_display_interrupt_can_be_set_to_is_einval() {
+    let server = Server::start(&["--display-events"]);
+    let mut client = server.client();
+    let eventfd = eventfd();
+    let set = set_irqs(DATA_EVENTFD | TRIGGER, 0, 1);
+    let memory = File::open("/dev/null").unwrap();
+    client.send_with_fds(SET_IRQS, &set, &[&memory]);
+    assert_eq!(client.receive().unwrap().errno(), EINVAL, "no eventfd");
+    client.send_with_fds(SET_IRQS, &set, &[&eventfd, &eventfd]);
+    assert_eq!(client.receive().unwrap().errno(), EINVAL, "two descriptors");
+    for (flags, start, count) in [
+        (DATA_EVENTFD | TRIGGER, 1, 1),
+        (DATA_EVENTFD | TRIGGER, 0, 2),
+        (DATA_EVENTFD | TRIGGER, 0, 0),
+        (DATA_EVENTFD | 8, 0, 1),
+        (DATA_NONE | 8, 0, 1),
+        (DATA_NONE | TRIGGER, 0, 1),
+        (0, 0, 0),
+    ] {
+        let payload = set_irqs(flags, start, count);
+        assert_eq!(client.call(SET_IRQS, &payload).errno(), EINVAL, "{flags} {start} {count}");
+    }
+    assert_eq!(client.call(SET_IRQS, &set[..19]).errno(), EINVAL);
+    assert_eq!(server.json("stats")["events_set"], false);
+
+    let server = Server::start(&[]);
+    let mut client = server.client();
+    client.send_with_fds(SET_IRQS, &set, &[&eventfd]);
+    assert_eq!(client.receive().unwrap().errno(), EINVAL, "a device without events");
+    assert_eq!(client.call(GET_IRQ_INFO, &words(&[4096, 0, 5, 0])).errno(), EINVAL);
 }

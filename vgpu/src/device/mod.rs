@@ -2,6 +2,7 @@
 
 pub mod dispi;
 pub mod edid;
+pub mod events;
 pub mod pci;
 
 use std::collections::VecDeque;
@@ -17,11 +18,12 @@ use crate::fault::Faults;
 use crate::format::Format;
 use crate::memory::Memory;
 use crate::personality::{Kind, Personality, Traits};
-use crate::screen::{Driver, Geometry, HostMode, MAX_SIDE, Picture, Place, Planes, Screen};
-use crate::server::protocol::{PlaneInfo, edid_type_capability, region, region_flag};
+use crate::screen::{Cursor, Driver, Geometry, HostMode, MAX_SIDE, Picture, Place, Planes, Screen};
+use crate::server::protocol::{IRQ_COUNT, PlaneInfo, edid_type_capability, region, region_flag};
 use crate::stats::Stats;
 use dispi::Dispi;
 use edid::EdidRegion;
+use events::{Change, DisplayEvents};
 use pci::ConfigSpace;
 
 /// Size of BAR 2.
@@ -50,6 +52,8 @@ pub struct Config {
     pub edid_region: bool,
     pub plane: bool,
     pub gfx: bool,
+    /// Whether there is a display interrupt.
+    pub display_events: bool,
     pub write_multiple: bool,
     pub sealed: bool,
     pub read_only: bool,
@@ -105,6 +109,7 @@ pub struct Device {
     /// How the last scene went.
     pub last_scene: serde_json::Value,
     pub edid: Option<EdidRegion>,
+    pub events: DisplayEvents,
     vram: Arc<Memory>,
     pci: ConfigSpace,
     dispi: Dispi,
@@ -142,6 +147,7 @@ impl Device {
             has_udmabuf,
             last_scene: serde_json::Value::Null,
             edid: rules.map(|rules| EdidRegion::new(rules, edid_max)),
+            events: DisplayEvents::default(),
             pci: ConfigSpace::new(traits.identity, bars),
             dispi: Dispi::new(config.vram),
             vram,
@@ -269,6 +275,17 @@ impl Device {
         let time = crate::pace::now();
         let place = picture.place();
         self.stamps.push_back(Stamp { sequence: self.flips, place, time, seen: None });
+        self.changed(Change::Primary);
+    }
+
+    /// Tells the client, if it wants to know.
+    fn changed(&mut self, what: Change) {
+        if self.events.signal(what) {
+            *match what {
+                Change::Primary => &mut self.stats.events_primary,
+                Change::Cursor => &mut self.stats.events_cursor,
+            } += 1;
+        }
     }
 
     /// The sequence number of the next stamp.
@@ -296,7 +313,31 @@ impl Device {
         self.screen.driver = Driver::Guest;
         self.screen.mode = None;
         self.screen.on = true;
-        self.screen.cursor = None;
+        self.changed(Change::Primary);
+        self.set_cursor(None);
+    }
+
+    /// Enables or disables the host-driven plane.
+    pub fn set_plane(&mut self, on: bool) -> io::Result<()> {
+        self.screen.on = on;
+        if !on {
+            self.changed(Change::Primary);
+        }
+        self.present()
+    }
+
+    /// Shows another cursor, or none.
+    pub fn set_cursor(&mut self, cursor: Option<Cursor>) {
+        self.screen.cursor = cursor;
+        self.changed(Change::Cursor);
+    }
+
+    /// Moves the cursor. Returns whether there is one.
+    pub fn move_cursor(&mut self, x: i32, y: i32) -> bool {
+        let Some(cursor) = &mut self.screen.cursor else { return false };
+        (cursor.x, cursor.y) = (x, y);
+        self.changed(Change::Cursor);
+        true
     }
 
     fn with_planes<T>(&mut self, call: impl FnOnce(&mut dyn Personality, &Planes<'_>) -> T) -> T {
@@ -370,6 +411,16 @@ impl Device {
     /// Regions that the device says it has.
     pub fn region_count(&self) -> u32 {
         self.edid_index().map_or(region::COUNT, |index| index + 1)
+    }
+
+    /// Index of the display interrupt.
+    pub fn display_irq(&self) -> Option<u32> {
+        self.config.display_events.then_some(IRQ_COUNT)
+    }
+
+    /// Interrupts that the device says it has.
+    pub fn irq_count(&self) -> u32 {
+        IRQ_COUNT + u32::from(self.config.display_events)
     }
 
     pub fn region_info(&mut self, index: u32) -> Result<RegionInfo, Errno> {
@@ -448,14 +499,22 @@ impl Device {
         }
         self.stats.region_writes += 1;
         if let Some(memory) = self.region_memory(index) {
-            return memory.write(offset, data).map_err(|_| Errno::INVAL);
+            memory.write(offset, data).map_err(|_| Errno::INVAL)?;
+            if self.screen.driver == Driver::Guest {
+                self.changed(Change::Primary);
+            }
+            return Ok(());
         }
         match index {
             region::CONFIG => self.pci.write(range(offset, data.len(), pci::SIZE)?, data),
             region::BAR2 if self.traits.dispi => {
                 let offset = range(offset, data.len(), 4096)?;
                 if let (Some(index), Ok(value)) = (dispi_index(offset), data.try_into()) {
+                    let before = self.dispi.frame_buffer();
                     self.dispi.write(index, u16::from_le_bytes(value));
+                    if self.screen.driver == Driver::Guest && self.dispi.frame_buffer() != before {
+                        self.changed(Change::Primary);
+                    }
                 }
             }
             _ => return Err(Errno::INVAL),
@@ -473,6 +532,7 @@ impl Device {
             OnReset::Off => self.screen.on = self.screen.driver == Driver::Guest,
             OnReset::Guest => self.give_to_guest(),
         }
+        self.changed(Change::Primary);
     }
 }
 

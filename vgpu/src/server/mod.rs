@@ -19,8 +19,8 @@ use crate::personality::Truncation;
 use crate::sys;
 use crate::vgpu::Vgpu;
 use protocol::{
-    DEVICE_FLAGS, Header, IRQ_COUNT, IRQ_ERR, MAX_FDS, MAX_TRANSFER, PlaneInfo, command, flag,
-    region_flag, u32_at, u64_at,
+    DEVICE_FLAGS, Header, IRQ_COUNT, IRQ_ERR, MAX_FDS, MAX_TRANSFER, PlaneInfo, command,
+    display_irq_info, flag, irq_set, region_flag, u32_at, u64_at,
 };
 use wire::Message;
 
@@ -39,6 +39,7 @@ pub fn run(listener: &UnixListener, vgpu: &Arc<Vgpu>) {
                 device.stats.connected = false;
                 device.stats.gfx_plane = false;
                 device.personality.closed();
+                device.events.unset();
                 if let Err(e) = result {
                     device.stats.protocol_errors += 1;
                     drop(device);
@@ -144,7 +145,7 @@ impl Session<'_> {
 
     /// Descriptors that came with a message and are not wanted are closed with it.
     fn handle(&mut self, message: Message) -> Result<Reply, Errno> {
-        let Message { header, payload, _fds } = message;
+        let Message { header, payload, fds } = message;
         if header.command == command::VERSION {
             return self.version(&payload);
         }
@@ -166,22 +167,21 @@ impl Session<'_> {
                 if u32_at(&payload, 0)? < 16 {
                     return Err(Errno::INVAL);
                 }
-                Ok(Reply::of(words(&[16, DEVICE_FLAGS, device.region_count(), IRQ_COUNT])))
+                Ok(Reply::of(words(&[16, DEVICE_FLAGS, device.region_count(), device.irq_count()])))
             }
             command::GET_REGION_INFO => region_info(&mut device, &payload),
             command::GET_IRQ_INFO => {
-                let index = u32_at(&payload, 8)?;
+                let (argsz, index) = (u32_at(&payload, 0)?, u32_at(&payload, 8)?);
+                if argsz >= 16 && device.display_irq() == Some(index) {
+                    return Ok(Reply::of(display_irq_info(index, argsz)));
+                }
                 // Errors are reported on PCI Express only.
-                if u32_at(&payload, 0)? < 16 || index >= IRQ_COUNT || index == IRQ_ERR {
+                if argsz < 16 || index >= IRQ_COUNT || index == IRQ_ERR {
                     return Err(Errno::INVAL);
                 }
                 Ok(Reply::of(words(&[16, 0, index, 0])))
             }
-            command::SET_IRQS => {
-                // No interrupt exists, so nothing can be set, but all can be disabled.
-                let count = u32_at(&payload, 16)?;
-                if count == 0 { Ok(Reply::default()) } else { Err(Errno::INVAL) }
-            }
+            command::SET_IRQS => set_irqs(&mut device, &payload, fds).map(|()| Reply::default()),
             command::REGION_READ => {
                 let (offset, region, count) = access(&payload)?;
                 let mut reply = payload[..16].to_vec();
@@ -257,13 +257,17 @@ impl Session<'_> {
 /// What a message is about, as far as a fault may care.
 fn subject(message: &Message, device: &Device) -> Subject {
     let at = |offset| u32_at(&message.payload, offset).ok();
-    let (region, plane) = match message.header.command {
-        command::GET_REGION_INFO | command::REGION_READ | command::REGION_WRITE => (at(8), None),
-        command::QUERY_GFX_PLANE => (None, at(8)),
-        _ => (None, None),
+    let command = message.header.command;
+    let (region, irq, plane) = match command {
+        command::GET_REGION_INFO | command::REGION_READ | command::REGION_WRITE => {
+            (at(8), None, None)
+        }
+        command::GET_IRQ_INFO | command::SET_IRQS => (None, at(8), None),
+        command::QUERY_GFX_PLANE => (None, None, at(8)),
+        _ => (None, None, None),
     };
     let edid = region.is_some() && region == device.edid_index();
-    Subject { call: Call::of(message.header.command, edid), region, plane }
+    Subject { call: Call::of(command, edid), index: region.or(irq), plane }
 }
 
 /// Makes an answer wrong.
@@ -334,6 +338,24 @@ fn region_info(device: &mut Device, payload: &[u8]) -> Result<Reply, Errno> {
         reply.extend(capability);
     }
     Ok(Reply { payload: reply, fds: info.fd.into_iter().collect() })
+}
+
+fn set_irqs(device: &mut Device, payload: &[u8], mut fds: Vec<OwnedFd>) -> Result<(), Errno> {
+    const UNSET: u32 = irq_set::DATA_NONE | irq_set::ACTION_TRIGGER;
+    const SET: u32 = irq_set::DATA_EVENTFD | irq_set::ACTION_TRIGGER;
+
+    let (flags, index) = (u32_at(payload, 4)?, u32_at(payload, 8)?);
+    let (start, count) = (u32_at(payload, 12)?, u32_at(payload, 16)?);
+    if device.display_irq() != Some(index) {
+        // No other interrupt exists, so nothing can be set, but all can be disabled.
+        return if count == 0 { Ok(()) } else { Err(Errno::INVAL) };
+    }
+    match (flags, start, count, fds.len()) {
+        (UNSET, _, 0, 0) | (SET, 0, 1, 0) => device.events.unset(),
+        (SET, 0, 1, 1) => device.events.set(fds.remove(0))?,
+        _ => return Err(Errno::INVAL),
+    }
+    Ok(())
 }
 
 fn write_multi(device: &mut Device, payload: &[u8]) -> Result<Reply, Errno> {

@@ -3,6 +3,8 @@
 
 use rustix::io::Errno;
 
+use crate::device::events::Change;
+
 /// Bytes of a message's header.
 pub const HEADER: usize = 16;
 
@@ -64,6 +66,42 @@ pub mod region {
 pub const IRQ_COUNT: u32 = 5;
 /// `VFIO_PCI_ERR_IRQ_INDEX`
 pub const IRQ_ERR: u32 = 3;
+
+/// `VFIO_IRQ_INFO_*`
+pub mod irq_flag {
+    pub const EVENTFD: u32 = 1;
+    pub const CAPS: u32 = 1 << 4;
+}
+
+/// `VFIO_IRQ_SET_*`
+pub mod irq_set {
+    pub const DATA_NONE: u32 = 1;
+    pub const DATA_EVENTFD: u32 = 1 << 2;
+    pub const ACTION_TRIGGER: u32 = 1 << 5;
+}
+
+/// What GET_IRQ_INFO tells about the display interrupt, to a caller with room for it: docs/display-events.md.
+pub fn display_irq_info(index: u32, room: u32) -> Vec<u8> {
+    /// Capabilities are aligned to 8 bytes.
+    const TYPE: u32 = 24;
+    const DISPLAY: u32 = TYPE + 16;
+    const WHOLE: u32 = DISPLAY + 16;
+
+    let flags = irq_flag::EVENTFD | irq_flag::CAPS;
+    let cap_offset = if room < WHOLE { 0 } else { TYPE };
+    let (type_header, display_header) = (1 | 1 << 16, 2 | 1 << 16);
+    let head = [WHOLE, flags, index, 1, cap_offset, 0];
+    let bits = u32::from_le_bytes([Change::Cursor.bit(), Change::Primary.bit(), 0, 0]);
+    let capabilities = [type_header, DISPLAY, 1, 1, display_header, 0, bits, 0];
+    let mut info: Vec<u8> =
+        head.iter().chain(&capabilities).flat_map(|word: &u32| word.to_le_bytes()).collect();
+    match room {
+        ..20 => info.truncate(16),
+        20..WHOLE => info.truncate(20),
+        _ => {}
+    }
+    info
+}
 
 /// `VFIO_REGION_INFO_CAP_TYPE` with type GFX, subtype EDID: 16 bytes.
 pub fn edid_type_capability() -> [u8; 16] {

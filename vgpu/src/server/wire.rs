@@ -17,8 +17,8 @@ use super::protocol::{HEADER, Header, MAX_FDS, MAX_PAYLOAD};
 pub struct Message {
     pub header: Header,
     pub payload: Vec<u8>,
-    /// No message needs what it brings along; it is closed with the message.
-    pub _fds: Vec<OwnedFd>,
+    /// What it brings along. Few messages need any; the rest is closed with the message.
+    pub fds: Vec<OwnedFd>,
 }
 
 /// Waits for the next message. `None` when the client closed the connection between two messages.
@@ -47,7 +47,7 @@ pub fn receive(stream: &UnixStream) -> io::Result<Option<Message>> {
     if got < payload.len() {
         return Err(truncated("payload", got, payload.len()));
     }
-    Ok(Some(Message { header, payload, _fds: fds }))
+    Ok(Some(Message { header, payload, fds }))
 }
 
 /// Sends bytes; the descriptors go with the first one.

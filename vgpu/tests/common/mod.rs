@@ -24,6 +24,7 @@ pub const VERSION: u16 = 1;
 pub const GET_INFO: u16 = 4;
 pub const GET_REGION_INFO: u16 = 5;
 pub const GET_IRQ_INFO: u16 = 7;
+pub const SET_IRQS: u16 = 8;
 pub const REGION_READ: u16 = 9;
 pub const REGION_WRITE: u16 = 10;
 pub const RESET: u16 = 13;
@@ -219,10 +220,10 @@ impl Client {
         self.next_id
     }
 
-    pub fn send_with_fds(&mut self, command: u16, payload: &[u8], fds: &[&File]) {
+    pub fn send_with_fds(&mut self, command: u16, payload: &[u8], fds: &[&impl AsFd]) {
         let mut bytes = self.header(command, 0, payload.len());
         bytes.extend(payload);
-        let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+        let fds: Vec<_> = fds.iter().map(|fd| fd.as_fd()).collect();
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(16))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         assert!(control.push(SendAncillaryMessage::ScmRights(&fds)));
