@@ -205,6 +205,8 @@ pub struct Display<D: Device, C: Console, T: Clock> {
     sharing: Option<Owner<'static>>,
     /// When to look beside the front ends' refreshes; `None`: never.
     pacer: Option<Pacer>,
+    /// When the alarm for that goes off.
+    look_at: Option<Duration>,
 }
 
 impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
@@ -245,6 +247,7 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
             sharing,
             // A region's plane does not change when the guest flips.
             pacer: (config.pacing && mode == Mode::DmaBuf).then(Pacer::default),
+            look_at: None,
         };
         display.trace(format_args!("{mode} mode, EDID {}", display.has_edid()));
         display.with_edid(|edid, host| edid.set_monitor(edid.default_monitor(), host));
@@ -382,7 +385,10 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
 
     /// Looks whether the guest flipped, and if so, has the front ends refresh.
     fn peek(&mut self) {
-        if let Some(pacer) = &mut self.pacer {
+        self.look_at = None;
+        let now = self.clock.now();
+        let due = |pacer: &&mut Pacer| pacer.next_look(now).is_some_and(|at| at <= now);
+        if let Some(pacer) = self.pacer.as_mut().filter(due) {
             self.counters.looks += 1;
             match dmabuf::peek(&self.device, &mut self.counters) {
                 Ok(shows) => {
@@ -396,18 +402,28 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
                     self.release_retired();
                 }
                 // The next refresh will tell.
-                Err(_) => pacer.lose(),
+                Err(_) => pacer.lose(self.clock.now()),
             }
         }
         self.plan_look();
     }
 
-    fn plan_look(&self) {
+    fn plan_look(&mut self) {
         let now = self.clock.now();
         let rests = self.waiting || now < self.resume;
-        match self.pacer.as_ref().and_then(|pacer| pacer.next(now)).filter(|_| !rests) {
-            Some(after) => self.clock.set_alarm(Alarm::Look, after),
-            None => self.clock.clear_alarm(Alarm::Look),
+        let next = self.pacer.as_ref().and_then(|pacer| pacer.next_look(now)).filter(|_| !rests);
+        match (next, self.look_at) {
+            // An alarm that goes off too early is set again then: that is rarer than to set it at each refresh.
+            (Some(next), Some(set)) if set <= next => (),
+            (Some(next), _) => {
+                self.clock.set_alarm(Alarm::Look, next.saturating_sub(now));
+                self.look_at = Some(next);
+            }
+            (None, Some(_)) => {
+                self.clock.clear_alarm(Alarm::Look);
+                self.look_at = None;
+            }
+            (None, None) => (),
         }
     }
 

@@ -24,13 +24,13 @@ const SEARCH_STEP: Duration = Duration::from_millis(1);
 const QUIET: Duration = Duration::from_millis(300);
 
 /// So many looks may a rhythm take to be found. Flips that come less often than 10 times a second are not worth it.
-const SEARCH_LOOKS: u32 = 600;
+const SEARCH_LOOKS: u32 = 500;
 
 /// How long flips without a rhythm are left alone, the first time; each time is twice as long, up to [`LONGEST_REST`].
-const SHORTEST_REST: Duration = Duration::from_secs(1);
+const SHORTEST_REST: Duration = Duration::from_secs(2);
 
 /// See [`SHORTEST_REST`].
-const LONGEST_REST: Duration = Duration::from_secs(8);
+const LONGEST_REST: Duration = Duration::from_secs(16);
 
 /// So many flips in a row must have a rhythm.
 const EVIDENCE: usize = 5;
@@ -47,11 +47,12 @@ const SHORTEST_PERIOD: Duration = Duration::from_millis(4);
 /// The first look comes so long before the flip is due: a flip has a known time only if a look just before did not see it.
 const LEAD: Duration = Duration::from_micros(250);
 
-/// Between looks while a flip is due.
+/// Between looks while a flip is due, at least: flips that jitter are not worth looking at more often.
 const STEP: Duration = Duration::from_micros(500);
 
-/// After so many flips in a row that did not come, or came when nobody looked, there is no rhythm any more.
-const SURPRISES: u32 = 6;
+/// With so many surprises there is no rhythm any more. A flip that did not come is two, one that came when nobody looked is
+/// one, and one that came when it was due makes up for one: of a rhythm that is twice too fast, every other flip does not come.
+const SURPRISES: u32 = 12;
 
 /// In one period of this many, there is a look halfway: a guest that flips twice as fast as it did would not be noticed else.
 const HALFWAY_PERIODS: u32 = 16;
@@ -61,8 +62,8 @@ const HALFWAY_PERIODS: u32 = 16;
 pub struct Pacer {
     /// Until when somebody is believed to watch.
     attention: Duration,
-    /// How long showing a picture took: looking leaves as much time to others.
-    busy: Duration,
+    /// Until when the time is others': as long as showing the last picture took.
+    free: Duration,
     seen: Option<PlaneInfo>,
     last_look: Duration,
     rest: Duration,
@@ -90,6 +91,8 @@ struct Rhythm {
     period: Duration,
     /// When the next flip is due.
     due: Duration,
+    /// How far flips are from when they are due, on average.
+    jitter: Duration,
     periods: u32,
     surprises: u32,
 }
@@ -98,7 +101,7 @@ impl Pacer {
     /// A front end refreshed, which took this long.
     pub fn refreshed(&mut self, now: Duration, took: Duration) {
         self.attention = now + ATTENTION;
-        self.busy = took;
+        self.free = now + took;
     }
 
     /// This is what the device shows, `None` if nothing. Returns whether it showed something else at the last look.
@@ -115,21 +118,19 @@ impl Pacer {
     }
 
     /// The device did not answer: what was learned of it does not count.
-    pub fn lose(&mut self) {
+    pub fn lose(&mut self, now: Duration) {
+        self.last_look = now;
         self.state = State::Idle;
     }
 
-    /// When to look again, from now; `None` if nobody watches.
-    pub fn next(&self, now: Duration) -> Option<Duration> {
-        if now >= self.attention {
-            return None;
-        }
-        let step = match &self.state {
-            State::Idle | State::Resting { .. } => IDLE_STEP,
-            State::Searching { .. } => SEARCH_STEP,
-            State::Locked(rhythm) => rhythm.next(now),
+    /// When to look again; `None` if nobody watches.
+    pub fn next_look(&self, now: Duration) -> Option<Duration> {
+        let next = match &self.state {
+            State::Idle | State::Resting { .. } => self.last_look + IDLE_STEP,
+            State::Searching { .. } => self.last_look + SEARCH_STEP,
+            State::Locked(rhythm) => rhythm.next_look(self.last_look),
         };
-        Some(step.max(self.busy))
+        (now < self.attention).then_some(next.max(self.free))
     }
 
     /// The guest's rhythm, if it has one: the time between flips.
@@ -205,9 +206,19 @@ impl Rhythm {
             beats += multiple;
         }
         let period = (gaps.iter().sum::<Duration>() / beats).max(SHORTEST_PERIOD);
-        let mut rhythm = Self { period, due: *flips.last()?, periods: 0, surprises: 0 };
+        let mut rhythm =
+            Self { period, due: *flips.last()?, jitter: Duration::ZERO, periods: 0, surprises: 0 };
         rhythm.skip_to(now);
         Some(rhythm)
+    }
+
+    /// The first look comes so long before the flip is due.
+    fn lead(&self) -> Duration {
+        LEAD.max(self.jitter / 2)
+    }
+
+    fn step(&self) -> Duration {
+        STEP.max(self.jitter / 2)
     }
 
     /// How long to wait for a flip that is late.
@@ -215,17 +226,17 @@ impl Rhythm {
         (self.period / 2).min(Duration::from_millis(8))
     }
 
-    fn next(&self, now: Duration) -> Duration {
+    fn next_look(&self, last: Duration) -> Duration {
         let halfway = self.due.saturating_sub(self.period / 2);
-        if self.periods % HALFWAY_PERIODS == 0 && now < halfway {
-            return halfway.saturating_sub(now);
+        if self.periods % HALFWAY_PERIODS == 0 && last < halfway {
+            return halfway;
         }
-        let first = self.due.saturating_sub(LEAD);
-        if now < first {
-            return first.saturating_sub(now);
+        let first = self.due.saturating_sub(self.lead());
+        if last < first {
+            return first;
         }
         // The later it is, the less is known.
-        STEP.max(now.saturating_sub(first) / 4)
+        last + self.step().max(last.saturating_sub(first) / 4)
     }
 
     fn follow(&mut self, now: Duration, flipped: bool, blind: Duration) {
@@ -233,8 +244,9 @@ impl Rhythm {
             self.surprises = SURPRISES;
         } else if flipped {
             if blind <= PRECISE {
-                self.surprises = 0;
+                self.surprises = self.surprises.saturating_sub(1);
                 let flip = now.saturating_sub(blind / 2);
+                self.jitter = (self.jitter * 7 + flip.abs_diff(self.due)) / 8;
                 // Half of the error counts for the phase, and little of it for the period: flips jitter.
                 if flip > self.due {
                     let late = flip.saturating_sub(self.due);
@@ -245,15 +257,15 @@ impl Rhythm {
                 }
             } else {
                 self.surprises += 1;
-                if now < self.due + STEP {
+                if now < self.due + self.step() {
                     // Seen at the first look, it came before: look earlier.
                     self.due = self.due.min(now);
-                    self.advance(STEP);
+                    self.advance(self.step());
                 }
             }
             self.skip_to(now);
         } else if now > self.due + self.patience() {
-            self.surprises += 1;
+            self.surprises += 2;
             self.skip_to(now);
         }
     }
@@ -319,7 +331,7 @@ mod tests {
         fn run_until(&mut self, end: Duration) -> Option<Duration> {
             let mut seen = None;
             loop {
-                let look = self.pacer.next(self.now).map(|after| self.now + after);
+                let look = self.pacer.next_look(self.now);
                 let next = look.unwrap_or(self.next_refresh).min(self.next_refresh);
                 if next >= end {
                     return seen;
@@ -439,16 +451,17 @@ mod tests {
     #[test]
     fn nobody_looks_for_nobody() {
         let mut pacer = Pacer::default();
-        assert_eq!(pacer.next(Duration::ZERO), None);
+        assert_eq!(pacer.next_look(Duration::ZERO), None);
         pacer.refreshed(MS, MS);
-        assert_eq!(pacer.next(MS), Some(IDLE_STEP));
-        assert_eq!(pacer.next(MS + ATTENTION), None);
+        pacer.look(MS, None);
+        assert_eq!(pacer.next_look(MS), Some(MS + IDLE_STEP));
+        assert_eq!(pacer.next_look(MS + ATTENTION), None);
     }
 
     #[test]
     fn looking_leaves_time_to_others() {
         let mut pacer = Pacer::default();
         pacer.refreshed(MS, 150 * MS);
-        assert_eq!(pacer.next(MS), Some(150 * MS));
+        assert_eq!(pacer.next_look(MS), Some(151 * MS));
     }
 }
