@@ -103,6 +103,10 @@ typedef struct VfioDpyDeviceOps {
     // Whether an id means the same dma-buf for as long as a descriptor of it is open, even over a reset: true of kernel drivers,
     // false of a device in another process.
     bool (*keeps_ids)(void *device);
+    // Has the device signal this eventfd when what it shows has changed, by the display interrupt of docs/display-events.md; -1: not
+    // any more. The eventfd stays the library's, and may be closed when the call returns: the device keeps a descriptor of its
+    // own. Returns 0 or a negative errno, -ENOTTY if the device has no such interrupt.
+    int (*signal_changes)(void *device, int eventfd);
     // Returns the index of the region with type VFIO_REGION_TYPE_GFX and subtype VFIO_REGION_SUBTYPE_GFX_EDID, or a negative
     // errno if there is none.
     int (*edid_region)(void *device);
@@ -210,6 +214,8 @@ typedef struct VfioDpyConfig {
     //   where the library can read them itself;
     // - `compare=off`: pass on whole surfaces, not only what changed;
     // - `pacing=off`: look at the device only at vfio_dpy_refresh();
+    // - `events=on`: have a device that can (docs/display-events.md) say when something changed, instead of looking when it
+    //   may have;
     // - `pool-buffers=N`, `pool-bytes=N`: how many dma-bufs to hold at most besides those on screen, and how many bytes (K, M
     //   and G may follow).
     const char *options;

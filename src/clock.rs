@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+use std::io;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 /// The clock of a display. Times are since some moment that never changes.
@@ -12,7 +14,14 @@ pub trait Clock {
     /// Calls the display's `alarm` once, after this time, instead of when it was set to before.
     fn set_alarm(&self, alarm: Alarm, after: Duration);
 
-    /// Forgets what was set.
+    /// Makes an eventfd for this alarm, and gives it away for others to signal. Once somebody has, [`Clock::listen`] has the alarm
+    /// called.
+    fn event(&self, alarm: Alarm) -> io::Result<OwnedFd>;
+
+    /// Calls the display's `alarm` once, when the eventfd has been signalled; or does not any more.
+    fn listen(&self, alarm: Alarm, on: bool);
+
+    /// Forgets what was set, and its eventfd.
     fn clear_alarm(&self, alarm: Alarm);
 }
 
@@ -23,4 +32,6 @@ pub enum Alarm {
     Edid,
     /// The next look at the device, beside those that front ends ask for.
     Look,
+    /// The device says that something changed.
+    Change,
 }

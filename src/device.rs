@@ -6,7 +6,7 @@
 #![forbid(unsafe_code)]
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use crate::plane::PlaneInfo;
 
@@ -36,6 +36,12 @@ pub trait Device {
     /// Kernel drivers see that, and so must not be asked for the same dma-buf again after a reset: mbochs, for one, corrupts
     /// memory then. A process does not see who holds what it gave away.
     fn keeps_ids(&self) -> bool;
+
+    /// `VFIO_DEVICE_SET_IRQS` for the display interrupt (docs/display-events.md): from now on the device signals this eventfd when
+    /// what it shows has changed. `None`: it does not any more. [`Failure::Unsupported`] if it has no such interrupt.
+    fn signal_changes(&self, _event: Option<BorrowedFd<'_>>) -> io::Result<()> {
+        Err(io::Error::from_raw_os_error(libc::ENOTTY))
+    }
 
     /// Index of the region that takes the EDID, found by its type capability; `None` if the device has none.
     fn edid_region(&self) -> Option<u32>;

@@ -2,8 +2,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::ffi::c_int;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -19,14 +20,25 @@ pub type Sleeper = Rc<Cell<*const VfioDpy>>;
 /// A [`Clock`] of the GLib main loop.
 pub struct MainLoopClock {
     sleeper: Sleeper,
-    alarms: RefCell<HashMap<Alarm, Timer>>,
+    timers: RefCell<HashMap<Alarm, Timer>>,
+    events: RefCell<HashMap<Alarm, Event>>,
 }
 
 /// A timer of the kernel: GLib's own count in milliseconds.
 struct Timer {
+    _source: Attached,
     fd: OwnedFd,
-    source: Source,
 }
+
+/// An eventfd that others signal.
+struct Event {
+    /// `None` while nobody listens: a source that does not read would be dispatched again and again.
+    source: Option<Attached>,
+    fd: OwnedFd,
+}
+
+/// A source on the main context, for as long as it lives.
+struct Attached(Source);
 
 /// A pointer that a source, which GLib wants to be able to send to the main loop's thread, may carry.
 struct Carried(*const Cell<*const VfioDpy>);
@@ -38,46 +50,69 @@ unsafe impl Send for Carried {}
 impl MainLoopClock {
     /// Alarms wake whom `sleeper` names when they go off.
     pub fn new(sleeper: Sleeper) -> Self {
-        Self { sleeper, alarms: RefCell::default() }
+        Self { sleeper, timers: RefCell::default(), events: RefCell::default() }
+    }
+
+    /// Wakes the display whenever this timer or eventfd has something to read; `again`: not only once.
+    fn attach(&self, fd: &OwnedFd, alarm: Alarm, again: ControlFlow) -> Attached {
+        let carried = Carried(Rc::as_ptr(&self.sleeper));
+        let wake = move |fd, _| {
+            let carried = &carried;
+            // Set anew since it went off, a timer has nothing to read; nor has an eventfd that somebody else has read.
+            if !take(fd) {
+                return ControlFlow::Continue;
+            }
+            // SAFETY: the clock destroys its sources when it is dropped, so the cell lives.
+            let display = unsafe { (*carried.0).get() };
+            // SAFETY: the cell names a display that lives as long as its clock, or nobody.
+            if let Some(display) = unsafe { display.as_ref() } {
+                display.wake(alarm);
+            }
+            again
+        };
+        let source = glib::unix_fd_source_new(
+            fd.as_raw_fd(),
+            IOCondition::IN,
+            Some("vfio-display"),
+            Priority::DEFAULT,
+            wake,
+        );
+        source.attach(None);
+        Attached(source)
     }
 
     fn timer(&self, alarm: Alarm) -> io::Result<Timer> {
         let flags = libc::TFD_CLOEXEC | libc::TFD_NONBLOCK;
         // SAFETY: the call has no preconditions.
-        let fd = unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, flags) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the descriptor was just made, and nobody else has it.
-        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        let carried = Carried(Rc::as_ptr(&self.sleeper));
-        let name = Some("vfio-display");
-        let wake = move |fd, _| {
-            let carried = &carried;
-            let mut times = [0_u8; 8];
-            // SAFETY: the buffer has the eight bytes that are read. The descriptor is the source's, which lives: it was dispatched.
-            let len = unsafe { libc::read(fd, times.as_mut_ptr().cast(), times.len()) };
-            // Set anew since it went off, it has nothing to read.
-            if len > 0 {
-                // SAFETY: the clock destroys its sources when it is dropped, so the cell lives.
-                let display = unsafe { (*carried.0).get() };
-                // SAFETY: the cell names a display that lives as long as its clock, or nobody.
-                if let Some(display) = unsafe { display.as_ref() } {
-                    display.wake(alarm);
-                }
-            }
-            ControlFlow::Continue
-        };
-        let source = glib::unix_fd_source_new(
-            fd.as_raw_fd(),
-            IOCondition::IN,
-            name,
-            Priority::DEFAULT,
-            wake,
-        );
-        source.attach(None);
-        Ok(Timer { fd, source })
+        let fd = own(unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, flags) })?;
+        let source = self.attach(&fd, alarm, ControlFlow::Continue);
+        Ok(Timer { _source: source, fd })
     }
+}
+
+/// A descriptor that a call has just made.
+fn own(fd: c_int) -> io::Result<OwnedFd> {
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor was just made, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Takes what there is to read from a timer or an eventfd of a living source. Returns whether there was anything.
+///
+/// Never waits: a device in another process that reads an eventfd before us may have taken O_NONBLOCK from it, too.
+fn take(fd: RawFd) -> bool {
+    let mut count = [0_u8; 8];
+    let room = libc::iovec { iov_base: count.as_mut_ptr().cast(), iov_len: count.len() };
+    // SAFETY: the vector names the eight bytes that are read.
+    let len = unsafe { libc::preadv2(fd, &raw const room, 1, -1, libc::RWF_NOWAIT) };
+    if len < 0 && io::Error::last_os_error().kind() != io::ErrorKind::WouldBlock {
+        // Timers before Linux 6.9, and eventfds before 5.8, know no RWF_NOWAIT.
+        // SAFETY: the buffer has the eight bytes that are read.
+        return unsafe { libc::read(fd, count.as_mut_ptr().cast(), count.len()) } > 0;
+    }
+    len > 0
 }
 
 impl Clock for MainLoopClock {
@@ -86,20 +121,39 @@ impl Clock for MainLoopClock {
     }
 
     fn set_alarm(&self, alarm: Alarm, after: Duration) {
-        let mut alarms = self.alarms.borrow_mut();
-        if let Some(timer) = alarms.get(&alarm) {
+        let mut timers = self.timers.borrow_mut();
+        if let Some(timer) = timers.get(&alarm) {
             timer.set(Some(after));
         } else if let Ok(timer) = self.timer(alarm) {
             // Without descriptors there are no alarms; the front ends' refreshes go on.
             timer.set(Some(after));
-            alarms.insert(alarm, timer);
+            timers.insert(alarm, timer);
+        }
+    }
+
+    fn event(&self, alarm: Alarm) -> io::Result<OwnedFd> {
+        // SAFETY: the call has no preconditions.
+        let fd = own(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
+        let given = fd.try_clone()?;
+        self.events.borrow_mut().insert(alarm, Event { source: None, fd });
+        Ok(given)
+    }
+
+    fn listen(&self, alarm: Alarm, on: bool) {
+        let mut events = self.events.borrow_mut();
+        let Some(event) = events.get_mut(&alarm) else { return };
+        if !on {
+            event.source = None;
+        } else if event.source.as_ref().is_none_or(|Attached(source)| source.is_destroyed()) {
+            event.source = Some(self.attach(&event.fd, alarm, ControlFlow::Break));
         }
     }
 
     fn clear_alarm(&self, alarm: Alarm) {
-        if let Some(timer) = self.alarms.borrow().get(&alarm) {
+        if let Some(timer) = self.timers.borrow().get(&alarm) {
             timer.set(None);
         }
+        self.events.borrow_mut().remove(&alarm);
     }
 }
 
@@ -122,8 +176,8 @@ impl Timer {
     }
 }
 
-impl Drop for Timer {
+impl Drop for Attached {
     fn drop(&mut self) {
-        self.source.destroy();
+        self.0.destroy();
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::{c_int, c_void};
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use vfio_bindings::bindings::vfio::vfio_device_gfx_plane_info;
 
@@ -70,6 +70,10 @@ pub struct VfioDpyDeviceOps {
     /// Whether an id means the same dma-buf for as long as a descriptor of it is open, even over a reset: true of kernel drivers,
     /// false of a device in another process.
     pub keeps_ids: unsafe extern "C" fn(device: *mut c_void) -> bool,
+    /// Has the device signal this eventfd when what it shows has changed, by the display interrupt of docs/display-events.md; -1: not
+    /// any more. The eventfd stays the library's, and may be closed when the call returns: the device keeps a descriptor of its
+    /// own. Returns 0 or a negative errno, -ENOTTY if the device has no such interrupt.
+    pub signal_changes: unsafe extern "C" fn(device: *mut c_void, eventfd: c_int) -> c_int,
     /// Returns the index of the region with type VFIO_REGION_TYPE_GFX and subtype VFIO_REGION_SUBTYPE_GFX_EDID, or a negative
     /// errno if there is none.
     pub edid_region: unsafe extern "C" fn(device: *mut c_void) -> c_int,
@@ -138,6 +142,12 @@ impl Device for HostDevice {
     fn keeps_ids(&self) -> bool {
         // SAFETY: `new` demands a callable table.
         unsafe { (self.ops.keeps_ids)(self.device) }
+    }
+
+    fn signal_changes(&self, event: Option<BorrowedFd<'_>>) -> io::Result<()> {
+        let eventfd = event.map_or(-1, |event| event.as_raw_fd());
+        // SAFETY: `new` demands a callable table; the descriptor is open for the call.
+        check(unsafe { (self.ops.signal_changes)(self.device, eventfd) })
     }
 
     fn edid_region(&self) -> Option<u32> {

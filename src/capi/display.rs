@@ -41,6 +41,8 @@ pub struct VfioDpyConfig {
     ///   where the library can read them itself;
     /// - `compare=off`: pass on whole surfaces, not only what changed;
     /// - `pacing=off`: look at the device only at vfio_dpy_refresh();
+    /// - `events=on`: have a device that can (docs/display-events.md) say when something changed, instead of looking when it
+    ///   may have;
     /// - `pool-buffers=N`, `pool-bytes=N`: how many dma-bufs to hold at most besides those on screen, and how many bytes (K, M
     ///   and G may follow).
     pub options: *const c_char,

@@ -45,6 +45,9 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
             let period = pacer.period().map(|period| u64::try_from(period.as_micros()).ok());
             add("pacing", json!({ "period-microseconds": period, "looks": counters.looks }));
         }
+        if let Some(events) = &self.events {
+            add("events", json!({ "heard": events.heard() }));
+        }
         match &self.screen {
             Screen::Message(text) => add("message", json!(text)),
             Screen::Surface(surface, _) => {
@@ -148,6 +151,9 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
                 Some(period) => writeln!(to, "  the guest flips every {} us", period.as_micros())?,
                 None => writeln!(to, "  the guest flips without a rhythm, or not at all")?,
             }
+        }
+        if let Some(events) = &self.events {
+            writeln!(to, "  the device said {} times that something changed", events.heard())?;
         }
         for (kind, count) in &counters.errors {
             writeln!(to, "  errors ({kind}): {count}")?;

@@ -14,6 +14,7 @@ mod describe;
 mod dmabuf;
 mod durations;
 mod edid;
+mod events;
 mod options;
 mod pacing;
 mod problem;
@@ -43,6 +44,7 @@ use cursor::Cursor;
 use dmabuf::DmaBufPlanes;
 use durations::Durations;
 use edid::{Edid, EdidHost};
+use events::Events;
 use pacing::Pacer;
 use problem::Problem;
 use region::RegionPlane;
@@ -203,10 +205,12 @@ pub struct Display<D: Device, C: Console, T: Clock> {
     counters: Counters,
     reporter: Reporter,
     sharing: Option<Owner<'static>>,
-    /// When to look beside the front ends' refreshes; `None`: never.
+    /// When to look beside the front ends' refreshes; `None`: never, or when the device says so.
     pacer: Option<Pacer>,
     /// When the alarm for that goes off.
     look_at: Option<Duration>,
+    /// When to listen to a device that says when something changed; `None`: it does not.
+    events: Option<Events>,
 }
 
 impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
@@ -248,10 +252,37 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
             // A region's plane does not change when the guest flips.
             pacer: (config.pacing && mode == Mode::DmaBuf).then(Pacer::default),
             look_at: None,
+            events: None,
         };
         display.trace(format_args!("{mode} mode, EDID {}", display.has_edid()));
+        if config.events {
+            display.ask_for_events();
+        }
         display.with_edid(|edid, host| edid.set_monitor(edid.default_monitor(), host));
         display
+    }
+
+    /// Has the device say when something changed, if it can.
+    fn ask_for_events(&mut self) {
+        let Self { device, clock, .. } = self;
+        let asked =
+            clock.event(Alarm::Change).and_then(|event| device.signal_changes(Some(event.as_fd())));
+        match asked {
+            Ok(()) => {
+                self.pacer = None;
+                self.events = Some(Events::default());
+                self.trace(format_args!("the device says when something changed"));
+            }
+            Err(error) => {
+                self.clock.clear_alarm(Alarm::Change);
+                let severity = match Failure::of(&error) {
+                    Failure::Unsupported => Severity::Trace,
+                    _ => Severity::Warning,
+                };
+                let what = format!("the device cannot say when something changed: {error}");
+                self.reporter.say(&self.console, self.clock.now(), severity, &what);
+            }
+        }
     }
 
     /// Whether the guest can be told about its monitor.
@@ -269,6 +300,9 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
         self.counters.durations.record(took);
         if let Some(pacer) = &mut self.pacer {
             pacer.refreshed(now, took);
+        }
+        if let Some(events) = &mut self.events {
+            events.refreshed(now, took);
         }
         self.plan_look();
     }
@@ -347,6 +381,14 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
         self.clock.clear_alarm(Alarm::Edid);
         self.pacer = None;
         self.clock.clear_alarm(Alarm::Look);
+        if self.events.take().is_some() {
+            self.clock.clear_alarm(Alarm::Change);
+            // Asking a device that does not answer takes long.
+            if self.clock.now() >= self.resume {
+                // One that fails has gone, or goes now.
+                let _ = self.device.signal_changes(None);
+            }
+        }
         self.block(false);
         self.hide_cursor();
         if matches!(self.screen, Screen::Scanout(_)) {
@@ -363,6 +405,7 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
         match alarm {
             Alarm::Edid => self.with_edid(Edid::alarm),
             Alarm::Look => self.peek(),
+            Alarm::Change => self.hear(),
         }
     }
 
@@ -408,10 +451,26 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
         self.plan_look();
     }
 
+    /// The device says that something changed.
+    fn hear(&mut self) {
+        if let Some(events) = &mut self.events {
+            if events.hear(self.clock.now()) {
+                self.console.request_refresh();
+            }
+        }
+        self.plan_look();
+    }
+
     fn plan_look(&mut self) {
         let now = self.clock.now();
         let rests = self.waiting || now < self.resume;
-        let next = self.pacer.as_ref().and_then(|pacer| pacer.next_look(now)).filter(|_| !rests);
+        let next = if let Some(events) = &self.events {
+            let after = events.next(now).filter(|_| !rests);
+            self.clock.listen(Alarm::Change, after.is_some_and(|after| after.is_zero()));
+            after.filter(|after| !after.is_zero()).map(|after| now + after)
+        } else {
+            self.pacer.as_ref().and_then(|pacer| pacer.next_look(now)).filter(|_| !rests)
+        };
         match (next, self.look_at) {
             // An alarm that goes off too early is set again then: that is rarer than to set it at each refresh.
             (Some(next), Some(set)) if set <= next => (),

@@ -25,6 +25,8 @@ pub struct Config {
     pub compare: bool,
     /// Whether the device is looked at when the guest is about to flip, not only when a front end asks: `pacing`.
     pub pacing: bool,
+    /// Whether a device that can is to say when something changed, instead: `events`.
+    pub events: bool,
 }
 
 impl Default for Config {
@@ -38,16 +40,18 @@ impl Default for Config {
             read_back: false,
             compare: true,
             pacing: true,
+            events: false,
         }
     }
 }
 
 /// Keys and what may be said of them, for people.
-const KEYS: [(&str, &str); 6] = [
+const KEYS: [(&str, &str); 7] = [
     ("import", SWITCH),
     ("read-back", SWITCH),
     ("compare", SWITCH),
     ("pacing", SWITCH),
+    ("events", SWITCH),
     ("pool-buffers", "a number from 1 on"),
     ("pool-bytes", "a number of bytes from 1 on, which may end in K, M or G"),
 ];
@@ -107,6 +111,7 @@ impl Config {
             "read-back" => replace(&mut self.read_back, switch(value)),
             "compare" => replace(&mut self.compare, switch(value)),
             "pacing" => replace(&mut self.pacing, switch(value)),
+            "events" => replace(&mut self.events, switch(value)),
             "pool-buffers" => replace(&mut self.pool.count, number(value)),
             _ => replace(&mut self.pool.bytes, bytes(value)),
         };
@@ -161,8 +166,8 @@ mod tests {
         let expected = Config { pool, compare: false, read_back: true, ..Config::default() };
         let options = "pool-buffers=3,compare=off,read-back=on,pool-bytes=64M";
         assert_eq!(applied(options), Ok(expected));
-        let expected = Config { import: false, pacing: false, ..Config::default() };
-        assert_eq!(applied("import=off,pacing=off"), Ok(expected));
+        let expected = Config { import: false, pacing: false, events: true, ..Config::default() };
+        assert_eq!(applied("import=off,events=on,pacing=off"), Ok(expected));
     }
 
     #[test]
@@ -181,7 +186,7 @@ mod tests {
             ),
             (
                 "speed=on",
-                "there is no option \"speed\" of the display; there are import, read-back, compare, pacing, \
+                "there is no option \"speed\" of the display; there are import, read-back, compare, pacing, events, \
                  pool-buffers, pool-bytes",
             ),
         ] {

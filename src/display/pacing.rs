@@ -1,6 +1,6 @@
 //! When to look at the device, so that a flip is seen when it happens and not when a timer of the front end goes off.
 //!
-//! Devices do not say when the guest flips, but they cost little to ask. While flips come, they are watched closely, until their
+//! Few devices say when the guest flips (see `events`), but they cost little to ask. While flips come, they are watched closely, until their
 //! times are known well enough to tell the next: from then on the device is asked just before a flip is due, and again in
 //! short steps until it has come. Flips without a rhythm are watched for a while, and then left to the front ends' timers for
 //! longer and longer; so is a guest that does not flip.
@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::plane::PlaneInfo;
 
 /// Front ends that refresh less often than that (QEMU's idle ones do so every 3 s) show nothing to anybody.
-const ATTENTION: Duration = Duration::from_millis(3500);
+pub const ATTENTION: Duration = Duration::from_millis(3500);
 
 /// Between looks while nothing flips: a front end's timer may have slowed down as well.
 const IDLE_STEP: Duration = Duration::from_millis(100);
@@ -42,7 +42,7 @@ const PROBATION: u32 = 32;
 const PRECISE: Duration = Duration::from_micros(2500);
 
 /// No front end shows more than 250 pictures a second.
-const SHORTEST_PERIOD: Duration = Duration::from_millis(4);
+pub const SHORTEST_PERIOD: Duration = Duration::from_millis(4);
 
 /// The first look comes so long before the flip is due: a flip has a known time only if a look just before did not see it.
 const LEAD: Duration = Duration::from_micros(250);

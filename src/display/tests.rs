@@ -3,6 +3,7 @@
 mod cursor;
 mod dmabuf;
 mod edid;
+mod events;
 mod messages;
 mod pacing;
 mod random;

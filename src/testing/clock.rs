@@ -2,8 +2,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
+
+use rustix::event::{EventfdFlags, eventfd};
 
 use crate::clock::{Alarm, Clock};
 
@@ -12,7 +16,14 @@ use crate::clock::{Alarm, Clock};
 pub struct ManualClock {
     now: Rc<Cell<Duration>>,
     alarms: Rc<RefCell<HashMap<Alarm, Duration>>>,
+    events: Rc<RefCell<HashMap<Alarm, Event>>>,
     step: Rc<Cell<Duration>>,
+}
+
+#[derive(Debug)]
+struct Event {
+    fd: OwnedFd,
+    heard: bool,
 }
 
 impl ManualClock {
@@ -42,6 +53,21 @@ impl ManualClock {
         self.alarms.borrow().get(&alarm).copied()
     }
 
+    /// Whether the eventfd of this alarm is listened to.
+    pub fn listens(&self, alarm: Alarm) -> bool {
+        self.events.borrow().get(&alarm).is_some_and(|event| event.heard)
+    }
+
+    /// An alarm whose eventfd is listened to and has been signalled. It is not listened to any more.
+    pub fn take_signalled(&self) -> Option<Alarm> {
+        let mut events = self.events.borrow_mut();
+        let signalled = |event: &Event| rustix::io::read(&event.fd, &mut [0; 8]).is_ok();
+        let (alarm, event) =
+            events.iter_mut().find(|(_, event)| event.heard && signalled(event))?;
+        event.heard = false;
+        Some(*alarm)
+    }
+
     /// The alarm went off.
     pub fn forget(&self, alarm: Alarm) {
         self.alarms.borrow_mut().remove(&alarm);
@@ -58,7 +84,20 @@ impl Clock for ManualClock {
         self.alarms.borrow_mut().insert(alarm, self.time() + after);
     }
 
+    fn event(&self, alarm: Alarm) -> io::Result<OwnedFd> {
+        let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let given = fd.try_clone()?;
+        self.events.borrow_mut().insert(alarm, Event { fd, heard: false });
+        Ok(given)
+    }
+
+    fn listen(&self, alarm: Alarm, on: bool) {
+        let mut events = self.events.borrow_mut();
+        events.get_mut(&alarm).expect("there is an eventfd for this alarm").heard = on;
+    }
+
     fn clear_alarm(&self, alarm: Alarm) {
         self.forget(alarm);
+        self.events.borrow_mut().remove(&alarm);
     }
 }

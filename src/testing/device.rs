@@ -4,7 +4,7 @@ use std::cell::{Ref, RefCell, RefMut};
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::rc::Rc;
 
@@ -41,6 +41,12 @@ pub struct Inner {
     pub keeps_ids: bool,
     /// Its region with the EDID.
     pub edid: Option<FakeEdid>,
+    /// Whether it can say when something changed.
+    pub has_events: bool,
+    /// The eventfd that it signals then.
+    pub event: Option<OwnedFd>,
+    /// How being asked to say so fails.
+    pub event_errors: Errors,
     /// How queries of the primary plane fail.
     pub primary_errors: Errors,
     /// How queries of the cursor plane fail.
@@ -230,6 +236,17 @@ impl FakeDevice {
         self.get().regions[&index].file.write_all_at(bytes, offset).expect("a write to memory");
     }
 
+    /// Says that something changed, if anybody wants to know.
+    ///
+    /// # Panics
+    ///
+    /// If there is no room in the eventfd.
+    pub fn signal(&self) {
+        if let Some(event) = &self.get().event {
+            rustix::io::write(event, &1_u64.to_ne_bytes()).expect("room in an eventfd");
+        }
+    }
+
     /// The gets so far, and forgets them.
     pub fn take_gets(&self) -> Vec<u32> {
         std::mem::take(&mut self.set().counts.gets)
@@ -325,6 +342,16 @@ impl Device for FakeDevice {
 
     fn keeps_ids(&self) -> bool {
         self.get().keeps_ids
+    }
+
+    fn signal_changes(&self, event: Option<BorrowedFd<'_>>) -> io::Result<()> {
+        let mut inner = self.set();
+        inner.event_errors.check()?;
+        if !inner.has_events {
+            return Err(no_such(libc::ENOTTY));
+        }
+        inner.event = event.map(|event| event.try_clone_to_owned()).transpose()?;
+        Ok(())
     }
 
     fn edid_region(&self) -> Option<u32> {

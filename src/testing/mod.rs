@@ -67,7 +67,14 @@ impl Fixture {
     /// Lets time pass, and alarms go off when their time comes.
     pub fn pass(&mut self, time: Duration) {
         let end = self.clock.time() + time;
-        while let Some((alarm, due)) = self.clock.next_alarm().filter(|&(_, due)| due <= end) {
+        loop {
+            if let Some(alarm) = self.clock.take_signalled() {
+                self.display().alarm(alarm);
+                continue;
+            }
+            let Some((alarm, due)) = self.clock.next_alarm().filter(|&(_, due)| due <= end) else {
+                break;
+            };
             self.clock.set_time(due);
             self.clock.forget(alarm);
             self.display().alarm(alarm);

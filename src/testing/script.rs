@@ -164,10 +164,12 @@ pub fn run(script: &[u8]) {
         device.set().edid = Some(edid);
     }
     device.set().keeps_ids = choices & 32 != 0;
+    device.set().has_events = choices & 128 != 0;
     let config = Config {
         pool: Limits { count: 3, bytes: 2 * MAX_FILE },
         import: choices & 8 == 0,
         share: choices & 64 != 0,
+        events: choices & 128 != 0,
         ..Config::default()
     };
     let mut fixture = Fixture::new(mode, config, &device);
@@ -195,7 +197,7 @@ pub fn run(script: &[u8]) {
 
 fn step(fixture: &mut Fixture, bytes: &mut Bytes<'_>) {
     let device = fixture.device.clone();
-    match bytes.byte() % 25 {
+    match bytes.byte() % 26 {
         0 => device.set().primary = bytes.any_plane(),
         1 => device.set().primary = bytes.likely_plane(),
         2 => device.set().cursor = bytes.any_plane(),
@@ -271,6 +273,7 @@ fn step(fixture: &mut Fixture, bytes: &mut Bytes<'_>) {
                 fixture.refresh();
             }
         }
+        24 => device.signal(),
         _ => {
             let _ = fixture.display().share_scanout();
         }

@@ -5,6 +5,7 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,6 +31,8 @@ static uint32_t stride = STRIDE;
 static bool region_mode, plane_off, ids_are_kept;
 static uint32_t shown_id = 7;
 static int gets;
+static bool has_events;
+static int changes = -1;
 static uint8_t edid_registers[0x800];
 
 static int query_plane(void *device, struct vfio_device_gfx_plane_info *info)
@@ -97,6 +100,19 @@ static bool keeps_ids(void *device)
     return ids_are_kept;
 }
 
+static int signal_changes(void *device, int eventfd)
+{
+    CHECK(device == &memory);
+    if (!has_events) {
+        return -ENOTTY;
+    }
+    if (changes >= 0) {
+        close(changes);
+    }
+    changes = eventfd < 0 ? -1 : dup(eventfd);
+    return 0;
+}
+
 static int edid_region(void *device)
 {
     CHECK(device == &memory);
@@ -110,6 +126,7 @@ static const VfioDpyDeviceOps device_ops = {
     .region_read = region_read,
     .region_write = region_write,
     .keeps_ids = keeps_ids,
+    .signal_changes = signal_changes,
     .edid_region = edid_region,
 };
 
@@ -295,7 +312,7 @@ static const VfioDpyConsoleOps console_ops = {
 
 static void start(Console *console)
 {
-    VfioDpyConfig config = { .xres = 800, .yres = 600 };
+    VfioDpyConfig config = { .xres = 800, .yres = 600, .options = "events=on" };
     int mode = vfio_dpy_probe(&device_ops, &memory);
 
     CHECK(mode == (region_mode ? VFIO_DPY_MODE_REGION : VFIO_DPY_MODE_DMA_BUF));
@@ -483,6 +500,39 @@ static void test_flip(void)
     CHECK(!g_main_context_pending(NULL));
 }
 
+/* The device says that something changed, and no front end asks. */
+static void test_events(void)
+{
+    Console console = { .takes_dmabufs = true };
+    uint64_t change = 1;
+    char *status;
+
+    has_events = true;
+    start(&console);
+    CHECK(changes >= 0);
+    CHECK(write(changes, &change, sizeof(change)) == sizeof(change));
+    CHECK(!g_main_context_pending(NULL));
+    vfio_dpy_refresh(dpy);
+    CHECK(console.refreshes_requested == 0);
+    for (int flip = 1; flip <= 10; flip++) {
+        /* Whether or not the device has read it, or changed its flags. */
+        CHECK(fcntl(changes, F_SETFL, 0) == 0);
+        while (console.refreshes_requested < flip) {
+            g_main_context_iteration(NULL, TRUE);
+        }
+        CHECK(console.refreshes_requested == flip);
+        CHECK(!g_main_context_pending(NULL));
+        vfio_dpy_refresh(dpy);
+        CHECK(write(changes, &change, sizeof(change)) == sizeof(change));
+    }
+    status = vfio_dpy_status(dpy);
+    CHECK(strstr(status, "\"events\":{\"heard\":10}"));
+    g_free(status);
+    stop(&console);
+    CHECK(changes == -1 && !g_main_context_pending(NULL));
+    has_events = false;
+}
+
 int main(void)
 {
     int descriptors;
@@ -500,6 +550,7 @@ int main(void)
     test_lies_and_errors();
     test_edid();
     test_flip();
+    test_events();
     close(memory);
     CHECK(open_descriptors() == descriptors);
     return 0;
