@@ -19,6 +19,9 @@ from .pictures import pointer  # noqa: E402
 
 SOCKET = os.path.join(SCRATCH, "spice")
 
+# What QEMU may say when a client goes while something is on its way to it.
+GOODBYE = "Spice: Connection reset by peer", "Spice: Broken pipe"
+
 # Nothing that the server may lose on the way.
 LOSSLESS = ("image-compression=off,jpeg-wan-compression=never,zlib-glz-wan-compression=never,streaming-video=off,"
             "playback-compression=off")
