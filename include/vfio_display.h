@@ -186,7 +186,7 @@ typedef struct VfioDpyConsoleOps {
                            uint32_t height,
                            uint32_t hot_x,
                            uint32_t hot_y);
-    // Moves the pointer above a surface to the pixel that it points at.
+    // Moves the upper left corner of the pointer above a surface.
     void (*move_surface_cursor)(void *console, int32_t x, int32_t y);
     // Has the front ends refresh soon, as if their timer had gone off. Not from within the callback.
     void (*request_refresh)(void *console);

@@ -59,7 +59,7 @@ pub trait Console {
     /// Defines the pointer above a surface. `None` hides it.
     fn surface_cursor(&self, cursor: Option<&CursorImage<'_>>);
 
-    /// Moves the pointer above a surface: the pixel that it points at.
+    /// Moves the pointer above a surface: its upper left corner, as QEMU's virtio-gpu means it and SPICE takes it.
     fn move_surface_cursor(&self, x: i32, y: i32);
 
     /// Has the front ends refresh soon, as if their timer had gone off: the guest flipped.

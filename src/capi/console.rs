@@ -82,7 +82,7 @@ pub struct VfioDpyConsoleOps {
         hot_x: u32,
         hot_y: u32,
     ),
-    /// Moves the pointer above a surface to the pixel that it points at.
+    /// Moves the upper left corner of the pointer above a surface.
     pub move_surface_cursor: unsafe extern "C" fn(console: *mut c_void, x: i32, y: i32),
     /// Has the front ends refresh soon, as if their timer had gone off. Not from within the callback.
     pub request_refresh: unsafe extern "C" fn(console: *mut c_void),

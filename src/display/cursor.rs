@@ -153,8 +153,7 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
                 self.console.surface_cursor(Some(&image));
             }
             if moved || !same_hotspot {
-                let along = |at: i32, hot: u32| at.saturating_add_unsigned(hot);
-                self.console.move_surface_cursor(along(x, hotspot.0), along(y, hotspot.1));
+                self.console.move_surface_cursor(x, y);
             }
         } else {
             if !same_buffer || !same_hotspot {

@@ -260,12 +260,12 @@ fn above_a_surface_it_is_an_image() {
     pixels[4..8].copy_from_slice(&[1, 2, 3, 4]);
     assert_eq!(
         told(&mut fixture),
-        [image(64, 64, (2, 3), &pixels), Call::MoveSurfaceCursor(12, 23)]
+        [image(64, 64, (2, 3), &pixels), Call::MoveSurfaceCursor(10, 20)]
     );
     assert_eq!(told(&mut fixture), []);
 
     fixture.device.set().cursor = PlaneInfo { x_pos: 11, ..info };
-    assert_eq!(told(&mut fixture), [Call::MoveSurfaceCursor(13, 23)]);
+    assert_eq!(told(&mut fixture), [Call::MoveSurfaceCursor(11, 20)]);
 
     // Drawn in place, as the device has no way to say.
     fixture.device.draw(7, 4, &[0x77; 4]);
