@@ -203,7 +203,7 @@ def mbochs_bad_modes(test):
 
 
 def unmappable(test, display):
-    """mbochs as it is: nothing but a GPU could show its dma-bufs. One message for each, and all lives on."""
+    """mbochs as it is: nothing but a GPU could show its dma-bufs. One message, not one for each, and all lives on."""
     qemu, gpu = start(test, display=display)
 
     def look():
@@ -217,12 +217,12 @@ def unmappable(test, display):
     for number, (width, height) in enumerate(((640, 480), (1024, 768)), 1):
         gpu.mode(width, height)
         gpu.draw(number, width, height)
-        wait_for("a message", lambda count=number: look() and None or len(qemu.messages()) >= count)
+        wait_for("a message", lambda: look() and None or qemu.messages())
         for _ in range(5):
             picture = look()
-        # With OpenGL, EGL's reason comes first.
+        # With OpenGL, EGL's reason comes first. What was said is not said again for a while.
         said = [message for message in qemu.messages() if "EGL import" not in message]
-        test.equal(len(said), number, f"messages ({said})")
+        test.equal(len(said), 1, f"messages ({said})")
         test.check(re.search(r"dma-buf.*mapped", said[-1]), said[-1])
         gpu.off()
     if picture:
