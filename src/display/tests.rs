@@ -11,6 +11,7 @@ mod region;
 mod reset;
 mod share;
 mod soak;
+mod switches;
 
 use crate::console::Uptake;
 use crate::testing::{Call, FakeDevice, Fixture, plane};

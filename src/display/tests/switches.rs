@@ -1,0 +1,79 @@
+//! Switches change how a picture comes, and never the picture.
+
+use drm_fourcc::DrmFourcc;
+
+use crate::console::Uptake;
+use crate::display::{Config, Mode};
+use crate::plane::PlaneInfo;
+use crate::testing::{FakeDevice, Fixture, Shows, plane};
+
+use super::shown;
+
+const FRAMES: usize = 3000;
+const REGION: u32 = 16;
+const BUFFERS: u32 = 3;
+
+/// What the console shows, and its pixels where we draw them.
+fn picture(fixture: &mut Fixture) -> (Shows, Vec<u32>) {
+    fixture.refresh();
+    let shows = fixture.console.get().shows.clone();
+    let pixels = if matches!(shows, Shows::Surface(..)) { shown(fixture) } else { Vec::new() };
+    (shows, pixels)
+}
+
+fn random_plane(handle: u32, random: &mut fastrand::Rng) -> PlaneInfo {
+    let format = *random.choice(&[DrmFourcc::Xrgb8888, DrmFourcc::Xbgr8888]).expect("a format");
+    PlaneInfo { drm_format: format as u32, ..plane(handle, random.u32(1..150), random.u32(1..60)) }
+}
+
+/// A guest that draws, flips, sets modes and switches its plane off and on.
+fn act(mode: Mode, device: &FakeDevice, random: &mut fastrand::Rng) {
+    let shown = device.get().primary;
+    match (random.u8(..20), mode) {
+        (0, Mode::DmaBuf) => {
+            let info = random_plane(1, random);
+            for handle in 1..=BUFFERS {
+                device.add(&PlaneInfo { handle, ..info }, random.u8(..));
+            }
+            device.set().primary = info;
+        }
+        (0, Mode::Region) => device.set().primary = random_plane(REGION, random),
+        (1, _) => device.set().primary.drm_format = 0,
+        (2, _) => device.set().primary.drm_format = DrmFourcc::Xrgb8888 as u32,
+        (3..7, Mode::DmaBuf) => device.set().primary.handle = random.u32(1..=BUFFERS),
+        (7, _) => (),
+        _ => {
+            let from = random.u32(..shown.size);
+            let bytes = vec![random.u8(..); random.usize(1..=(shown.size - from) as usize)];
+            match mode {
+                Mode::DmaBuf => device.draw(shown.handle, from.into(), &bytes),
+                Mode::Region => device.draw_region(REGION, from.into(), &bytes),
+            }
+        }
+    }
+}
+
+#[test]
+fn pictures_are_the_same_with_every_switch_on_and_off() {
+    let off = Config { compare: false, pacing: false, import: false, ..Config::default() };
+    for mode in [Mode::DmaBuf, Mode::Region] {
+        let mut random = fastrand::Rng::with_seed(1);
+        let device = FakeDevice::default();
+        for handle in 1..=BUFFERS {
+            device.add(&plane(handle, 64, 48), 0);
+        }
+        device.add_region(REGION, 1 << 16, 0);
+        device.set().primary = plane(if mode == Mode::DmaBuf { 1 } else { REGION }, 64, 48);
+        let [mut fast, mut plain] =
+            [Config::default(), off].map(|config| Fixture::new(mode, config, &device));
+        fast.console.set().uptake = Uptake::ReadBack;
+        let mut surfaces = 0;
+        for frame in 0..FRAMES {
+            act(mode, &device, &mut random);
+            let expected = picture(&mut plain);
+            assert_eq!(picture(&mut fast), expected, "{mode} mode, frame {frame}");
+            surfaces += usize::from(matches!(expected.0, Shows::Surface(..)));
+        }
+        assert!(surfaces > FRAMES / 2, "{surfaces} of {FRAMES} are pictures");
+    }
+}
