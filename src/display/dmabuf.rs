@@ -16,7 +16,7 @@ use crate::plane::{Geometry, Plane, PlaneInfo, PlaneKind};
 use crate::pool::{Buffer, Key, Limits, Pool};
 
 use super::problem::Problem;
-use super::{Counters, query};
+use super::{Counters, ask, query};
 
 /// How often a refresh asks again because the guest flipped in between. A guest that flips a thousand times a second wins
 /// this race once in a while, but not four times.
@@ -187,9 +187,7 @@ impl<H> DmaBufPlanes<H> {
 
 /// Asks what the primary plane shows, without a look at its buffer. `None`: nothing.
 pub fn peek(device: &impl Device, counters: &mut Counters) -> io::Result<Option<PlaneInfo>> {
-    let mut info = PlaneInfo::request(PlaneInfo::DMABUF, PlaneKind::Primary);
-    counters.queries += 1;
-    device.query_plane(&mut info)?;
+    let info = ask(device, PlaneInfo::DMABUF, PlaneKind::Primary, counters)?;
     Ok((!info.is_off()).then_some(info))
 }
 

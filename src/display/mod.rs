@@ -121,22 +121,31 @@ struct Counters {
     errors: BTreeMap<&'static str, u64>,
 }
 
-/// Asks the device what a plane shows; `flag` says how it gives it.
+/// Asks the device once what a plane shows; `flag` says how it gives it.
+fn ask(
+    device: &impl Device,
+    flag: u32,
+    kind: PlaneKind,
+    counters: &mut Counters,
+) -> io::Result<PlaneInfo> {
+    let mut info = PlaneInfo::request(flag, kind);
+    counters.queries += 1;
+    device.query_plane(&mut info).map(|()| info)
+}
+
+/// As [`ask`], and at once a second time if the first may have come too early.
 fn query(
     device: &impl Device,
     flag: u32,
     kind: PlaneKind,
     counters: &mut Counters,
 ) -> Result<PlaneInfo, Problem> {
-    let mut ask = || {
-        let mut info = PlaneInfo::request(flag, kind);
-        counters.queries += 1;
-        device.query_plane(&mut info).map(|()| info)
-    };
-    match ask() {
+    match ask(device, flag, kind, counters) {
         // mbochs says ENOMEM to the first query of every mode. Who takes one look only, as screendump does, must see the picture
         // too.
-        Err(error) if Failure::of(&error) == Failure::Transient => ask(),
+        Err(error) if Failure::of(&error) == Failure::Transient => {
+            ask(device, flag, kind, counters)
+        }
         outcome => outcome,
     }
     .map_err(|error| Problem::Query { kind, error })
