@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
 use drm_fourcc::{DrmFourcc, DrmModifier};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
-use vfio_display::damage::{Picture, Snapshot};
+use vfio_display::damage::{Look, Picture, Snapshot};
 use vfio_display::format::{Conversion, Format};
 use vfio_display::memory::Memory;
 use vfio_display::plane::Geometry;
@@ -63,7 +63,7 @@ impl Screen {
         let mut screen =
             Self { geometry, file, memory, picture, snapshot: Snapshot::default(), frame: 0 };
         screen.draw(Draw::Everything);
-        screen.look(false);
+        screen.look(Look::Copy);
         screen
     }
 
@@ -90,9 +90,9 @@ impl Screen {
     }
 
     /// Returns the number of rectangles.
-    fn look(&mut self, compare: bool) -> usize {
+    fn look(&mut self, look: Look) -> usize {
         let Self { snapshot, memory, geometry, picture, .. } = self;
-        snapshot.update(memory, geometry, Conversion::Identity, picture, compare).unwrap().len()
+        snapshot.update(memory, geometry, Conversion::Identity, picture, look).unwrap().len()
     }
 }
 
@@ -128,13 +128,16 @@ impl Drop for Mapping {
 fn looks(criterion: &mut Criterion) {
     for (size, width, height) in SIZES {
         let mut group = criterion.benchmark_group("look");
-        for (scene, draw, compare) in [
-            ("static", Draw::Nothing, true),
-            ("character", Draw::Character, true),
-            ("block", Draw::Block, true),
-            ("column", Draw::Column, true),
-            ("everything", Draw::Everything, true),
-            ("without_comparing", Draw::Everything, false),
+        for (scene, draw, look) in [
+            ("static", Draw::Nothing, Look::Compare),
+            ("static_glance", Draw::Nothing, Look::Glance),
+            ("character", Draw::Character, Look::Compare),
+            ("character_glance", Draw::Character, Look::Glance),
+            ("block", Draw::Block, Look::Compare),
+            ("column", Draw::Column, Look::Compare),
+            ("everything", Draw::Everything, Look::Compare),
+            ("everything_glance", Draw::Everything, Look::Glance),
+            ("without_comparing", Draw::Everything, Look::Copy),
         ] {
             let mut screen = Screen::new(width, height);
             group.throughput(Throughput::Bytes(u64::from(screen.geometry.size)));
@@ -144,7 +147,7 @@ fn looks(criterion: &mut Criterion) {
                     for _ in 0..looks {
                         screen.draw(draw);
                         let began = Instant::now();
-                        black_box(screen.look(compare));
+                        black_box(screen.look(look));
                         time += began.elapsed();
                     }
                     time
@@ -165,35 +168,37 @@ fn median(mut times: Vec<Duration>) -> Duration {
     times[times.len() / 2]
 }
 
-/// Both in turn, so that what else the machine does hits both.
-fn ratio(size: &str, width: u32, height: u32, cached: bool) {
+/// All in turn, so that what else the machine does hits all.
+fn ratios(size: &str, width: u32, height: u32, cached: bool) {
     const ROUNDS: usize = 60;
 
     let mut screen = Screen::new(width, height);
     let mapping = Mapping::new(&screen);
     let mut elsewhere = vec![1_u8; if cached { 0 } else { ELSEWHERE }];
-    let mut forget = || {
+    let mut time = |act: &mut dyn FnMut()| {
         for byte in elsewhere.iter_mut().step_by(64) {
             *byte = byte.wrapping_add(1);
         }
         black_box(&elsewhere);
+        let began = Instant::now();
+        act();
+        began.elapsed()
     };
-    let (mut looks, mut reads) = (Vec::new(), Vec::new());
+    let (mut reads, mut compares, mut glances) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        forget();
-        let began = Instant::now();
-        black_box(mapping.sum());
-        reads.push(began.elapsed());
-        forget();
-        let began = Instant::now();
-        assert_eq!(black_box(screen.look(true)), 0);
-        looks.push(began.elapsed());
+        reads.push(time(&mut || {
+            black_box(mapping.sum());
+        }));
+        for (times, look) in [(&mut compares, Look::Compare), (&mut glances, Look::Glance)] {
+            times.push(time(&mut || assert_eq!(black_box(screen.look(look)), 0)));
+        }
     }
-    let (look, read) = (median(looks), median(reads));
+    let (read, compare, glance) = (median(reads), median(compares), median(glances));
     println!(
-        "static {size}, {}: a look takes {look:.1?}, {:.2} times one plain read ({read:.1?})",
+        "static {size}, {}: a plain read takes {read:.1?}, a whole look {:.2} times that, a glance {:.2} times",
         if cached { "used a moment ago" } else { "not in the caches" },
-        look.as_secs_f64() / read.as_secs_f64()
+        compare.as_secs_f64() / read.as_secs_f64(),
+        glance.as_secs_f64() / read.as_secs_f64()
     );
 }
 
@@ -202,7 +207,7 @@ criterion_group!(benches, looks);
 fn main() {
     for (size, width, height) in SIZES {
         for cached in [true, false] {
-            ratio(size, width, height, cached);
+            ratios(size, width, height, cached);
         }
     }
     benches();

@@ -213,6 +213,7 @@ typedef struct VfioDpyConfig {
     // - `read-back=on`: give dma-bufs to front ends that only copy them back into memory (VFIO_DPY_UPTAKE_READ_BACK), even
     //   where the library can read them itself;
     // - `compare=off`: pass on whole surfaces, not only what changed;
+    // - `glance=off`: compare every row of a surface at each periodic refresh, not every other;
     // - `pacing=off`: look at the device only at vfio_dpy_refresh();
     // - `events=on`: have a device that can (docs/display-events.md) say when something changed, instead of looking when it
     //   may have;
@@ -297,10 +298,14 @@ bool vfio_dpy_has_edid(const struct VfioDpy *dpy);
 
 // Looks at the device, and shows what it shows now: GraphicHwOps.gfx_update.
 //
+// `periodic`: a front end's timer went off, and will again: of a surface, a line one row high may be seen only at the next refresh. False
+// for who looks once, for instance to take a screenshot: all that is shown then is what the device shows.
+//
 // # Safety
 //
 // `dpy` is from vfio_dpy_new().
-void vfio_dpy_refresh(const struct VfioDpy *dpy);
+void vfio_dpy_refresh(const struct VfioDpy *dpy,
+                      bool periodic);
 
 // A front end wants to see all again: GraphicHwOps.invalidate.
 //

@@ -2,10 +2,12 @@
 //!
 //! Nobody says what was drawn, so it is found by comparing, row by row, with what was read before. Rows that differ are copied, and
 //! compared again with the copy, in [tiles](TILE_PIXELS): the shown picture is thus a snapshot. Whatever happens to the source
-//! meanwhile, all that is shown was read, and all that was read is compared again at the next look.
+//! meanwhile, all that is shown was read, and all that was read is compared again at the next look, or at the one after a [glance].
 //!
 //! While nearly everything moves, comparing finds nothing to save. It is then left out for `BLIND_FRAMES` frames, in which
 //! all rows are copied and reported.
+//!
+//! [glance]: Look::Glance
 
 #![forbid(unsafe_code)]
 
@@ -19,7 +21,7 @@ use crate::plane::Geometry;
 const BAND_BYTES: usize = 128 << 10;
 
 /// Changed rows this close together, at most, are one rectangle: the granularity of VNC's dirty bits.
-const BAND_ROWS: u32 = 16;
+const BAND_ROWS: usize = 16;
 
 /// Columns are told apart in groups of as many pixels: 16 cache lines, or 4 of VNC's dirty bits.
 pub const TILE_PIXELS: usize = 64;
@@ -118,97 +120,187 @@ pub trait Source {
     fn equals(&self, offset: u64, bytes: &[u8]) -> bool;
 }
 
+/// How closely to look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// All is copied, and said to have changed: for a new canvas, another size or format, and after an error, which leaves the canvas
+    /// partly updated.
+    Copy,
+    /// Every row is compared.
+    Compare,
+    /// Every other row is compared, and those beside rows that changed; the next glance begins with the others. What is at least
+    /// two rows high is seen at once and whole, what is not by the next glance.
+    Glance,
+}
+
+/// Frames so far, by how they were looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "as in `Look`")]
+pub struct Counts {
+    pub copied: u64,
+    pub compared: u64,
+    pub glanced: u64,
+}
+
 /// Keeps a [`Canvas`] equal to a frame buffer.
 #[derive(Debug, Default)]
 pub struct Snapshot {
     band: Vec<u8>,
     /// The rows as they were read, where they are not what is shown.
     unconverted: Vec<u8>,
+    /// What changed of each row.
+    changed: Vec<Option<Columns>>,
     damage: Vec<Rect>,
+    /// Whether the next glance begins with the second row.
+    second_rows: bool,
     busy_frames: u32,
     blind_frames: u32,
-    compared: u64,
-    copied: u64,
+    counts: Counts,
 }
 
 impl Snapshot {
-    /// Brings the canvas up to date, and says which parts of it changed. Without `compare` all is copied, and said to have changed:
-    /// for a new canvas, another size or format, and after an error, which leaves the canvas partly updated.
+    /// Brings the canvas up to date, and says which parts of it changed.
     pub fn update<'a>(
         &'a mut self,
         source: &dyn Source,
         geometry: &Geometry,
         conversion: Conversion,
         canvas: &mut impl Canvas,
-        compare: bool,
+        look: Look,
     ) -> io::Result<&'a [Rect]> {
-        self.damage.clear();
-        let mut rows = Rows::new(source, geometry, &mut self.band);
-        let shown_row = geometry.width as usize * 4;
-        let shown_stride = canvas.stride();
-        let shown = canvas.pixels().chunks_mut(shown_stride).map(|row| &mut row[..shown_row]);
-        if !conversion.is_identity() {
-            self.unconverted.resize(rows.len * geometry.height as usize, 0);
-        }
-        let mut unconverted = self.unconverted.chunks_exact_mut(rows.len);
-
-        if !compare || self.blind_frames > 0 {
-            self.blind_frames = self.blind_frames.saturating_sub(1);
-            self.copied += 1;
-            for (y, shown) in (0..geometry.height).zip(shown) {
-                if conversion.is_identity() {
-                    rows.copy(y, shown)?;
-                } else if let Some(unconverted) = unconverted.next() {
-                    rows.copy(y, unconverted)?;
-                    conversion.convert(unconverted, shown);
+        let look = match look {
+            _ if self.blind_frames > 0 => Look::Copy,
+            // Of what is not mapped, the rows between are read in any case.
+            Look::Glance if !source.is_mapped() => Look::Compare,
+            look => look,
+        };
+        let height = geometry.height;
+        let Self { band, unconverted, changed, damage, .. } = self;
+        let mut rows = Rows::new(source, geometry, band);
+        let mut shown = Shown::new(&rows, canvas, conversion, unconverted);
+        changed.clear();
+        changed.resize(height as usize, None);
+        damage.clear();
+        match look {
+            Look::Copy => {
+                for y in 0..height {
+                    rows.copy(y, shown.known(y))?;
+                    shown.convert(y, 0..rows.len, Columns { x: 0, width: geometry.width });
                 }
+                damage.push(Rect::full(geometry.width, height));
+                self.blind_frames = self.blind_frames.saturating_sub(1);
+                self.counts.copied += 1;
+                return Ok(&self.damage);
             }
-            self.damage.push(Rect::full(geometry.width, geometry.height));
-            return Ok(&self.damage);
-        }
-
-        self.compared += 1;
-        let mut changed_rows = 0;
-        let mut band: Option<Rect> = None;
-        for (y, shown) in (0..geometry.height).zip(shown) {
-            if y % BAND_ROWS == 0 {
-                add(&mut self.damage, band.take());
+            Look::Compare => {
+                for y in 0..height {
+                    changed[y as usize] = rows.update(y, &mut shown)?;
+                }
+                self.counts.compared += 1;
             }
-            let part = if conversion.is_identity() {
-                rows.update(y, shown)?.map(|part| part.rect)
-            } else if let Some(unconverted) = unconverted.next() {
-                let part = rows.update(y, unconverted)?;
-                part.map(|Part { rect, bytes }| {
-                    let pixels = rect.x as usize * 4..(rect.right() as usize) * 4;
-                    conversion.convert(&unconverted[bytes], &mut shown[pixels]);
-                    rect
-                })
-            } else {
-                None
-            };
-            if let Some(rect) = part {
-                changed_rows += 1;
-                band = Some(band.map_or(rect, |band| band.join(&rect)));
+            Look::Glance => {
+                let first = u32::from(self.second_rows);
+                for y in (first..height).step_by(2) {
+                    changed[y as usize] = rows.update(y, &mut shown)?;
+                }
+                for y in (1 - first..height).step_by(2) {
+                    let beside = y.saturating_sub(1)..height.min(y + 2);
+                    if beside.into_iter().any(|y| changed[y as usize].is_some()) {
+                        changed[y as usize] = rows.update(y, &mut shown)?;
+                    }
+                }
+                self.second_rows = !self.second_rows;
+                self.counts.glanced += 1;
             }
         }
-        add(&mut self.damage, band);
-        self.learn(changed_rows, geometry.height);
+        self.find_rectangles();
+        self.learn();
         Ok(&self.damage)
     }
 
-    /// Frames that were compared, and frames that were only copied, so far.
-    pub fn counts(&self) -> (u64, u64) {
-        (self.compared, self.copied)
+    /// How many frames there were so far.
+    pub fn counts(&self) -> Counts {
+        self.counts
     }
 
-    fn learn(&mut self, changed_rows: u32, rows: u32) {
-        if changed_rows > rows - rows / 8 {
+    /// Joins the rows that changed, band by band.
+    fn find_rectangles(&mut self) {
+        for (first, band) in (0..).step_by(BAND_ROWS).zip(self.changed.chunks(BAND_ROWS)) {
+            let rows = (first..).zip(band).filter_map(|(y, changed)| {
+                changed.map(|Columns { x, width }| Rect { x, y, width, height: 1 })
+            });
+            if let Some(rect) = rows.reduce(|band, row| band.join(&row)) {
+                add(&mut self.damage, rect);
+            }
+        }
+    }
+
+    fn learn(&mut self) {
+        let rows = self.changed.len();
+        if self.changed.iter().flatten().count() > rows - rows / 8 {
             self.busy_frames += 1;
             if self.busy_frames >= BUSY_FRAMES {
                 self.blind_frames = BLIND_FRAMES;
             }
         } else {
             self.busy_frames = 0;
+        }
+    }
+}
+
+/// The columns of a row that changed, in pixels.
+#[derive(Clone, Copy, Debug)]
+struct Columns {
+    x: u32,
+    width: u32,
+}
+
+/// What is shown, and what is known of the source by it.
+struct Shown<'a> {
+    pixels: &'a mut [u8],
+    stride: usize,
+    conversion: Conversion,
+    unconverted: &'a mut [u8],
+    /// Bytes in a row of the source.
+    len: usize,
+}
+
+impl<'a> Shown<'a> {
+    fn new(
+        rows: &Rows<'_>,
+        canvas: &'a mut impl Canvas,
+        conversion: Conversion,
+        unconverted: &'a mut Vec<u8>,
+    ) -> Self {
+        if !conversion.is_identity() {
+            unconverted.resize(rows.len * rows.height as usize, 0);
+        }
+        Self {
+            stride: canvas.stride(),
+            pixels: canvas.pixels(),
+            conversion,
+            unconverted,
+            len: rows.len,
+        }
+    }
+
+    /// A row as it was read.
+    fn known(&mut self, y: u32) -> &mut [u8] {
+        let y = y as usize;
+        if self.conversion.is_identity() {
+            &mut self.pixels[y * self.stride..][..self.len]
+        } else {
+            &mut self.unconverted[y * self.len..][..self.len]
+        }
+    }
+
+    /// Shows these bytes of a row, which were read, in these columns.
+    fn convert(&mut self, y: u32, bytes: Range<usize>, columns: Columns) {
+        if !self.conversion.is_identity() {
+            let y = y as usize;
+            let known = &self.unconverted[y * self.len..][bytes];
+            let shown = &mut self.pixels[y * self.stride + columns.x as usize * 4..];
+            self.conversion.convert(known, &mut shown[..columns.width as usize * 4]);
         }
     }
 }
@@ -224,12 +316,6 @@ struct Rows<'a> {
     band: &'a mut Vec<u8>,
     /// The rows in the band.
     held: Range<u32>,
-}
-
-/// What changed of a row: where in the picture, and where in the row's bytes.
-struct Part {
-    rect: Rect,
-    bytes: Range<usize>,
 }
 
 impl<'a> Rows<'a> {
@@ -256,8 +342,9 @@ impl<'a> Rows<'a> {
         Ok(())
     }
 
-    /// Brings a copy of a row up to date; `None`: it was.
-    fn update(&mut self, y: u32, known: &mut [u8]) -> io::Result<Option<Part>> {
+    /// Brings a row up to date, and says which of its columns changed.
+    fn update(&mut self, y: u32, shown: &mut Shown<'_>) -> io::Result<Option<Columns>> {
+        let known = shown.known(y);
         if self.source.is_mapped() && self.source.equals(self.offset(y), known) {
             return Ok(None);
         }
@@ -268,8 +355,9 @@ impl<'a> Rows<'a> {
         };
         known[bytes.clone()].copy_from_slice(&new[bytes.clone()]);
         let pixels = |bytes: usize| u32::try_from(bytes / pixel_len).unwrap_or(u32::MAX);
-        let (x, width) = (pixels(bytes.start), pixels(bytes.len()));
-        Ok(Some(Part { rect: Rect { x, y, width, height: 1 }, bytes }))
+        let columns = Columns { x: pixels(bytes.start), width: pixels(bytes.len()) };
+        shown.convert(y, bytes, columns);
+        Ok(Some(columns))
     }
 
     /// A row as it is now, or was a moment ago: what is not mapped is read together with the rows that follow.
@@ -287,8 +375,7 @@ impl<'a> Rows<'a> {
     }
 }
 
-fn add(damage: &mut Vec<Rect>, rect: Option<Rect>) {
-    let Some(rect) = rect else { return };
+fn add(damage: &mut Vec<Rect>, rect: Rect) {
     let full = damage.len() == MAX_RECTS;
     if let Some(last) = damage.last_mut() {
         let same_columns = last.x == rect.x && last.width == rect.width;
@@ -393,7 +480,7 @@ mod tests {
                 },
                 snapshot: Snapshot::default(),
             };
-            assert_eq!(fixture.look(false), [Rect::full(WIDTH, HEIGHT)]);
+            assert_eq!(fixture.look(Look::Copy), [Rect::full(WIDTH, HEIGHT)]);
             fixture
         }
 
@@ -402,13 +489,13 @@ mod tests {
             [true, false].map(|mapped| Self::new(DrmFourcc::Xrgb8888, 64, mapped))
         }
 
-        fn try_look(&mut self, compare: bool) -> io::Result<Vec<Rect>> {
+        fn try_look(&mut self, look: Look) -> io::Result<Vec<Rect>> {
             let Self { snapshot, frame, geometry, conversion, screen } = self;
-            snapshot.update(frame, geometry, *conversion, screen, compare).map(<[Rect]>::to_vec)
+            snapshot.update(frame, geometry, *conversion, screen, look).map(<[Rect]>::to_vec)
         }
 
-        fn look(&mut self, compare: bool) -> Vec<Rect> {
-            let damage = self.try_look(compare).unwrap();
+        fn look(&mut self, look: Look) -> Vec<Rect> {
+            let damage = self.try_look(look).unwrap();
             self.assert_shown();
             damage
         }
@@ -442,7 +529,7 @@ mod tests {
     #[test]
     fn nothing_changed_nothing_reported() {
         for mut fixture in Fixture::both() {
-            assert_eq!(fixture.look(true), []);
+            assert_eq!(fixture.look(Look::Compare), []);
         }
     }
 
@@ -451,20 +538,20 @@ mod tests {
         let mut fixture = Fixture::new(DrmFourcc::Xbgr8888, 0, true);
         fixture.frame.reads.set(1);
         fixture.set(3, 4, 9);
-        assert_eq!(fixture.look(true).len(), 1);
-        assert_eq!(fixture.look(true), []);
+        assert_eq!(fixture.look(Look::Compare).len(), 1);
+        assert_eq!(fixture.look(Look::Compare), []);
     }
 
     #[test]
     fn a_pixel_is_reported_as_its_tile() {
         for mut fixture in Fixture::both() {
             fixture.set(70, 33, 1);
-            assert_eq!(fixture.look(true), [Rect { x: 64, y: 33, width: 64, height: 1 }]);
+            assert_eq!(fixture.look(Look::Compare), [Rect { x: 64, y: 33, width: 64, height: 1 }]);
             fixture.set(199, 0, 1);
-            assert_eq!(fixture.look(true), [Rect { x: 192, y: 0, width: 8, height: 1 }]);
+            assert_eq!(fixture.look(Look::Compare), [Rect { x: 192, y: 0, width: 8, height: 1 }]);
             fixture.set(0, 5, 1);
             fixture.set(130, 7, 1);
-            assert_eq!(fixture.look(true), [Rect { x: 0, y: 5, width: 192, height: 3 }]);
+            assert_eq!(fixture.look(Look::Compare), [Rect { x: 0, y: 5, width: 192, height: 3 }]);
         }
     }
 
@@ -474,7 +561,7 @@ mod tests {
             for y in 10..90 {
                 fixture.set(64, y, 1);
             }
-            assert_eq!(fixture.look(true), [Rect { x: 64, y: 10, width: 64, height: 80 }]);
+            assert_eq!(fixture.look(Look::Compare), [Rect { x: 64, y: 10, width: 64, height: 80 }]);
         }
     }
 
@@ -483,17 +570,17 @@ mod tests {
         for mut fixture in Fixture::both() {
             for frame in 0..50 {
                 fixture.set_all(frame);
-                let damage = fixture.look(true);
+                let damage = fixture.look(Look::Compare);
                 if frame > 0 {
                     assert_eq!(damage, [Rect::full(WIDTH, HEIGHT)]);
                 }
             }
-            let (compared, copied) = fixture.snapshot.counts();
+            let Counts { compared, copied, .. } = fixture.snapshot.counts();
             assert!(compared < 10 && copied > 40, "{compared} compared, {copied} copied");
             for _ in 0..=BLIND_FRAMES {
-                fixture.look(true);
+                fixture.look(Look::Compare);
             }
-            assert_eq!(fixture.look(true), []);
+            assert_eq!(fixture.look(Look::Compare), []);
         }
     }
 
@@ -502,10 +589,46 @@ mod tests {
         for mut fixture in Fixture::both() {
             fixture.set_all(3);
             fixture.frame.reads.set(2);
-            assert!(fixture.try_look(true).is_err());
+            assert!(fixture.try_look(Look::Compare).is_err());
             fixture.frame.reads.set(usize::MAX);
-            fixture.look(false);
+            fixture.look(Look::Copy);
         }
+    }
+
+    #[test]
+    fn a_glance_takes_every_other_row_and_all_of_what_it_finds() {
+        let mut fixture = Fixture::new(DrmFourcc::Xrgb8888, 64, true);
+        // Both begin at a row of the glance, and beside one.
+        for (value, y) in [(1, 40), (2, 40), (3, 41), (4, 41)] {
+            for y in y..y + 5 {
+                fixture.set(64, y, value);
+            }
+            assert_eq!(fixture.look(Look::Glance), [Rect { x: 64, y, width: 64, height: 5 }]);
+        }
+    }
+
+    #[test]
+    fn a_thin_line_is_seen_at_the_second_glance_at_the_latest() {
+        for y in [0, 1, HEIGHT - 2, HEIGHT - 1] {
+            let mut fixture = Fixture::new(DrmFourcc::Rgb565, 0, true);
+            let row = Rect { x: 0, y, width: 64, height: 1 };
+            for value in 1..10 {
+                fixture.set(3, y, value);
+                let glances = [(); 2].map(|()| fixture.try_look(Look::Glance).unwrap()).concat();
+                fixture.assert_shown();
+                assert_eq!(glances, [row]);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_mapped_is_not_glanced_at() {
+        let mut fixture = Fixture::new(DrmFourcc::Xrgb8888, 64, false);
+        fixture.set(0, 1, 1);
+        assert_eq!(fixture.look(Look::Glance).len(), 1);
+        fixture.set(0, 2, 1);
+        assert_eq!(fixture.look(Look::Glance).len(), 1);
+        assert_eq!(fixture.snapshot.counts(), Counts { copied: 1, compared: 2, glanced: 0 });
     }
 
     /// Thousands of frames: comparing shows what copying shows, in every format, and says where.
@@ -520,8 +643,17 @@ mod tests {
                 for _ in 0..500 {
                     change(&mut fixture, &mut random);
                     let before = fixture.screen.pixels.clone();
-                    let damage = fixture.look(random.u8(..20) != 0);
-                    assert!(damage.len() <= MAX_RECTS);
+                    let look = match random.u8(..20) {
+                        0 => Look::Copy,
+                        1..10 => Look::Compare,
+                        _ => Look::Glance,
+                    };
+                    let mut damage = fixture.try_look(look).unwrap();
+                    if look == Look::Glance {
+                        damage.extend(fixture.try_look(Look::Glance).unwrap());
+                    }
+                    fixture.assert_shown();
+                    assert!(damage.len() <= 2 * MAX_RECTS);
                     assert_covered(&before, &fixture.screen, &damage);
                 }
             }

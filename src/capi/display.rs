@@ -40,6 +40,7 @@ pub struct VfioDpyConfig {
     /// - `read-back=on`: give dma-bufs to front ends that only copy them back into memory (VFIO_DPY_UPTAKE_READ_BACK), even
     ///   where the library can read them itself;
     /// - `compare=off`: pass on whole surfaces, not only what changed;
+    /// - `glance=off`: compare every row of a surface at each periodic refresh, not every other;
     /// - `pacing=off`: look at the device only at vfio_dpy_refresh();
     /// - `events=on`: have a device that can (docs/display-events.md) say when something changed, instead of looking when it
     ///   may have;
@@ -64,7 +65,7 @@ type Engine = Display<HostDevice, HostConsole, MainLoopClock>;
 
 /// What a caller wants of the display.
 enum Event {
-    Refresh,
+    Refresh { periodic: bool },
     Invalidate,
     SetMonitor(Monitor),
     Block(bool),
@@ -90,7 +91,7 @@ impl VfioDpy {
             loop {
                 let Some(event) = self.pending.borrow_mut().pop_front() else { return true };
                 match event {
-                    Event::Refresh => display.refresh(),
+                    Event::Refresh { periodic } => display.refresh(periodic),
                     Event::Invalidate => display.invalidate(),
                     Event::SetMonitor(monitor) => display.set_monitor(monitor),
                     Event::Block(block) => display.block(block),
@@ -249,13 +250,16 @@ pub unsafe extern "C" fn vfio_dpy_has_edid(dpy: *const VfioDpy) -> bool {
 
 /// Looks at the device, and shows what it shows now: GraphicHwOps.gfx_update.
 ///
+/// `periodic`: a front end's timer went off, and will again: of a surface, a line one row high may be seen only at the next refresh. False
+/// for who looks once, for instance to take a screenshot: all that is shown then is what the device shows.
+///
 /// # Safety
 ///
 /// `dpy` is from vfio_dpy_new().
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vfio_dpy_refresh(dpy: *const VfioDpy) {
+pub unsafe extern "C" fn vfio_dpy_refresh(dpy: *const VfioDpy, periodic: bool) {
     // SAFETY: the caller gives a display.
-    unsafe { &*dpy }.handle(Event::Refresh);
+    unsafe { &*dpy }.handle(Event::Refresh { periodic });
 }
 
 /// A front end wants to see all again: GraphicHwOps.invalidate.

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::clock::Clock;
 use crate::console::Console;
+use crate::damage::Counts;
 use crate::device::Device;
 use crate::format::ModifierName;
 use crate::plane::{Geometry, Plane};
@@ -51,8 +52,9 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
         match &self.screen {
             Screen::Message(text) => add("message", json!(text)),
             Screen::Surface(surface, _) => {
-                let (compared, copied) = surface.counts();
-                add("frames", json!({ "compared": compared, "copied": copied }));
+                let Counts { copied, compared, glanced } = surface.counts();
+                let frames = json!({ "compared": compared, "glanced": glanced, "copied": copied });
+                add("frames", frames);
             }
             _ => (),
         }

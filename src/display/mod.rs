@@ -33,7 +33,7 @@ use std::time::Duration;
 
 use crate::clock::{Alarm, Clock};
 use crate::console::{Console, Monitor, Severity, Uptake};
-use crate::damage::{Picture, Rect, Snapshot};
+use crate::damage::{Look, Picture, Rect, Snapshot};
 use crate::device::{Device, Failure};
 use crate::format::Conversion;
 use crate::plane::{Geometry, Plane, PlaneInfo, PlaneKind};
@@ -60,6 +60,9 @@ const PATIENCE: u32 = 3;
 
 /// A device that is gone or silent is left alone for this long.
 const RESPITE: Duration = Duration::from_secs(1);
+
+/// Where this much time went by since the last refresh, waiting for another would take too long: all is looked at.
+const SOON: Duration = Duration::from_millis(50);
 
 /// The smallest size of messages, in pixels.
 const MESSAGE_SIZE: (u32, u32) = (640, 480);
@@ -207,6 +210,10 @@ pub struct Display<D: Device, C: Console, T: Clock> {
     /// Whether nothing is shown until it is released.
     waiting: bool,
     redraw: bool,
+    /// Whether the next picture must be what the device shows then, in every row.
+    exact: bool,
+    /// When the last refresh began.
+    refreshed: Duration,
     failing: u32,
     /// What the last problem was about, and how it was said when it began.
     trouble: (String, String),
@@ -252,6 +259,8 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
             lent: None,
             waiting: false,
             redraw: false,
+            exact: false,
+            refreshed: Duration::ZERO,
             failing: 0,
             trouble: Default::default(),
             resume: Duration::ZERO,
@@ -300,9 +309,14 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
     }
 
     /// Looks at the device, and shows what it shows now.
-    pub fn refresh(&mut self) {
+    ///
+    /// `periodic`: another refresh follows soon, so that a thin line may be seen only then. False for who looks once, for instance to
+    /// take a screenshot.
+    pub fn refresh(&mut self, periodic: bool) {
         self.counters.refreshes += 1;
         let began = self.clock.now();
+        self.exact |= !periodic || began.saturating_sub(self.refreshed) > SOON;
+        self.refreshed = began;
         self.show_what_is_there();
         let now = self.clock.now();
         let took = now.saturating_sub(began);
@@ -328,6 +342,7 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
         match outcome {
             Ok(true) => {
                 self.failing = 0;
+                self.exact = false;
                 let again = std::mem::take(&mut self.redraw);
                 self.refresh_cursor(again);
             }
@@ -431,7 +446,7 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
         let memory = buffer.memory().ok()?;
         let mut picture = Picture::new(geometry.width, geometry.height);
         let _reading = memory.begin_reading();
-        Snapshot::default().update(memory, &geometry, conversion, &mut picture, false).ok()?;
+        Snapshot::default().update(memory, &geometry, conversion, &mut picture, Look::Copy).ok()?;
         Some(picture)
     }
 
@@ -445,7 +460,7 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
             match dmabuf::peek(&self.device, &mut self.counters) {
                 Ok(shows) => {
                     if pacer.look(self.clock.now(), shows) {
-                        self.console.request_refresh();
+                        self.request_refresh();
                     }
                 }
                 // Asking again would take as long.
@@ -464,10 +479,27 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
     fn hear(&mut self) {
         if let Some(events) = &mut self.events {
             if events.hear(self.clock.now()) {
-                self.console.request_refresh();
+                self.request_refresh();
             }
         }
         self.plan_look();
+    }
+
+    /// Something changed: has the front ends refresh, and see all of it.
+    fn request_refresh(&mut self) {
+        self.exact = true;
+        self.console.request_refresh();
+    }
+
+    /// How closely a surface is compared with what it shows.
+    fn look(&self) -> Look {
+        if self.redraw || !self.config.compare {
+            Look::Copy
+        } else if self.exact || !self.config.glance {
+            Look::Compare
+        } else {
+            Look::Glance
+        }
     }
 
     fn plan_look(&mut self) {
@@ -573,8 +605,10 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
             })?;
             self.show_surface(&geometry, Some(key))?;
         } else if self.screen.buffer() != Some(key) {
+            self.exact = true;
             self.repin(Some(key));
         }
+        let look = self.look();
         let Self {
             screen: Screen::Surface(surface, shown), planes: Planes::DmaBuf(planes), ..
         } = self
@@ -584,9 +618,8 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
         *shown = Some(key);
         let Some(Ok(memory)) = planes.pool.get_mut(key).map(Buffer::memory) else { return Ok(()) };
         let _reading = memory.begin_reading();
-        let compare = self.config.compare && !self.redraw;
         surface
-            .update(&self.console, &geometry, conversion, memory, compare)
+            .update(&self.console, &geometry, conversion, memory, look)
             .map_err(|error| Problem::Read { what, handle, error })
     }
 
@@ -613,6 +646,7 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
         if moved {
             self.trace(format_args!("region {}: {geometry}", plane.handle));
         }
+        let look = self.look();
         let Self { screen: Screen::Surface(surface, _), planes: Planes::Region(region), .. } = self
         else {
             return Ok(false);
@@ -625,9 +659,8 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
             );
             self.reporter.say(&self.console, self.clock.now(), Severity::Warning, &slow);
         }
-        let compare = self.config.compare && !self.redraw;
         surface
-            .update(&self.console, &geometry, conversion, &source, compare)
+            .update(&self.console, &geometry, conversion, &source, look)
             .map_err(|error| unreadable(region, error))?;
         Ok(true)
     }

@@ -23,6 +23,8 @@ pub struct Config {
     pub read_back: bool,
     /// Whether surfaces are compared with the frame before, so that only what changed is passed on: `compare`.
     pub compare: bool,
+    /// Whether, where refreshes follow one another, every other row is compared at each, unless something was seen: `glance`.
+    pub glance: bool,
     /// Whether the device is looked at when the guest is about to flip, not only when a front end asks: `pacing`.
     pub pacing: bool,
     /// Whether a device that can is to say when something changed, instead: `events`.
@@ -39,6 +41,7 @@ impl Default for Config {
             import: true,
             read_back: false,
             compare: true,
+            glance: true,
             pacing: true,
             events: false,
         }
@@ -46,10 +49,11 @@ impl Default for Config {
 }
 
 /// Keys and what may be said of them, for people.
-const KEYS: [(&str, &str); 7] = [
+const KEYS: [(&str, &str); 8] = [
     ("import", SWITCH),
     ("read-back", SWITCH),
     ("compare", SWITCH),
+    ("glance", SWITCH),
     ("pacing", SWITCH),
     ("events", SWITCH),
     ("pool-buffers", "a number from 1 on"),
@@ -110,6 +114,7 @@ impl Config {
             "import" => replace(&mut self.import, switch(value)),
             "read-back" => replace(&mut self.read_back, switch(value)),
             "compare" => replace(&mut self.compare, switch(value)),
+            "glance" => replace(&mut self.glance, switch(value)),
             "pacing" => replace(&mut self.pacing, switch(value)),
             "events" => replace(&mut self.events, switch(value)),
             "pool-buffers" => replace(&mut self.pool.count, number(value)),
@@ -186,7 +191,7 @@ mod tests {
             ),
             (
                 "speed=on",
-                "there is no option \"speed\" of the display; there are import, read-back, compare, pacing, events, \
+                "there is no option \"speed\" of the display; there are import, read-back, compare, glance, pacing, events, \
                  pool-buffers, pool-bytes",
             ),
         ] {

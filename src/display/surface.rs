@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::console::Console;
-use crate::damage::{Snapshot, Source};
+use crate::damage::{Counts, Look, Snapshot, Source};
 use crate::format::{Conversion, Format};
 use crate::plane::Geometry;
 
@@ -29,19 +29,19 @@ impl<C: Console> Surface<C> {
         (self.width, self.height) == (geometry.width, geometry.height)
     }
 
-    /// Draws what changed, and tells the console; without `compare`, as if all had changed. Fails if the pixels cannot be read.
+    /// Draws what changed, and tells the console. Fails if the pixels cannot be read.
     pub fn update(
         &mut self,
         console: &C,
         geometry: &Geometry,
         conversion: Conversion,
         source: &dyn Source,
-        compare: bool,
+        look: Look,
     ) -> io::Result<()> {
-        let compare = compare && self.drawn == Some(geometry.format);
+        let look = if self.drawn == Some(geometry.format) { look } else { Look::Copy };
         self.drawn = None;
         let canvas = &mut self.canvas;
-        let damage = self.snapshot.update(source, geometry, conversion, canvas, compare)?;
+        let damage = self.snapshot.update(source, geometry, conversion, canvas, look)?;
         self.drawn = Some(geometry.format);
         for rect in damage {
             console.update_surface(*rect);
@@ -61,8 +61,8 @@ impl<C: Console> Surface<C> {
         (self.width, self.height)
     }
 
-    /// Frames that were compared with the one before, and frames that were only copied.
-    pub fn counts(&self) -> (u64, u64) {
+    /// How many frames there were so far.
+    pub fn counts(&self) -> Counts {
         self.snapshot.counts()
     }
 }

@@ -608,7 +608,7 @@ fn after_a_hundred_thousand_flips_there_are_textures_for_what_is_in_the_pool() {
             (first..first + buffers).for_each(|id| device.add(&plane(id, side, side), 0));
             for flip in 0..5000 {
                 device.set().primary = plane(first + flip % buffers, side, side);
-                display.refresh();
+                display.refresh(true);
                 inner.take_calls();
                 device.take_gets();
             }

@@ -59,8 +59,13 @@ impl Fixture {
 
     /// Refreshes once, and returns what the console was told.
     pub fn refresh(&mut self) -> Vec<Call> {
+        self.refresh_as(true)
+    }
+
+    /// As [`Fixture::refresh`], and says whether another refresh follows soon.
+    pub fn refresh_as(&mut self, periodic: bool) -> Vec<Call> {
         self.console.take_calls();
-        self.display().refresh();
+        self.display().refresh(periodic);
         self.console.take_calls()
     }
 

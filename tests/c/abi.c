@@ -355,18 +355,18 @@ static void test_scanout(void)
 
     gets = 0;
     start(&console);
-    vfio_dpy_refresh(dpy);
-    vfio_dpy_refresh(dpy);
+    vfio_dpy_refresh(dpy, true);
+    vfio_dpy_refresh(dpy, true);
     CHECK(gets == 1 && console.imports == 1 && console.scanouts == 1);
     CHECK(console.scanout_updates == 2 && console.shown);
 
     console.block_at_update = true;
-    vfio_dpy_refresh(dpy);
-    vfio_dpy_refresh(dpy);
+    vfio_dpy_refresh(dpy, true);
+    vfio_dpy_refresh(dpy, true);
     CHECK(console.scanout_updates == 3);
     console.block_at_update = false;
     vfio_dpy_block(dpy, false);
-    vfio_dpy_refresh(dpy);
+    vfio_dpy_refresh(dpy, true);
     CHECK(console.scanout_updates == 4);
 
     status = vfio_dpy_status(dpy);
@@ -376,12 +376,12 @@ static void test_scanout(void)
 
     vfio_dpy_reset(dpy);
     CHECK(console.imports == 0 && !strcmp(console.message, "The display is off."));
-    vfio_dpy_refresh(dpy);
+    vfio_dpy_refresh(dpy, true);
     CHECK(gets == 2 && console.scanouts == 2);
 
     ids_are_kept = true;
     vfio_dpy_reset(dpy);
-    vfio_dpy_refresh(dpy);
+    vfio_dpy_refresh(dpy, true);
     CHECK(gets == 2 && console.scanouts == 3);
     ids_are_kept = false;
     stop(&console);
@@ -394,26 +394,26 @@ static void test_surface(bool region)
 
     region_mode = region;
     start(&console);
-    vfio_dpy_refresh(dpy);
+    vfio_dpy_refresh(dpy, true);
     CHECK(console.surface_updates == 1 && !memcmp(console.pixels, pixels, SIZE));
-    vfio_dpy_refresh(dpy);
+    vfio_dpy_refresh(dpy, true);
     CHECK(console.surface_updates == 1);
     pixels[STRIDE * 3]++;
-    vfio_dpy_refresh(dpy);
+    vfio_dpy_refresh(dpy, true);
     CHECK(console.surface_updates == 2 && !memcmp(console.pixels, pixels, SIZE));
     vfio_dpy_invalidate(dpy);
-    vfio_dpy_refresh(dpy);
+    vfio_dpy_refresh(dpy, true);
     CHECK(console.surface_updates == 3);
     plane_off = true;
-    vfio_dpy_refresh(dpy);
+    vfio_dpy_refresh(dpy, true);
     CHECK(!strcmp(console.message, "The display is off.") && !console.pixels);
     plane_off = false;
     console.no_memory = true;
-    vfio_dpy_refresh(dpy);
+    vfio_dpy_refresh(dpy, true);
     CHECK(strstr(console.message, "too large") && !console.pixels);
     CHECK(console.errors == 1 && strstr(console.error, "no memory for a surface"));
     console.no_memory = false;
-    vfio_dpy_refresh(dpy);
+    vfio_dpy_refresh(dpy, true);
     CHECK(console.pixels && console.errors == 1);
     stop(&console);
     munmap(pixels, SIZE);
@@ -427,17 +427,17 @@ static void test_lies_and_errors(void)
     start(&console);
     stride = 4;
     for (int i = 0; i < 100; i++) {
-        vfio_dpy_refresh(dpy);
+        vfio_dpy_refresh(dpy, true);
     }
     CHECK(console.errors == 1 && strstr(console.error, "stride 4"));
     CHECK(strstr(console.message, "describes its display wrongly"));
     stride = STRIDE;
-    vfio_dpy_refresh(dpy);
+    vfio_dpy_refresh(dpy, true);
     CHECK(console.shown);
 
     query_error = -EPIPE;
-    vfio_dpy_refresh(dpy);
-    vfio_dpy_refresh(dpy);
+    vfio_dpy_refresh(dpy, true);
+    vfio_dpy_refresh(dpy, true);
     CHECK(console.errors == 2 && strstr(console.error, "Broken pipe"));
     CHECK(strstr(console.message, "gone"));
     query_error = 0;
@@ -486,14 +486,14 @@ static void test_flip(void)
     Console console = { .takes_dmabufs = true };
 
     start(&console);
-    vfio_dpy_refresh(dpy);
+    vfio_dpy_refresh(dpy, true);
     CHECK(console.refreshes_requested == 0);
     gets = 0;
     shown_id = 8;
     while (!console.refreshes_requested) {
         g_main_context_iteration(NULL, TRUE);
     }
-    vfio_dpy_refresh(dpy);
+    vfio_dpy_refresh(dpy, true);
     CHECK(gets == 1);
     shown_id = 7;
     stop(&console);
@@ -512,7 +512,7 @@ static void test_events(void)
     CHECK(changes >= 0);
     CHECK(write(changes, &change, sizeof(change)) == sizeof(change));
     CHECK(!g_main_context_pending(NULL));
-    vfio_dpy_refresh(dpy);
+    vfio_dpy_refresh(dpy, true);
     CHECK(console.refreshes_requested == 0);
     for (int flip = 1; flip <= 10; flip++) {
         /* Whether or not the device has read it, or changed its flags. */
@@ -522,7 +522,7 @@ static void test_events(void)
         }
         CHECK(console.refreshes_requested == flip);
         CHECK(!g_main_context_pending(NULL));
-        vfio_dpy_refresh(dpy);
+        vfio_dpy_refresh(dpy, true);
         CHECK(write(changes, &change, sizeof(change)) == sizeof(change));
     }
     status = vfio_dpy_status(dpy);

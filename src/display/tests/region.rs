@@ -1,10 +1,12 @@
 //! Region mode.
 
+use std::time::Duration;
+
 use drm_fourcc::DrmFourcc;
 use serde_json::json;
 
 use crate::damage::Rect;
-use crate::display::PATIENCE;
+use crate::display::{PATIENCE, SOON};
 use crate::plane::PlaneInfo;
 use crate::testing::{Call, Errors, FakeRegion, Fixture, Shows, plane};
 
@@ -26,7 +28,32 @@ fn the_region_is_mapped_once_and_then_compared() {
     fixture.display().invalidate();
     assert_eq!(fixture.refresh(), [whole]);
     assert_eq!(status(&mut fixture, "/maps"), 1);
-    assert_eq!(status(&mut fixture, "/frames"), json!({ "compared": 2, "copied": 2 }));
+    assert_eq!(
+        status(&mut fixture, "/frames"),
+        json!({ "compared": 0, "glanced": 2, "copied": 2 })
+    );
+}
+
+#[test]
+fn a_thin_line_is_seen_at_once_by_who_looks_once_or_after_a_while() {
+    let mut fixture = region();
+    fixture.refresh();
+    let mut value = 0;
+    for y in [6, 7] {
+        let row = [Call::UpdateSurface(Rect { x: 0, y, width: 32, height: 1 })];
+        let mut draw = |fixture: &Fixture| {
+            value += 1;
+            fixture.device.draw_region(16, 128 * u64::from(y), &[value; 4]);
+        };
+        draw(&fixture);
+        assert_eq!(fixture.refresh_as(false), row);
+        draw(&fixture);
+        fixture.pass(SOON + Duration::from_millis(1));
+        assert_eq!(fixture.refresh(), row);
+        draw(&fixture);
+        let both: Vec<_> = [fixture.refresh(), fixture.refresh()].concat();
+        assert_eq!(both, row);
+    }
 }
 
 /// Fills a region with the numbers of its 32-bit words.

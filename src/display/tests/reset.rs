@@ -158,7 +158,7 @@ fn a_hundred_thousand_flips_get_each_buffer_once_while_the_pool_has_room() {
         let flips = 100_000 / 32;
         for flip in 0..flips {
             device.set().primary = plane(1 + flip % buffers, 16, 16);
-            fixture.display().refresh();
+            fixture.display().refresh(true);
             fixture.console.take_calls();
         }
         let gets = device.take_gets().len();

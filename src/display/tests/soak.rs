@@ -51,7 +51,7 @@ fn a_thousand_resets_end_where_they_began() {
 
 fn flip(fixture: &mut Fixture, id: u32) {
     fixture.device.set().primary = plane(id, 16, 16);
-    fixture.display().refresh();
+    fixture.display().refresh(true);
     fixture.console.take_calls();
     fixture.device.take_gets();
 }
