@@ -16,7 +16,7 @@ use vfio_display::shared_objects::{DmaBuf, Object, SharedObjects};
 const ENTRIES: u128 = 64;
 
 fn uuids() -> Vec<Uuid> {
-    (0..ENTRIES).map(|n| Uuid::from_u128(n << 64 | n)).collect()
+    (0..ENTRIES).map(|n| Uuid::from_u128((n << 64) | n)).collect()
 }
 
 /// How long it takes until each of the threads has made that many lookups.

@@ -243,7 +243,7 @@ fn open_descriptors(name: &str) -> usize {
 }
 
 fn gradient(x: u32, y: u32) -> u32 {
-    (x * 7 % 256) << 16 | (y * 5 % 256) << 8 | ((x + y) % 256)
+    ((x * 7 % 256) << 16) | ((y * 5 % 256) << 8) | ((x + y) % 256)
 }
 
 #[test]

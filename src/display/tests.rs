@@ -65,7 +65,8 @@ fn shown(fixture: &mut Fixture) -> Vec<u32> {
         panic!("no surface is shown");
     };
     let (canvas, (width, _)) = (surface.canvas(), surface.size());
-    let pixel = |bytes: &[u8]| bytes.iter().rev().fold(0, |all, &byte| all << 8 | u32::from(byte));
+    let pixel =
+        |bytes: &[u8]| bytes.iter().rev().fold(0, |all, &byte| (all << 8) | u32::from(byte));
     canvas
         .rows
         .chunks_exact(canvas.stride)

@@ -383,11 +383,10 @@ impl Driver for Display {
     }
 
     fn is_software_device(&self) -> Option<bool> {
+        let name = c"EGL_EXT_device_query";
         // SAFETY: extensions of the client are asked for without a display; the name is a string.
-        let has_query =
-            unsafe { epoxy_has_egl_extension(null_mut(), c"EGL_EXT_device_query".as_ptr()) }
-                || self.has(c"EGL_EXT_device_query");
-        if !has_query {
+        let client_has = unsafe { epoxy_has_egl_extension(null_mut(), name.as_ptr()) };
+        if !client_has && !self.has(name) {
             return None;
         }
         let Functions {

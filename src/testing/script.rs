@@ -122,7 +122,7 @@ impl Bytes<'_> {
         let stride = width * 4 + self.small() / 64 * 4;
         PlaneInfo {
             drm_format: self.one_of(FORMATS),
-            drm_format_mod: self.one_of([0, 0, 0, 1 << 56 | 1]),
+            drm_format_mod: self.one_of([0, 0, 0, (1 << 56) | 1]),
             width,
             height,
             stride,

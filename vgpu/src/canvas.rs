@@ -172,7 +172,7 @@ impl Surface {
                 self.draw(whole, |x, y| if (x / 32 + y / 32) % 2 == 0 { first } else { second })
             }
             Pattern::Noise => self.draw(whole, |x, y| {
-                tint(mix(seed ^ (u64::from(y) << 32 | u64::from(x)) ^ 0x5eed << 48))
+                tint(mix(seed ^ ((u64::from(y) << 32) | u64::from(x)) ^ (0x5eed << 48)))
             }),
             Pattern::Text => self.page(seed),
             Pattern::Frame(number) => self.frame(number.wrapping_add(seed)),
@@ -249,7 +249,7 @@ impl Surface {
 
 fn has_ink(character: u8, x: u32, y: u32) -> bool {
     let glyph = BASIC_LEGACY.get(usize::from(character)).unwrap_or(&BASIC_LEGACY[0]);
-    glyph[(y / 2) as usize % 8] >> (x % 8) & 1 != 0
+    (glyph[(y / 2) as usize % 8] >> (x % 8)) & 1 != 0
 }
 
 fn tint(bits: u64) -> Color {

@@ -251,7 +251,7 @@ fn a_mark_is_the_number_of_the_stamp() {
             server.ctl("wait");
             let stamps: Vec<[u64; 4]> = serde_json::from_value(server.json("stamps")).unwrap();
             let (_, _, pixels) = server.screenshot(&[]).unwrap();
-            let mark = pixels[..3].iter().fold(0, |mark, byte| mark << 8 | u64::from(*byte));
+            let mark = pixels[..3].iter().fold(0, |mark, byte| (mark << 8) | u64::from(*byte));
             assert_eq!(mark, stamps.last().unwrap()[0]);
             assert_eq!(pixels[64 * 3..65 * 3], [0, 0, 0], "beside the mark");
         }

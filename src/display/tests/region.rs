@@ -133,16 +133,16 @@ fn formats_are_converted_pixel_for_pixel() {
         let expected: Vec<u32> = pixels
             .chunks_exact(bytes as usize)
             .map(|pixel| {
-                let pixel = pixel.iter().rev().fold(0, |all, &byte| all << 8 | u32::from(byte));
+                let pixel = pixel.iter().rev().fold(0, |all, &byte| (all << 8) | u32::from(byte));
                 fields.iter().fold(0, |xrgb, &(at, width)| {
-                    let value = pixel >> at & ((1 << width) - 1);
+                    let value = (pixel >> at) & ((1 << width) - 1);
                     // Narrow colours are stretched to the full range, wide ones lose their lowest bits.
                     let eight = if width < 8 {
-                        value << (8 - width) | value >> (2 * width - 8)
+                        (value << (8 - width)) | (value >> (2 * width - 8))
                     } else {
                         value >> (width - 8)
                     };
-                    xrgb << 8 | eight
+                    (xrgb << 8) | eight
                 })
             })
             .collect();

@@ -191,7 +191,7 @@ pub fn preferred(edid: &[u8]) -> Value {
         return Value::Null;
     }
     let wide =
-        |low: u8, high: u8, shift: u32| u32::from(low) | ((u32::from(high) >> shift & 0xf) << 8);
+        |low: u8, high: u8, shift: u32| u32::from(low) | (((u32::from(high) >> shift) & 0xf) << 8);
     let (width, hblank) = (wide(t[2], t[4], 4), wide(t[3], t[4], 0));
     let (height, vblank) = (wide(t[5], t[7], 4), wide(t[6], t[7], 0));
     let total = (width + hblank) * (height + vblank);

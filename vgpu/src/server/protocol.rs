@@ -89,7 +89,7 @@ pub fn display_irq_info(index: u32, room: u32) -> Vec<u8> {
 
     let flags = irq_flag::EVENTFD | irq_flag::CAPS;
     let cap_offset = if room < WHOLE { 0 } else { TYPE };
-    let (type_header, display_header) = (1 | 1 << 16, 2 | 1 << 16);
+    let (type_header, display_header) = (1 | (1 << 16), 2 | (1 << 16));
     let head = [WHOLE, flags, index, 1, cap_offset, 0];
     let bits = u32::from_le_bytes([Change::Cursor.bit(), Change::Primary.bit(), 0, 0]);
     let capabilities = [type_header, DISPLAY, 1, 1, display_header, 0, bits, 0];
