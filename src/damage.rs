@@ -204,8 +204,8 @@ impl Snapshot {
                     changed[y as usize] = rows.update(y, &mut shown)?;
                 }
                 for y in (1 - first..height).step_by(2) {
-                    let beside = y.saturating_sub(1)..height.min(y + 2);
-                    if beside.into_iter().any(|y| changed[y as usize].is_some()) {
+                    let beside = y.saturating_sub(1) as usize..height.min(y + 2) as usize;
+                    if changed[beside].iter().any(Option::is_some) {
                         changed[y as usize] = rows.update(y, &mut shown)?;
                     }
                 }
