@@ -62,6 +62,12 @@ typedef struct VfioDpy VfioDpy;
 // Functions of an import are called by one thread at a time.
 typedef struct VfioDpyEglImport VfioDpyEglImport;
 
+// Reads back pictures that the host draws with GL.
+//
+// The functions vfio_dpy_egl_read_back_*() are there if vfio_dpy_egl_import() is, and are called on the thread that runs the GLib
+// default main context.
+typedef struct VfioDpyEglReadBack VfioDpyEglReadBack;
+
 // An entry in the table of shared objects, from its reservation to its end.
 typedef struct VfioDpyObjectsClaim VfioDpyObjectsClaim;
 
@@ -247,6 +253,22 @@ typedef struct VfioDpyEglBuffer {
     // Whether YUV formats use all values of a byte.
     bool full_range;
 } VfioDpyEglBuffer;
+
+// Memory that a picture is copied to, XRGB8888.
+typedef struct VfioDpyEglPixels {
+    // The first row.
+    uint8_t *data;
+    // Bytes from a row to the next.
+    size_t stride;
+    // Pixels in a row.
+    uint32_t width;
+    // Rows.
+    uint32_t height;
+    // Written by vfio_dpy_egl_read_back_take(): the first row that is not what it was.
+    uint32_t first_changed_row;
+    // Written by vfio_dpy_egl_read_back_take(): how many rows there are from that one to the last that is not; 0: none.
+    uint32_t changed_rows;
+} VfioDpyEglPixels;
 
 #ifdef __cplusplus
 extern "C" {
@@ -463,6 +485,73 @@ char *vfio_dpy_egl_status(void *display);
 
 // What the functions above were told and did, for each display that they saw, in a few lines of text. Free it with g_free().
 char *vfio_dpy_egl_describe(void);
+
+// Makes what reads back pictures, or NULL if there is no EGL display. Free it with vfio_dpy_egl_read_back_free().
+//
+// `display` is an EGLDisplay. The GLib default main context calls `ready` with `opaque` when it is time for
+// vfio_dpy_egl_read_back_take().
+//
+// # Safety
+//
+// `display` is initialised and never terminated, or EGL_NO_DISPLAY; `ready` may be called with `opaque` until the result is freed.
+struct VfioDpyEglReadBack *vfio_dpy_egl_read_back_new(void *display,
+                                                      void (*ready)(void *opaque),
+                                                      void *opaque);
+
+// The GL_TEXTURE_2D to draw the next picture to, in the context that is current now; its first row is at coordinate 0.
+//
+// It is valid until the next call of a function of `read_back`. Returns 0 if this cannot be done without waiting for the GPU: the context
+// has neither OpenGL 3.3 nor OpenGL ES 3.0 with what is needed, or *message says why, to be freed with g_free(). It is
+// NULL if there is nothing to say, or the same was said for this display before.
+//
+// # Safety
+//
+// `read_back` is from vfio_dpy_egl_read_back_new(); `message` is valid, or NULL.
+uint32_t vfio_dpy_egl_read_back_target(struct VfioDpyEglReadBack *read_back,
+                                       uint32_t width,
+                                       uint32_t height,
+                                       char **message);
+
+// To be called when a picture was drawn to vfio_dpy_egl_read_back_target(), in the same context.
+//
+// `anew`: the picture is another one for sure, and is read; else the GPU looks first whether it is. If a picture is still on its way, this
+// one comes after it. Returns false if that failed: the texture is gone, and *message is as vfio_dpy_egl_read_back_target() has it.
+//
+// # Safety
+//
+// As for vfio_dpy_egl_read_back_target().
+bool vfio_dpy_egl_read_back_start(struct VfioDpyEglReadBack *read_back,
+                                  bool anew,
+                                  char **message);
+
+// Copies the picture that was read last to `pixels`, where it differs, if it is there; whichever context is current, or none.
+//
+// `wait`: waits for all that was drawn. If the size is not that of what was drawn, nothing is copied. *message is as
+// vfio_dpy_egl_read_back_target() has it; after an error, what was drawn last is not read: draw it again.
+//
+// # Safety
+//
+// As for vfio_dpy_egl_read_back_target(); `pixels` is valid, and has memory for as many pixels as it says, which nobody
+// else uses meanwhile.
+void vfio_dpy_egl_read_back_take(struct VfioDpyEglReadBack *read_back,
+                                 bool wait,
+                                 struct VfioDpyEglPixels *pixels,
+                                 char **message);
+
+// What the host has is not what was read last any more: its memory is another one, or shows something else. What is on its way is
+// not copied.
+//
+// # Safety
+//
+// `read_back` is from vfio_dpy_egl_read_back_new().
+void vfio_dpy_egl_read_back_forget(struct VfioDpyEglReadBack *read_back);
+
+// Ends it, and its textures, whichever context is current, or none. NULL is fine.
+//
+// # Safety
+//
+// `read_back` is from vfio_dpy_egl_read_back_new() and not freed yet, or NULL.
+void vfio_dpy_egl_read_back_free(struct VfioDpyEglReadBack *read_back);
 
 // Makes an owner of shared objects. `name` is copied; it is how messages call the owner.
 //

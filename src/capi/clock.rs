@@ -38,7 +38,7 @@ struct Event {
 }
 
 /// A source on the main context, for as long as it lives.
-struct Attached(Source);
+pub struct Attached(Source);
 
 /// A pointer that a source, which GLib wants to be able to send to the main loop's thread, may carry.
 struct Carried(*const Cell<*const VfioDpy>);
@@ -77,8 +77,7 @@ impl MainLoopClock {
             Priority::DEFAULT,
             wake,
         );
-        source.attach(None);
-        Attached(source)
+        Attached::new(source)
     }
 
     fn timer(&self, alarm: Alarm) -> io::Result<Timer> {
@@ -173,6 +172,14 @@ impl Timer {
         unsafe {
             libc::timerfd_settime(self.fd.as_raw_fd(), 0, &raw const setting, std::ptr::null_mut())
         };
+    }
+}
+
+impl Attached {
+    /// Has the default main context dispatch the source.
+    pub fn new(source: Source) -> Self {
+        source.attach(None);
+        Self(source)
     }
 }
 

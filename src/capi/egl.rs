@@ -20,6 +20,9 @@ const MOST_MESSAGES: usize = 256;
 /// The most of them that a description repeats: the last ones.
 const MOST_DESCRIBED: usize = 8;
 
+/// What messages are about.
+const IMPORT: &str = "EGL import";
+
 /// Which colours luminance and chrominance mean.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +71,7 @@ pub struct VfioDpyEglImport {
 }
 
 /// What is kept of a display, once and for all.
-struct KnownDisplay {
+pub struct KnownDisplay {
     importer: Arc<Importer<Display>>,
     /// In the order in which they were said.
     said: Mutex<Vec<String>>,
@@ -81,7 +84,7 @@ impl KnownDisplay {
     /// # Safety
     ///
     /// `display` is an `EGLDisplay` that was initialised, and is never terminated; or NULL.
-    unsafe fn of(display: *mut c_void) -> Result<Arc<Self>, String> {
+    pub unsafe fn of(display: *mut c_void) -> Result<Arc<Self>, String> {
         let mut displays = DISPLAYS.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = displays.get(&display.addr()) {
             return Ok(Arc::clone(known));
@@ -92,6 +95,11 @@ impl KnownDisplay {
         let known = Arc::new(Self { importer: Arc::new(importer), said: Mutex::default() });
         displays.insert(display.addr(), Arc::clone(&known));
         Ok(known)
+    }
+
+    /// What imports and reads back for this display.
+    pub fn importer(&self) -> Arc<Importer<Display>> {
+        Arc::clone(&self.importer)
     }
 
     /// Whether a message is worth saying: it was not said before.
@@ -179,11 +187,16 @@ fn copy(text: &str) -> *mut c_char {
 /// # Safety
 ///
 /// `message` is valid, or NULL.
-unsafe fn tell(message: *mut *mut c_char, display: Option<&KnownDisplay>, text: Option<&dyn Show>) {
+pub unsafe fn tell(
+    message: *mut *mut c_char,
+    display: Option<&KnownDisplay>,
+    work: &str,
+    error: Option<&dyn Show>,
+) {
     if message.is_null() {
         return;
     }
-    let text = text.map(|text| format!("EGL import: {text}"));
+    let text = error.map(|error| format!("{work}: {error}"));
     let new = text.filter(|text| display.is_none_or(|display| display.is_new(text)));
     // SAFETY: the pointer is valid, as the caller says.
     unsafe { *message = new.map_or(std::ptr::null_mut(), |text| copy(&text)) };
@@ -205,7 +218,7 @@ unsafe fn try_with<R>(
         Ok(known) => known,
         Err(error) => {
             // SAFETY: as the caller says.
-            unsafe { tell(message, None, Some(&error)) };
+            unsafe { tell(message, None, IMPORT, Some(&error)) };
             return None;
         }
     };
@@ -218,7 +231,9 @@ unsafe fn try_with<R>(
         Err(error) => (None, Some(error)),
     };
     // SAFETY: as the caller says.
-    unsafe { tell(message, Some(&known), error.as_ref().map(|error| error as &dyn Show)) };
+    unsafe {
+        tell(message, Some(&known), IMPORT, error.as_ref().map(|error| error as &dyn Show));
+    }
     result
 }
 
@@ -319,7 +334,7 @@ pub unsafe extern "C" fn vfio_dpy_egl_begin(
         let begun = import.import.begin();
         let error = begun.as_ref().err().map(|error| error as &dyn Show);
         // SAFETY: as the caller says.
-        unsafe { tell(message, Some(&import.display), error) };
+        unsafe { tell(message, Some(&import.display), IMPORT, error) };
         !matches!(begun, Ok(Usable::NotHere))
     })
 }

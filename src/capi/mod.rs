@@ -13,6 +13,8 @@ mod device;
 mod display;
 #[cfg(feature = "egl")]
 mod egl;
+#[cfg(feature = "egl")]
+mod read_back;
 pub(crate) mod shared_objects;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -24,7 +24,7 @@ pub struct EglSync(pub(super) NonZeroUsize);
 /// A texture to draw to, with the framebuffer that leads there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// The texture, RGBA with 8 bits each.
+    /// The texture, RGBA with 8 bits each unless told otherwise.
     pub texture: u32,
     /// Draws to the texture.
     pub framebuffer: u32,
@@ -32,6 +32,19 @@ pub struct Target {
     pub width: u32,
     /// Rows.
     pub height: u32,
+}
+
+/// What compares two targets: the objects of one context, and of one size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Comparer {
+    /// Draws the pixels that differ, which the query counts.
+    pub program: u32,
+    /// Without a vertex array, OpenGL's core profile does not draw.
+    pub array: u32,
+    /// Tells whether anything was drawn.
+    pub query: u32,
+    /// Is drawn to, and never looked at: a byte for each pixel.
+    pub scratch: Target,
 }
 
 /// A modifier that a display takes for one format.
@@ -66,6 +79,15 @@ pub struct Extensions {
     pub wait: bool,
     /// `EGL_ANDROID_native_fence_sync`, and what it builds on
     pub native_fence: bool,
+}
+
+/// A language of shaders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shading {
+    /// `#version 330`
+    Gl,
+    /// `#version 300 es`
+    Gles,
 }
 
 /// EGL and GL, on one display.
@@ -111,9 +133,9 @@ pub trait Driver {
     /// Ends a texture.
     fn delete_texture(&self, context: Context, texture: u32);
 
-    /// Compiles a program, in a context of ours.
+    /// Compiles a program.
     fn program(&self, context: Context, vertex: &CStr, fragment: &CStr) -> Result<u32, String>;
-    /// Makes a texture to draw to, in a context of ours.
+    /// Makes a texture to draw to. What was bound to the context before is not any more.
     fn target(&self, context: Context, width: u32, height: u32) -> Result<Target, GlError>;
     /// Ends a texture to draw to.
     fn delete_target(&self, context: Context, target: Target);
@@ -126,6 +148,47 @@ pub trait Driver {
         target: Target,
     ) -> Result<(), GlError>;
 
+    /// Which language of shaders the context has, if it can read pixels back without waiting: OpenGL 3.3, or OpenGL ES 3.0.
+    fn reads_back(&self, context: Context) -> Option<Shading>;
+    /// Marks a texture, for [`Driver::has_texture`].
+    fn label_texture(&self, context: Context, texture: u32, label: u64);
+    /// Makes a buffer that pixels can be read into.
+    fn pixel_buffer(&self, context: Context, bytes: usize) -> Result<u32, GlError>;
+    /// Ends a buffer of pixels.
+    fn delete_pixel_buffer(&self, context: Context, buffer: u32);
+    /// Has a target's pixels copied into a buffer that has room for them: first row first, XRGB8888.
+    fn start_reading(&self, context: Context, source: Target, buffer: u32) -> Result<(), GlError>;
+    /// Hands out the bytes of a buffer of pixels. Waits if they are still being copied.
+    fn pixels(
+        &self,
+        context: Context,
+        buffer: u32,
+        bytes: usize,
+        body: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), GlError>;
+    /// Makes what compares targets of a size. The program, whose samplers are called `before` and `now`, becomes its own.
+    fn comparer(
+        &self,
+        context: Context,
+        program: u32,
+        width: u32,
+        height: u32,
+    ) -> Result<Comparer, GlError>;
+    /// Ends what compares targets.
+    fn delete_comparer(&self, context: Context, comparer: Comparer);
+    /// Has two targets compared.
+    fn start_comparing(
+        &self,
+        context: Context,
+        comparer: Comparer,
+        before: Target,
+        now: Target,
+    ) -> Result<(), GlError>;
+    /// Whether the targets differ. Waits if they are still being compared.
+    fn differ(&self, context: Context, comparer: Comparer) -> bool;
+    /// Has commands carried out that were given so far, without waiting for it.
+    fn flush(&self, context: Context);
+
     /// A sync that fires when all commands so far have been carried out.
     fn fence(&self, context: Context) -> Result<EglSync, EglError>;
     /// The same, that [`Driver::fence_of_sync`] can make a descriptor of once the commands were flushed.
@@ -136,6 +199,8 @@ pub trait Driver {
     fn wait(&self, context: Context, sync: &EglSync) -> Result<(), EglError>;
     /// The kernel's fence behind a sync of [`Driver::native_fence`].
     fn fence_of_sync(&self, sync: &EglSync) -> Result<OwnedFd, EglError>;
+    /// Whether a sync has fired. Does not wait.
+    fn has_fired(&self, sync: &EglSync) -> Result<bool, EglError>;
     /// Ends a sync.
     fn destroy_sync(&self, sync: EglSync);
 }

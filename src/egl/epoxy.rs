@@ -10,8 +10,8 @@ use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 use std::ptr::{null, null_mut};
 
 use super::driver::{
-    Context, Driver, EglError, EglErrorCode, EglSync, Extensions, GlError, Image, Modifier, Target,
-    signed, unsigned,
+    Comparer, Context, Driver, EglError, EglErrorCode, EglSync, Extensions, GlError, Image,
+    Modifier, Shading, Target, signed, unsigned,
 };
 
 const EGL_NO_CONTEXT: *mut c_void = null_mut();
@@ -28,11 +28,16 @@ const EGL_SYNC_NATIVE_FENCE_ANDROID: u32 = 0x3144;
 const EGL_SYNC_NATIVE_FENCE_FD_ANDROID: i32 = 0x3145;
 const EGL_LINUX_DMA_BUF_EXT: u32 = 0x3270;
 const EGL_DEVICE_EXT: i32 = 0x322C;
+const EGL_TIMEOUT_EXPIRED: i32 = 0x30F5;
+const EGL_CONDITION_SATISFIED: i32 = 0x30F6;
 
 const GL_NO_ERROR: u32 = 0;
+const GL_FALSE: u8 = 0;
+const GL_MAP_READ_BIT: u32 = 1;
 const GL_TRIANGLE_STRIP: u32 = 5;
 const GL_TEXTURE_2D: u32 = 0x0DE1;
 const GL_MAX_TEXTURE_SIZE: u32 = 0x0D33;
+const GL_UNSIGNED_BYTE: u32 = 0x1401;
 const GL_TEXTURE: u32 = 0x1702;
 const GL_RENDERER: u32 = 0x1F01;
 const GL_NEAREST: i32 = 0x2600;
@@ -43,11 +48,21 @@ const GL_TEXTURE_WRAP_S: u32 = 0x2802;
 const GL_TEXTURE_WRAP_T: u32 = 0x2803;
 const GL_RGBA8: u32 = 0x8058;
 const GL_TEXTURE_BINDING_2D: u32 = 0x8069;
+const GL_BGRA: u32 = 0x80E1;
 const GL_CLAMP_TO_EDGE: i32 = 0x812F;
+const GL_R8: u32 = 0x8229;
+const GL_TEXTURE0: u32 = 0x84C0;
+const GL_TEXTURE1: u32 = 0x84C1;
+const GL_QUERY_RESULT: u32 = 0x8866;
+const GL_PIXEL_PACK_BUFFER: u32 = 0x88EB;
+const GL_STREAM_READ: u32 = 0x88E1;
 const GL_FRAGMENT_SHADER: u32 = 0x8B30;
 const GL_VERTEX_SHADER: u32 = 0x8B31;
 const GL_COMPILE_STATUS: u32 = 0x8B81;
 const GL_LINK_STATUS: u32 = 0x8B82;
+const GL_ANY_SAMPLES_PASSED: u32 = 0x8C2F;
+const GL_READ_FRAMEBUFFER: u32 = 0x8CA8;
+const GL_DRAW_FRAMEBUFFER: u32 = 0x8CA9;
 const GL_FRAMEBUFFER_COMPLETE: u32 = 0x8CD5;
 const GL_COLOR_ATTACHMENT0: u32 = 0x8CE0;
 const GL_FRAMEBUFFER: u32 = 0x8D40;
@@ -93,42 +108,62 @@ functions! {
         display: *mut c_void, draw: *mut c_void, read: *mut c_void, context: *mut c_void
     ) -> u32;
     epoxy_eglQueryAPI as egl_query_api() -> u32;
+    epoxy_glActiveTexture as gl_active_texture(unit: u32);
     epoxy_glAttachShader as gl_attach_shader(program: u32, shader: u32);
+    epoxy_glBeginQuery as gl_begin_query(target: u32, query: u32);
+    epoxy_glBindBuffer as gl_bind_buffer(target: u32, buffer: u32);
     epoxy_glBindFramebuffer as gl_bind_framebuffer(target: u32, framebuffer: u32);
     epoxy_glBindTexture as gl_bind_texture(target: u32, texture: u32);
+    epoxy_glBindVertexArray as gl_bind_vertex_array(array: u32);
+    epoxy_glBufferData as gl_buffer_data(target: u32, bytes: isize, data: *const c_void, usage: u32);
     epoxy_glCheckFramebufferStatus as gl_check_framebuffer_status(target: u32) -> u32;
     epoxy_glCompileShader as gl_compile_shader(shader: u32);
     epoxy_glCreateProgram as gl_create_program() -> u32;
     epoxy_glCreateShader as gl_create_shader(kind: u32) -> u32;
+    epoxy_glDeleteBuffers as gl_delete_buffers(count: i32, buffers: *const u32);
     epoxy_glDeleteFramebuffers as gl_delete_framebuffers(count: i32, framebuffers: *const u32);
     epoxy_glDeleteProgram as gl_delete_program(program: u32);
+    epoxy_glDeleteQueries as gl_delete_queries(count: i32, queries: *const u32);
     epoxy_glDeleteShader as gl_delete_shader(shader: u32);
     epoxy_glDeleteTextures as gl_delete_textures(count: i32, textures: *const u32);
+    epoxy_glDeleteVertexArrays as gl_delete_vertex_arrays(count: i32, arrays: *const u32);
     epoxy_glDrawArrays as gl_draw_arrays(mode: u32, first: i32, count: i32);
     epoxy_glEGLImageTargetTexture2DOES as gl_texture_from_image(target: u32, image: *mut c_void);
+    epoxy_glEndQuery as gl_end_query(target: u32);
     epoxy_glFlush as gl_flush();
     epoxy_glFramebufferTexture2D as gl_framebuffer_texture(
         target: u32, attachment: u32, texture_target: u32, texture: u32, level: i32
     );
+    epoxy_glGenBuffers as gl_gen_buffers(count: i32, buffers: *mut u32);
     epoxy_glGenFramebuffers as gl_gen_framebuffers(count: i32, framebuffers: *mut u32);
+    epoxy_glGenQueries as gl_gen_queries(count: i32, queries: *mut u32);
     epoxy_glGenTextures as gl_gen_textures(count: i32, textures: *mut u32);
+    epoxy_glGenVertexArrays as gl_gen_vertex_arrays(count: i32, arrays: *mut u32);
     epoxy_glGetError as gl_get_error() -> u32;
     epoxy_glGetIntegerv as gl_get_integer(name: u32, value: *mut i32);
     epoxy_glGetObjectLabel as gl_get_object_label(
         identifier: u32, name: u32, room: i32, length: *mut i32, label: *mut c_char
     );
     epoxy_glGetProgramiv as gl_get_program(program: u32, what: u32, value: *mut i32);
+    epoxy_glGetQueryObjectuiv as gl_get_query(query: u32, what: u32, value: *mut u32);
     epoxy_glGetShaderInfoLog as gl_get_shader_log(shader: u32, room: i32, length: *mut i32, log: *mut c_char);
     epoxy_glGetShaderiv as gl_get_shader(shader: u32, what: u32, value: *mut i32);
     epoxy_glGetString as gl_get_string(name: u32) -> *const c_char;
+    epoxy_glGetUniformLocation as gl_get_uniform_location(program: u32, name: *const c_char) -> i32;
     epoxy_glIsTexture as gl_is_texture(texture: u32) -> u8;
     epoxy_glLinkProgram as gl_link_program(program: u32);
+    epoxy_glMapBufferRange as gl_map_buffer(target: u32, offset: isize, bytes: isize, access: u32) -> *mut c_void;
     epoxy_glObjectLabel as gl_object_label(identifier: u32, name: u32, length: i32, label: *const c_char);
+    epoxy_glReadPixels as gl_read_pixels(
+        x: i32, y: i32, width: i32, height: i32, format: u32, kind: u32, pixels: *mut c_void
+    );
     epoxy_glShaderSource as gl_shader_source(
         shader: u32, count: i32, sources: *const *const c_char, lengths: *const i32
     );
     epoxy_glTexParameteri as gl_texture_parameter(target: u32, name: u32, value: i32);
     epoxy_glTexStorage2D as gl_texture_storage(target: u32, levels: i32, format: u32, width: i32, height: i32);
+    epoxy_glUniform1i as gl_uniform(location: i32, value: i32);
+    epoxy_glUnmapBuffer as gl_unmap_buffer(target: u32) -> u8;
     epoxy_glUseProgram as gl_use_program(program: u32);
     epoxy_glViewport as gl_viewport(x: i32, y: i32, width: i32, height: i32);
 }
@@ -161,6 +196,7 @@ macro_rules! extension_functions {
 }
 
 extension_functions! {
+    client_wait_sync = c"eglClientWaitSyncKHR": fn(*mut c_void, *mut c_void, i32, u64) -> i32;
     create_image = c"eglCreateImageKHR": fn(*mut c_void, *mut c_void, u32, *mut c_void, *const i32) -> *mut c_void;
     create_sync = c"eglCreateSyncKHR": fn(*mut c_void, u32, *const i32) -> *mut c_void;
     destroy_image = c"eglDestroyImageKHR": fn(*mut c_void, *mut c_void) -> u32;
@@ -176,6 +212,8 @@ extension_functions! {
 unsafe extern "C" {
     fn epoxy_has_egl_extension(display: *mut c_void, extension: *const c_char) -> bool;
     fn epoxy_has_gl_extension(extension: *const c_char) -> bool;
+    fn epoxy_gl_version() -> c_int;
+    fn epoxy_is_desktop_gl() -> bool;
 }
 
 /// A display of the EGL that the host uses.
@@ -284,6 +322,48 @@ impl Display {
         unsafe {
             gl_delete_framebuffers(1, &raw const target.framebuffer);
             gl_delete_textures(1, &raw const target.texture);
+        }
+    }
+
+    fn new_target(format: u32, width: u32, height: u32) -> Result<Target, GlError> {
+        Self::clear_gl_errors();
+        let mut target = Target { texture: 0, framebuffer: 0, width, height };
+        let status;
+        // SAFETY: a context is current; the pointers are to values that live during the calls.
+        unsafe {
+            gl_gen_textures(1, &raw mut target.texture);
+            gl_bind_texture(GL_TEXTURE_2D, target.texture);
+            gl_texture_storage(GL_TEXTURE_2D, 1, format, signed(width), signed(height));
+            gl_gen_framebuffers(1, &raw mut target.framebuffer);
+            gl_bind_framebuffer(GL_FRAMEBUFFER, target.framebuffer);
+            gl_framebuffer_texture(
+                GL_FRAMEBUFFER,
+                GL_COLOR_ATTACHMENT0,
+                GL_TEXTURE_2D,
+                target.texture,
+                0,
+            );
+            status = gl_check_framebuffer_status(GL_FRAMEBUFFER);
+        }
+        let result = match Self::check_gl("glTexStorage2D") {
+            Ok(()) if status != GL_FRAMEBUFFER_COMPLETE => {
+                Err(GlError { call: "glCheckFramebufferStatus", code: status })
+            }
+            result => result.map(|()| target),
+        };
+        if result.is_err() {
+            Self::delete_objects(target);
+        }
+        result
+    }
+
+    fn delete_comparer_objects(comparer: Comparer) {
+        Self::delete_objects(comparer.scratch);
+        // SAFETY: the callers have a context, and its objects, or names that GL ignores.
+        unsafe {
+            gl_delete_queries(1, &raw const comparer.query);
+            gl_delete_vertex_arrays(1, &raw const comparer.array);
+            gl_delete_program(comparer.program);
         }
     }
 
@@ -479,12 +559,7 @@ impl Driver for Display {
 
     fn texture(&self, context: Context, image: Image, label: u64) -> Result<u32, GlError> {
         let texture = Self::bind_image(GL_TEXTURE_2D, image, GL_LINEAR)?;
-        if Self::has_gl(context, c"GL_KHR_debug") {
-            let text = label_text(label);
-            // SAFETY: a context is current, the texture exists, the label is a string.
-            unsafe { gl_object_label(GL_TEXTURE, texture, -1, text.as_ptr()) };
-            Self::clear_gl_errors();
-        }
+        self.label_texture(context, texture, label);
         Ok(texture)
     }
 
@@ -598,35 +673,7 @@ impl Driver for Display {
     }
 
     fn target(&self, _: Context, width: u32, height: u32) -> Result<Target, GlError> {
-        Self::clear_gl_errors();
-        let mut target = Target { texture: 0, framebuffer: 0, width, height };
-        let status;
-        // SAFETY: a context is current; the pointers are to values that live during the calls.
-        unsafe {
-            gl_gen_textures(1, &raw mut target.texture);
-            gl_bind_texture(GL_TEXTURE_2D, target.texture);
-            gl_texture_storage(GL_TEXTURE_2D, 1, GL_RGBA8, signed(width), signed(height));
-            gl_gen_framebuffers(1, &raw mut target.framebuffer);
-            gl_bind_framebuffer(GL_FRAMEBUFFER, target.framebuffer);
-            gl_framebuffer_texture(
-                GL_FRAMEBUFFER,
-                GL_COLOR_ATTACHMENT0,
-                GL_TEXTURE_2D,
-                target.texture,
-                0,
-            );
-            status = gl_check_framebuffer_status(GL_FRAMEBUFFER);
-        }
-        let result = match Self::check_gl("glTexStorage2D") {
-            Ok(()) if status != GL_FRAMEBUFFER_COMPLETE => {
-                Err(GlError { call: "glCheckFramebufferStatus", code: status })
-            }
-            result => result.map(|()| target),
-        };
-        if result.is_err() {
-            Self::delete_objects(target);
-        }
-        result
+        Self::new_target(GL_RGBA8, width, height)
     }
 
     fn delete_target(&self, _: Context, target: Target) {
@@ -645,6 +692,180 @@ impl Driver for Display {
             gl_flush();
         }
         Self::check_gl("glDrawArrays")
+    }
+
+    fn reads_back(&self, context: Context) -> Option<Shading> {
+        // SAFETY: a context is current.
+        let (version, is_gl) = unsafe { (epoxy_gl_version(), epoxy_is_desktop_gl()) };
+        if is_gl {
+            let has_storage = version >= 42 || Self::has_gl(context, c"GL_ARB_texture_storage");
+            (version >= 33 && has_storage).then_some(Shading::Gl)
+        } else {
+            let has_bgra = Self::has_gl(context, c"GL_EXT_read_format_bgra");
+            (version >= 30 && has_bgra).then_some(Shading::Gles)
+        }
+    }
+
+    fn label_texture(&self, context: Context, texture: u32, label: u64) {
+        if Self::has_gl(context, c"GL_KHR_debug") {
+            let text = label_text(label);
+            // SAFETY: a context is current, the texture exists, the label is a string.
+            unsafe { gl_object_label(GL_TEXTURE, texture, -1, text.as_ptr()) };
+            Self::clear_gl_errors();
+        }
+    }
+
+    fn pixel_buffer(&self, context: Context, bytes: usize) -> Result<u32, GlError> {
+        const CALL: &str = "glBufferData";
+        const GL_INVALID_VALUE: u32 = 0x0501;
+        let bytes =
+            isize::try_from(bytes).map_err(|_| GlError { call: CALL, code: GL_INVALID_VALUE })?;
+        Self::clear_gl_errors();
+        let mut buffer = 0;
+        // SAFETY: a context is current; the pointer is to a value that lives during the call; no data means that there is none yet.
+        unsafe {
+            gl_gen_buffers(1, &raw mut buffer);
+            gl_bind_buffer(GL_PIXEL_PACK_BUFFER, buffer);
+            gl_buffer_data(GL_PIXEL_PACK_BUFFER, bytes, null(), GL_STREAM_READ);
+            gl_bind_buffer(GL_PIXEL_PACK_BUFFER, 0);
+        }
+        let result = Self::check_gl(CALL);
+        if result.is_err() {
+            self.delete_pixel_buffer(context, buffer);
+        }
+        result.map(|()| buffer)
+    }
+
+    fn delete_pixel_buffer(&self, _: Context, buffer: u32) {
+        // SAFETY: a context is current, and GL ignores names that it does not know.
+        unsafe { gl_delete_buffers(1, &raw const buffer) };
+    }
+
+    fn start_reading(&self, _: Context, source: Target, buffer: u32) -> Result<(), GlError> {
+        Self::clear_gl_errors();
+        // SAFETY: a context is current, and it has these objects. While a pixel pack buffer is bound, the pointer is an offset
+        // into it; GL refuses to write beyond its end.
+        unsafe {
+            gl_bind_framebuffer(GL_READ_FRAMEBUFFER, source.framebuffer);
+            gl_bind_buffer(GL_PIXEL_PACK_BUFFER, buffer);
+            gl_read_pixels(
+                0,
+                0,
+                signed(source.width),
+                signed(source.height),
+                GL_BGRA,
+                GL_UNSIGNED_BYTE,
+                null_mut(),
+            );
+            gl_bind_buffer(GL_PIXEL_PACK_BUFFER, 0);
+        }
+        Self::check_gl("glReadPixels")
+    }
+
+    fn pixels(
+        &self,
+        _: Context,
+        buffer: u32,
+        bytes: usize,
+        body: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), GlError> {
+        Self::clear_gl_errors();
+        let length = isize::try_from(bytes).unwrap_or(0);
+        // SAFETY: a context is current; GL refuses a length that the buffer does not have.
+        let mapped = unsafe {
+            gl_bind_buffer(GL_PIXEL_PACK_BUFFER, buffer);
+            gl_map_buffer(GL_PIXEL_PACK_BUFFER, 0, length, GL_MAP_READ_BIT)
+        };
+        let mut intact = GL_FALSE;
+        if !mapped.is_null() {
+            // SAFETY: GL mapped so many bytes, which nobody writes before they are unmapped.
+            body(unsafe { std::slice::from_raw_parts(mapped.cast::<u8>(), bytes) });
+            // SAFETY: the buffer is bound and mapped.
+            intact = unsafe { gl_unmap_buffer(GL_PIXEL_PACK_BUFFER) };
+        }
+        // SAFETY: a context is current.
+        unsafe { gl_bind_buffer(GL_PIXEL_PACK_BUFFER, 0) };
+        Self::check_gl("glMapBufferRange")?;
+        if intact == GL_FALSE {
+            return Err(GlError { call: "glUnmapBuffer", code: GL_NO_ERROR });
+        }
+        Ok(())
+    }
+
+    fn comparer(
+        &self,
+        _: Context,
+        program: u32,
+        width: u32,
+        height: u32,
+    ) -> Result<Comparer, GlError> {
+        let scratch = Self::new_target(GL_R8, width, height).inspect_err(|_| {
+            // SAFETY: a context is current, and the program is its own.
+            unsafe { gl_delete_program(program) };
+        })?;
+        let mut comparer = Comparer { program, array: 0, query: 0, scratch };
+        // SAFETY: a context is current, and it has the program; the names are strings, the pointers are to values that live
+        // during the calls.
+        unsafe {
+            gl_gen_vertex_arrays(1, &raw mut comparer.array);
+            gl_gen_queries(1, &raw mut comparer.query);
+            gl_use_program(program);
+            gl_uniform(gl_get_uniform_location(program, c"now".as_ptr()), 0);
+            gl_uniform(gl_get_uniform_location(program, c"before".as_ptr()), 1);
+        }
+        let result = Self::check_gl("glUniform1i");
+        if result.is_err() {
+            Self::delete_comparer_objects(comparer);
+        }
+        result.map(|()| comparer)
+    }
+
+    fn delete_comparer(&self, _: Context, comparer: Comparer) {
+        Self::delete_comparer_objects(comparer);
+    }
+
+    fn start_comparing(
+        &self,
+        _: Context,
+        comparer: Comparer,
+        before: Target,
+        now: Target,
+    ) -> Result<(), GlError> {
+        Self::clear_gl_errors();
+        // SAFETY: a context is current, and it has these objects; the program reads no arrays.
+        unsafe {
+            gl_bind_framebuffer(GL_DRAW_FRAMEBUFFER, comparer.scratch.framebuffer);
+            gl_viewport(0, 0, signed(now.width), signed(now.height));
+            gl_use_program(comparer.program);
+            gl_bind_vertex_array(comparer.array);
+            gl_active_texture(GL_TEXTURE1);
+            gl_bind_texture(GL_TEXTURE_2D, before.texture);
+            gl_active_texture(GL_TEXTURE0);
+            gl_bind_texture(GL_TEXTURE_2D, now.texture);
+            gl_begin_query(GL_ANY_SAMPLES_PASSED, comparer.query);
+            gl_draw_arrays(GL_TRIANGLE_STRIP, 0, 4);
+            gl_end_query(GL_ANY_SAMPLES_PASSED);
+            gl_bind_texture(GL_TEXTURE_2D, 0);
+            gl_active_texture(GL_TEXTURE1);
+            gl_bind_texture(GL_TEXTURE_2D, 0);
+            gl_active_texture(GL_TEXTURE0);
+            gl_bind_vertex_array(0);
+        }
+        Self::check_gl("glDrawArrays")
+    }
+
+    fn differ(&self, _: Context, comparer: Comparer) -> bool {
+        // What cannot be told may have changed.
+        let mut drawn = 1;
+        // SAFETY: a context is current, and it has the query; the call writes one value.
+        unsafe { gl_get_query(comparer.query, GL_QUERY_RESULT, &raw mut drawn) };
+        Self::clear_gl_errors();
+        drawn != 0
+    }
+
+    fn flush(&self, _: Context) {
+        // SAFETY: a context is current.
+        unsafe { gl_flush() };
     }
 
     fn fence(&self, _: Context) -> Result<EglSync, EglError> {
@@ -695,6 +916,17 @@ impl Driver for Display {
         }
         // SAFETY: the descriptor is new, and ours.
         Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+
+    fn has_fired(&self, sync: &EglSync) -> Result<bool, EglError> {
+        const CALL: &str = "eglClientWaitSyncKHR";
+        let wait = Self::function(self.functions.client_wait_sync, CALL)?;
+        // SAFETY: the sync exists.
+        match unsafe { wait(self.raw(), pointer(sync.0), 0, 0) } {
+            EGL_CONDITION_SATISFIED => Ok(true),
+            EGL_TIMEOUT_EXPIRED => Ok(false),
+            _ => Err(Self::failure(CALL)),
+        }
     }
 
     fn destroy_sync(&self, sync: EglSync) {

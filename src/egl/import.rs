@@ -24,16 +24,20 @@ use super::formats::{FormatTable, Telling, Unsupported};
 /// Makes textures of dma-bufs, on one display.
 #[derive(Debug)]
 pub struct Importer<D: Driver> {
-    driver: D,
-    extensions: Extensions,
+    pub(super) driver: D,
+    pub(super) extensions: Extensions,
     formats: FormatTable,
     software: OnceLock<bool>,
     converter: Mutex<Option<Converter>>,
-    next_label: AtomicU64,
+    pub(super) next_label: AtomicU64,
     alive: AtomicUsize,
     /// Those of them that are conversions.
     converted: AtomicUsize,
     made: AtomicU64,
+    /// Pictures that were read back.
+    pub(super) read_back: AtomicU64,
+    /// Pictures that were not: they were the same as the one before.
+    pub(super) unchanged: AtomicU64,
 }
 
 /// A dma-buf's texture.
@@ -82,6 +86,8 @@ impl<D: Driver> Importer<D> {
             alive: AtomicUsize::new(0),
             converted: AtomicUsize::new(0),
             made: AtomicU64::new(0),
+            read_back: AtomicU64::new(0),
+            unchanged: AtomicU64::new(0),
         })
     }
 
@@ -260,6 +266,8 @@ impl<D: Driver> Importer<D> {
             "imports": self.alive.load(Ordering::Relaxed),
             "converted": self.converted.load(Ordering::Relaxed),
             "imports-made": self.made.load(Ordering::Relaxed),
+            "read-back": self.read_back.load(Ordering::Relaxed),
+            "unchanged": self.unchanged.load(Ordering::Relaxed),
         })
     }
 }
@@ -287,7 +295,16 @@ impl<D: Driver> fmt::Display for Importer<D> {
             self.alive.load(Ordering::Relaxed),
             self.converted.load(Ordering::Relaxed),
             self.made.load(Ordering::Relaxed)
-        )
+        )?;
+        let read_back = self.read_back.load(Ordering::Relaxed);
+        let unchanged = self.unchanged.load(Ordering::Relaxed);
+        if read_back > 0 {
+            write!(
+                f,
+                "\n  read back: {read_back} pictures; {unchanged} times there was no new one"
+            )?;
+        }
+        Ok(())
     }
 }
 

@@ -7,6 +7,7 @@
 //! | formats  | what the display imports, asked for once                                  |
 //! | import   | [`Importer`]: from a buffer to a texture, and its end                     |
 //! | convert  | YUV, and what is an external texture only, drawn to an RGBA texture       |
+//! | readback | [`ReadBack`]: from a texture to memory, without waiting for the GPU          |
 //! | fence    | fences of dma-bufs                                                        |
 //! | driver   | what the above ask of EGL and GL; tests have a fake                       |
 //! | epoxy    | the raw binding                                                           |
@@ -20,6 +21,7 @@ mod fence;
 mod formats;
 mod import;
 mod layout;
+mod readback;
 #[cfg(test)]
 mod tests;
 
@@ -29,3 +31,4 @@ pub use driver::{EglError, EglErrorCode, GlError};
 pub use epoxy::Display;
 pub use formats::Unsupported;
 pub use import::{Import, ImportError, Importer, ReleaseError, Usable};
+pub use readback::{Drawn, ReadBack, ReadBackError, Taken};

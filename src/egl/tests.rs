@@ -12,9 +12,11 @@ use drm_fourcc::{DrmFourcc, DrmModifier};
 
 use super::buffer::{Buffer, BufferPlane, ColorSpace};
 use super::driver::{
-    Context, Driver, EglError, EglErrorCode, EglSync, Extensions, GlError, Image, Modifier, Target,
+    Comparer, Context, Driver, EglError, EglErrorCode, EglSync, Extensions, GlError, Image,
+    Modifier, Shading, Target,
 };
 use super::import::{Import, ImportError, Importer, Usable};
+use super::readback::{Drawn, ReadBack, ReadBackError, Taken};
 use crate::console::{Console, CursorImage, Monitor, Severity, Uptake};
 use crate::damage::Rect;
 use crate::display::{Config, Display, Mode};
@@ -52,6 +54,13 @@ struct State {
     syncs: BTreeSet<usize>,
     images_made: usize,
     draws: usize,
+    /// What was drawn to textures of contexts, all pixels alike. Commands are carried out at once, but syncs fire when told to.
+    pictures: BTreeMap<(usize, u32), u8>,
+    pixel_buffers: BTreeMap<u32, u8>,
+    comparers: BTreeMap<u32, bool>,
+    fired: bool,
+    shading: Option<Shading>,
+    reading_fails: bool,
     last: usize,
 }
 
@@ -265,6 +274,102 @@ impl Driver for Fake {
         assert!(state.textures(context).contains_key(&target.texture));
         state.draws += 1;
         Ok(())
+    }
+
+    fn reads_back(&self, context: Context) -> Option<Shading> {
+        self.assert_current_exists(context);
+        self.state().shading
+    }
+
+    fn label_texture(&self, context: Context, texture: u32, label: u64) {
+        self.assert_current_exists(context);
+        assert!(self.state().textures(context).insert(texture, label).is_some());
+    }
+
+    fn pixel_buffer(&self, context: Context, _: usize) -> Result<u32, GlError> {
+        self.assert_current_exists(context);
+        let mut state = self.state();
+        let buffer = u32::try_from(state.next().get()).unwrap();
+        state.pixel_buffers.insert(buffer, 0);
+        Ok(buffer)
+    }
+
+    fn delete_pixel_buffer(&self, context: Context, buffer: u32) {
+        self.assert_current_exists(context);
+        assert!(self.state().pixel_buffers.remove(&buffer).is_some());
+    }
+
+    fn start_reading(&self, context: Context, source: Target, buffer: u32) -> Result<(), GlError> {
+        self.assert_current_exists(context);
+        let mut state = self.state();
+        if state.reading_fails {
+            return Err(GlError { call: "glReadPixels", code: GL_INVALID_OPERATION });
+        }
+        let picture = state.pictures[&(context.0.get(), source.texture)];
+        *state.pixel_buffers.get_mut(&buffer).expect("the buffer exists") = picture;
+        Ok(())
+    }
+
+    fn pixels(
+        &self,
+        context: Context,
+        buffer: u32,
+        bytes: usize,
+        body: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), GlError> {
+        self.assert_current_exists(context);
+        let picture = self.state().pixel_buffers[&buffer];
+        body(&vec![picture; bytes]);
+        Ok(())
+    }
+
+    fn comparer(
+        &self,
+        context: Context,
+        program: u32,
+        width: u32,
+        height: u32,
+    ) -> Result<Comparer, GlError> {
+        let scratch = self.target(context, width, height)?;
+        let mut state = self.state();
+        let query = u32::try_from(state.next().get()).unwrap();
+        state.comparers.insert(query, true);
+        Ok(Comparer { program, array: 1, query, scratch })
+    }
+
+    fn delete_comparer(&self, context: Context, comparer: Comparer) {
+        assert!(self.state().comparers.remove(&comparer.query).is_some());
+        self.delete_target(context, comparer.scratch);
+    }
+
+    fn start_comparing(
+        &self,
+        context: Context,
+        comparer: Comparer,
+        before: Target,
+        now: Target,
+    ) -> Result<(), GlError> {
+        self.assert_current_exists(context);
+        let mut state = self.state();
+        let [before, now] =
+            [before, now].map(|target| state.pictures[&(context.0.get(), target.texture)]);
+        state.comparers.insert(comparer.query, before != now);
+        Ok(())
+    }
+
+    fn differ(&self, context: Context, comparer: Comparer) -> bool {
+        self.assert_current_exists(context);
+        self.state().comparers[&comparer.query]
+    }
+
+    fn flush(&self, context: Context) {
+        self.assert_current_exists(context);
+    }
+
+    fn has_fired(&self, sync: &EglSync) -> Result<bool, EglError> {
+        let state = self.state();
+        assert!(state.syncs.contains(&sync.0.get()));
+        Ok(state.fired)
     }
 
     fn fence(&self, context: Context) -> Result<EglSync, EglError> {
@@ -625,4 +730,202 @@ fn after_a_hundred_thousand_flips_there_are_textures_for_what_is_in_the_pool() {
         assert_eq!(importer.status()["imports"], 0);
         assert_eq!(fake.objects(), (0, 0, 0));
     }
+}
+
+/// A host that draws pictures, and has what was read back of them.
+struct Reader {
+    fake: Fake,
+    read_back: ReadBack<Fake>,
+    has: Option<u8>,
+}
+
+impl Reader {
+    fn new(change: impl FnOnce(&mut State)) -> Self {
+        let (fake, importer) = Fake::new(|state| {
+            state.extensions.native_fence = false;
+            state.shading = Some(Shading::Gl);
+            change(state);
+        });
+        Self { fake, read_back: ReadBack::new(importer), has: None }
+    }
+
+    fn draw(&mut self, picture: u8, drawn: Drawn) {
+        let texture = self.read_back.target(8, 4).unwrap().expect("a texture");
+        let context = self.fake.state().current.unwrap();
+        self.fake.state().pictures.insert((context.0.get(), texture), picture);
+        self.read_back.start(drawn).unwrap();
+    }
+
+    fn take(&mut self, wait: bool) -> Result<Taken, ReadBackError> {
+        let has = &mut self.has;
+        self.read_back.take(wait, &mut |bytes| {
+            assert_eq!(bytes.len(), 8 * 4 * 4);
+            *has = Some(bytes[0]);
+        })
+    }
+
+    /// Takes what is there when the GPU has done all that it was told to.
+    fn settle(&mut self) -> Taken {
+        self.fake.state().fired = true;
+        let taken = self.take(false).unwrap();
+        self.fake.state().fired = false;
+        assert!(!self.read_back.is_busy());
+        taken
+    }
+
+    /// Pictures that were read, and those that were not because they were the same.
+    fn counts(&self) -> (u64, u64) {
+        let status = self.read_back_status();
+        (status["read-back"].as_u64().unwrap(), status["unchanged"].as_u64().unwrap())
+    }
+
+    fn read_back_status(&self) -> serde_json::Value {
+        self.read_back.importer().status()
+    }
+
+    /// Textures, syncs, buffers and comparers.
+    fn objects(&self) -> [usize; 4] {
+        let textures = self.fake.textures();
+        let state = self.fake.state();
+        [textures, state.syncs.len(), state.pixel_buffers.len(), state.comparers.len()]
+    }
+}
+
+#[test]
+fn a_picture_is_read_once_and_only_when_it_is_there() {
+    let mut reader = Reader::new(|_| ());
+    reader.draw(1, Drawn::Anew);
+    assert_eq!((reader.take(false), reader.has), (Ok(Taken::Nothing), None));
+    assert_eq!((reader.settle(), reader.has), (Taken::Picture, Some(1)));
+    assert_eq!(reader.settle(), Taken::Nothing);
+    for _ in 0..5 {
+        reader.draw(1, Drawn::Perhaps);
+        assert_eq!(reader.settle(), Taken::Nothing);
+    }
+    assert_eq!(reader.counts(), (1, 5));
+}
+
+#[test]
+fn what_is_drawn_in_place_is_found() {
+    let mut reader = Reader::new(|_| ());
+    for (picture, read) in [(1, 1), (2, 2), (2, 2), (3, 3), (1, 4)] {
+        reader.draw(picture, Drawn::Perhaps);
+        reader.settle();
+        assert_eq!((reader.has, reader.counts().0), (Some(picture), read));
+    }
+}
+
+#[test]
+fn what_comes_while_a_picture_is_on_its_way_is_read_once() {
+    let mut reader = Reader::new(|_| ());
+    reader.draw(1, Drawn::Anew);
+    for picture in 2..=9 {
+        reader.draw(picture, if picture == 5 { Drawn::Anew } else { Drawn::Perhaps });
+    }
+    assert_eq!(reader.objects()[1], 1, "one work is under way");
+    assert_eq!((reader.settle(), reader.has), (Taken::Picture, Some(9)));
+    assert_eq!(reader.counts(), (2, 0));
+}
+
+#[test]
+fn who_waits_gets_what_was_drawn_last() {
+    let mut reader = Reader::new(|_| ());
+    reader.draw(1, Drawn::Anew);
+    reader.settle();
+    reader.draw(2, Drawn::Perhaps);
+    reader.draw(3, Drawn::Perhaps);
+    assert_eq!((reader.take(true), reader.has), (Ok(Taken::Picture), Some(3)));
+    assert_eq!(reader.take(true), Ok(Taken::Nothing));
+    assert!(!reader.read_back.is_busy());
+}
+
+#[test]
+fn a_host_that_has_lost_its_picture_gets_it_again() {
+    let mut reader = Reader::new(|_| ());
+    reader.draw(1, Drawn::Anew);
+    reader.settle();
+    reader.draw(2, Drawn::Anew);
+    reader.read_back.forget();
+    assert_eq!((reader.settle(), reader.has), (Taken::Nothing, Some(1)));
+    reader.has = None;
+    reader.draw(1, Drawn::Perhaps);
+    assert_eq!((reader.settle(), reader.has), (Taken::Picture, Some(1)));
+}
+
+#[test]
+fn the_fence_can_be_watched_where_there_are_native_ones() {
+    let mut reader = Reader::new(|state| state.extensions.native_fence = true);
+    assert!(reader.read_back.fence().is_none());
+    reader.draw(1, Drawn::Anew);
+    assert!(reader.read_back.fence().is_some());
+    assert_eq!((reader.take(false), reader.has), (Ok(Taken::Picture), Some(1)));
+    assert!(reader.read_back.fence().is_none());
+}
+
+#[test]
+fn another_size_or_context_starts_anew_and_leaves_nothing_behind() {
+    let mut reader = Reader::new(|_| ());
+    reader.draw(1, Drawn::Anew);
+    let one = reader.objects();
+    reader.read_back.target(16, 16).unwrap().unwrap();
+    assert_eq!(reader.objects(), [one[0], 0, one[2], one[3]]);
+    assert_eq!(reader.take(true), Ok(Taken::Nothing));
+
+    reader.draw(2, Drawn::Perhaps);
+    let other = reader.fake.state().new_context();
+    reader.fake.state().current = Some(other);
+    reader.draw(3, Drawn::Perhaps);
+    assert_eq!((reader.settle(), reader.has), (Taken::Picture, Some(3)));
+    assert_eq!(reader.objects(), [one[0], 0, one[2], one[3]]);
+    let Reader { fake, read_back, .. } = reader;
+    drop(read_back);
+    assert_eq!((fake.objects(), fake.state().pixel_buffers.len()), ((0, 0, 0), 0));
+}
+
+#[test]
+fn a_context_in_the_place_of_ours_keeps_its_objects() {
+    let mut reader = Reader::new(|_| ());
+    reader.draw(1, Drawn::Anew);
+    let context = reader.fake.state().current.unwrap();
+    {
+        let mut state = reader.fake.state();
+        state.textures(context).values_mut().for_each(|label| *label = 99);
+    }
+    assert_eq!(reader.take(true), Err(ReadBackError::ContextGone));
+    assert_eq!(reader.objects()[0], 3, "they are another one's");
+    reader.draw(2, Drawn::Perhaps);
+    assert_eq!((reader.settle(), reader.has), (Taken::Picture, Some(2)));
+}
+
+#[test]
+fn a_lost_context_costs_a_picture_and_no_more() {
+    let mut reader = Reader::new(|_| ());
+    reader.draw(1, Drawn::Anew);
+    let lost = reader.fake.state().current.take().unwrap();
+    reader.fake.destroy_context(lost);
+    assert!(reader.take(true).is_err());
+    assert!(!reader.read_back.is_busy());
+    let context = reader.fake.state().new_context();
+    reader.fake.state().current = Some(context);
+    reader.draw(2, Drawn::Perhaps);
+    assert_eq!((reader.settle(), reader.has), (Taken::Picture, Some(2)));
+    assert_eq!(reader.objects()[1], 0);
+}
+
+#[test]
+fn what_a_context_cannot_do_is_left_to_the_host() {
+    let mut old = Reader::new(|state| state.shading = None);
+    assert_eq!(old.read_back.target(8, 4), Ok(None));
+    assert_eq!(old.objects(), [0; 4]);
+
+    let mut failing = Reader::new(|state| state.reading_fails = true);
+    assert!(failing.read_back.target(8, 4).unwrap().is_some());
+    let error = failing.read_back.start(Drawn::Anew).unwrap_err();
+    assert_eq!(error.to_string(), "glReadPixels: GL_INVALID_OPERATION");
+    assert_eq!(failing.objects(), [0; 4]);
+    assert_eq!(failing.read_back.target(8, 4), Ok(None), "it is not tried again");
+
+    let mut large = Reader::new(|_| ());
+    let error = large.read_back.target(65, 1).unwrap_err();
+    assert_eq!(error.to_string(), "65x1 is not within 1x1 and the 64x64 of a texture");
 }

@@ -1,0 +1,281 @@
+//! `VfioDpyEglReadBack`: pictures drawn with the host's GL, copied into memory without waiting for the GPU.
+
+use std::ffi::{c_char, c_void};
+use std::fmt::Display as Show;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use glib::{ControlFlow, IOCondition, Priority};
+
+use crate::egl::{Display, Drawn, ReadBack, ReadBackError, Taken};
+
+use super::boundary;
+use super::clock::Attached;
+use super::egl::{KnownDisplay, tell};
+
+/// How often a fence that has no descriptor is looked at.
+const POLL: Duration = Duration::from_millis(1);
+
+/// Bytes of a pixel.
+const PIXEL_BYTES: usize = 4;
+
+/// Reads back pictures that the host draws with GL.
+///
+/// The functions vfio_dpy_egl_read_back_*() are there if vfio_dpy_egl_import() is, and are called on the thread that runs the GLib
+/// default main context.
+pub struct VfioDpyEglReadBack {
+    read_back: ReadBack<Display>,
+    display: Arc<KnownDisplay>,
+    ready: Ready,
+    source: Option<Attached>,
+}
+
+/// Memory that a picture is copied to, XRGB8888.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct VfioDpyEglPixels {
+    /// The first row.
+    pub data: *mut u8,
+    /// Bytes from a row to the next.
+    pub stride: usize,
+    /// Pixels in a row.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+    /// Written by vfio_dpy_egl_read_back_take(): the first row that is not what it was.
+    pub first_changed_row: u32,
+    /// Written by vfio_dpy_egl_read_back_take(): how many rows there are from that one to the last that is not; 0: none.
+    pub changed_rows: u32,
+}
+
+/// Whom to tell that it is time for vfio_dpy_egl_read_back_take().
+#[derive(Clone, Copy)]
+struct Ready {
+    callback: unsafe extern "C" fn(opaque: *mut c_void),
+    opaque: *mut c_void,
+}
+
+// SAFETY: sources of the default main context are dispatched on the thread that made them, see `VfioDpyEglReadBack`.
+unsafe impl Send for Ready {}
+
+impl Ready {
+    fn tell(&self) {
+        // SAFETY: the caller of vfio_dpy_egl_read_back_new() answers for the callback until it frees what that made, which
+        // destroys the source.
+        unsafe { (self.callback)(self.opaque) }
+    }
+}
+
+impl VfioDpyEglReadBack {
+    /// Has the host told when what is under way now is done.
+    fn watch(&mut self) {
+        self.source = None;
+        if !self.read_back.is_busy() {
+            return;
+        }
+        let ready = self.ready;
+        let name = Some("vfio-display read-back");
+        let source = match self.read_back.fence() {
+            Some(fence) => {
+                let tell = move |_, _| {
+                    let ready = &ready;
+                    ready.tell();
+                    ControlFlow::Break
+                };
+                let fd = fence.as_raw_fd();
+                glib::unix_fd_source_new(fd, IOCondition::IN, name, Priority::DEFAULT, tell)
+            }
+            None => glib::timeout_source_new(POLL, name, Priority::DEFAULT, move || {
+                let ready = &ready;
+                ready.tell();
+                ControlFlow::Continue
+            }),
+        };
+        self.source = Some(Attached::new(source));
+    }
+
+    /// # Safety
+    ///
+    /// `message` is valid, or NULL.
+    unsafe fn tell(&self, message: *mut *mut c_char, error: Option<&ReadBackError>) {
+        let error = error.map(|error| error as &dyn Show);
+        // SAFETY: as the caller says.
+        unsafe { tell(message, Some(&self.display), "EGL read-back", error) };
+    }
+}
+
+/// Copies the rows of a picture that differ, and notes which do.
+///
+/// # Safety
+///
+/// `pixels` has room for the picture, and nobody else uses it meanwhile.
+unsafe fn copy_changed(from: &[u8], pixels: &mut VfioDpyEglPixels) {
+    let row_bytes = pixels.width as usize * PIXEL_BYTES;
+    let (mut first, mut end) = (None, 0);
+    for (y, row) in (0_u32..).zip(from.chunks_exact(row_bytes)) {
+        // SAFETY: there are as many rows as in the picture, and each has room for `row_bytes`.
+        let to = unsafe {
+            std::slice::from_raw_parts_mut(pixels.data.add(y as usize * pixels.stride), row_bytes)
+        };
+        if to != row {
+            to.copy_from_slice(row);
+            first = first.or(Some(y));
+            end = y + 1;
+        }
+    }
+    if let Some(first) = first {
+        pixels.first_changed_row = first;
+        pixels.changed_rows = end - first;
+    }
+}
+
+/// Makes what reads back pictures, or NULL if there is no EGL display. Free it with vfio_dpy_egl_read_back_free().
+///
+/// `display` is an EGLDisplay. The GLib default main context calls `ready` with `opaque` when it is time for
+/// vfio_dpy_egl_read_back_take().
+///
+/// # Safety
+///
+/// `display` is initialised and never terminated, or EGL_NO_DISPLAY; `ready` may be called with `opaque` until the result is freed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfio_dpy_egl_read_back_new(
+    display: *mut c_void,
+    ready: unsafe extern "C" fn(opaque: *mut c_void),
+    opaque: *mut c_void,
+) -> *mut VfioDpyEglReadBack {
+    boundary(std::ptr::null_mut(), || {
+        // SAFETY: as the caller says.
+        let Ok(display) = (unsafe { KnownDisplay::of(display) }) else {
+            return std::ptr::null_mut();
+        };
+        let read_back = ReadBack::new(display.importer());
+        let ready = Ready { callback: ready, opaque };
+        Box::into_raw(Box::new(VfioDpyEglReadBack { read_back, display, ready, source: None }))
+    })
+}
+
+/// The GL_TEXTURE_2D to draw the next picture to, in the context that is current now; its first row is at coordinate 0.
+///
+/// It is valid until the next call of a function of `read_back`. Returns 0 if this cannot be done without waiting for the GPU: the context
+/// has neither OpenGL 3.3 nor OpenGL ES 3.0 with what is needed, or *message says why, to be freed with g_free(). It is
+/// NULL if there is nothing to say, or the same was said for this display before.
+///
+/// # Safety
+///
+/// `read_back` is from vfio_dpy_egl_read_back_new(); `message` is valid, or NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfio_dpy_egl_read_back_target(
+    read_back: *mut VfioDpyEglReadBack,
+    width: u32,
+    height: u32,
+    message: *mut *mut c_char,
+) -> u32 {
+    // SAFETY: the caller gives one of ours.
+    let this = unsafe { &mut *read_back };
+    boundary(0, || {
+        let target = this.read_back.target(width, height);
+        // SAFETY: as the caller says.
+        unsafe { this.tell(message, target.as_ref().err()) };
+        if !this.read_back.is_busy() {
+            this.source = None;
+        }
+        target.ok().flatten().unwrap_or(0)
+    })
+}
+
+/// To be called when a picture was drawn to vfio_dpy_egl_read_back_target(), in the same context.
+///
+/// `anew`: the picture is another one for sure, and is read; else the GPU looks first whether it is. If a picture is still on its way, this
+/// one comes after it. Returns false if that failed: the texture is gone, and *message is as vfio_dpy_egl_read_back_target() has it.
+///
+/// # Safety
+///
+/// As for vfio_dpy_egl_read_back_target().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfio_dpy_egl_read_back_start(
+    read_back: *mut VfioDpyEglReadBack,
+    anew: bool,
+    message: *mut *mut c_char,
+) -> bool {
+    // SAFETY: the caller gives one of ours.
+    let this = unsafe { &mut *read_back };
+    boundary(false, || {
+        let was_busy = this.read_back.is_busy();
+        let started = this.read_back.start(if anew { Drawn::Anew } else { Drawn::Perhaps });
+        // SAFETY: as the caller says.
+        unsafe { this.tell(message, started.as_ref().err()) };
+        if !was_busy || started.is_err() {
+            this.watch();
+        }
+        started.is_ok()
+    })
+}
+
+/// Copies the picture that was read last to `pixels`, where it differs, if it is there; whichever context is current, or none.
+///
+/// `wait`: waits for all that was drawn. If the size is not that of what was drawn, nothing is copied. *message is as
+/// vfio_dpy_egl_read_back_target() has it; after an error, what was drawn last is not read: draw it again.
+///
+/// # Safety
+///
+/// As for vfio_dpy_egl_read_back_target(); `pixels` is valid, and has memory for as many pixels as it says, which nobody
+/// else uses meanwhile.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfio_dpy_egl_read_back_take(
+    read_back: *mut VfioDpyEglReadBack,
+    wait: bool,
+    pixels: *mut VfioDpyEglPixels,
+    message: *mut *mut c_char,
+) {
+    // SAFETY: the caller gives one of ours.
+    let (this, pixels) = unsafe { (&mut *read_back, &mut *pixels) };
+    boundary((), || {
+        (pixels.first_changed_row, pixels.changed_rows) = (0, 0);
+        if this.read_back.size() != Some((pixels.width, pixels.height)) {
+            this.read_back.forget();
+        }
+        let taken = this.read_back.take(wait, &mut |bytes| {
+            // SAFETY: it has the size of what was read, and the memory for it, as the caller says.
+            unsafe { copy_changed(bytes, pixels) };
+        });
+        // SAFETY: as the caller says.
+        unsafe { this.tell(message, taken.as_ref().err()) };
+        // A timer goes on while the same work is under way; a fence may have been replaced by the next one.
+        if taken != Ok(Taken::Nothing)
+            || !this.read_back.is_busy()
+            || this.read_back.fence().is_some()
+        {
+            this.watch();
+        }
+    });
+}
+
+/// What the host has is not what was read last any more: its memory is another one, or shows something else. What is on its way is
+/// not copied.
+///
+/// # Safety
+///
+/// `read_back` is from vfio_dpy_egl_read_back_new().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfio_dpy_egl_read_back_forget(read_back: *mut VfioDpyEglReadBack) {
+    // SAFETY: the caller gives one of ours.
+    let this = unsafe { &mut *read_back };
+    boundary((), || {
+        this.read_back.forget();
+        this.source = None;
+    });
+}
+
+/// Ends it, and its textures, whichever context is current, or none. NULL is fine.
+///
+/// # Safety
+///
+/// `read_back` is from vfio_dpy_egl_read_back_new() and not freed yet, or NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfio_dpy_egl_read_back_free(read_back: *mut VfioDpyEglReadBack) {
+    if !read_back.is_null() {
+        // SAFETY: the pointer is from `Box::into_raw` in vfio_dpy_egl_read_back_new(), and freed once.
+        boundary((), || drop(unsafe { Box::from_raw(read_back) }));
+    }
+}
