@@ -15,7 +15,9 @@ use glow::HasContext;
 use khronos_egl as egl;
 use rustix::fs::{MemfdFlags, SealFlags};
 
-use vfio_display::egl::{Buffer, BufferPlane, ColorSpace, Display, Import, Importer, Usable};
+use vfio_display::egl::{
+    Buffer, BufferPlane, ColorSpace, Display, Drawn, Import, Importer, ReadBack, Taken, Usable,
+};
 use vfio_display::format::Format;
 
 const EGL_PLATFORM_SURFACELESS_MESA: egl::Enum = 0x31DD;
@@ -640,4 +642,137 @@ fn ten_thousand_imports_leave_nothing_behind() {
     assert_eq!(open_descriptors("counted"), 4);
     assert_eq!(host.status("imports"), 0);
     assert_eq!(host.status("imports-made"), 10_102);
+}
+
+/// Copies what a texture shows to one that is to be read back, as a host does that composes its picture.
+fn draw(host: &Host, source: u32, target: u32, (width, height): (u32, u32)) {
+    let gl = &host.gl;
+    let (width, height) = (i32::try_from(width).unwrap(), i32::try_from(height).unwrap());
+    // SAFETY: the context is current, and has the textures.
+    unsafe {
+        let framebuffers: Vec<_> =
+            [(source, glow::READ_FRAMEBUFFER), (target, glow::DRAW_FRAMEBUFFER)]
+                .into_iter()
+                .map(|(texture, end)| {
+                    let framebuffer = gl.create_framebuffer().unwrap();
+                    gl.bind_framebuffer(end, Some(framebuffer));
+                    gl.framebuffer_texture_2d(
+                        end,
+                        glow::COLOR_ATTACHMENT0,
+                        glow::TEXTURE_2D,
+                        Some(glow::NativeTexture(texture.try_into().unwrap())),
+                        0,
+                    );
+                    framebuffer
+                })
+                .collect();
+        let color = glow::COLOR_BUFFER_BIT;
+        gl.blit_framebuffer(0, 0, width, height, 0, 0, width, height, color, glow::NEAREST);
+        for framebuffer in framebuffers {
+            gl.delete_framebuffer(framebuffer);
+        }
+    }
+    host.assert_no_error();
+}
+
+/// Waits for what is under way, by asking again; returns the last picture, if there was one.
+fn taken(read_back: &mut ReadBack<Display>) -> Option<Vec<u32>> {
+    let mut picture = None;
+    while read_back.is_busy() {
+        let got = read_back
+            .take(false, &mut |bytes| {
+                let pixel = |p: &[u8]| u32::from_le_bytes([p[0], p[1], p[2], 0]);
+                picture = Some(bytes.chunks_exact(4).map(pixel).collect());
+            })
+            .unwrap();
+        assert!(got == Taken::Nothing || picture.is_some());
+        std::thread::yield_now();
+    }
+    picture
+}
+
+#[test]
+fn what_is_drawn_is_read_back_and_what_is_not_is_not() {
+    for api in [Api::Gl, Api::Gles] {
+        let host = Host::new(api);
+        let size = (61, 37);
+        let picture = Picture::of_pixels(size.0, size.1, gradient);
+        let import = host.import(&picture);
+        let mut expected: Vec<u32> =
+            (0..size.1).flat_map(|y| (0..size.0).map(move |x| gradient(x, y))).collect();
+        let mut read_back = ReadBack::new(Arc::clone(&host.importer));
+        let mut show = |drawn| {
+            let target = read_back.target(size.0, size.1).unwrap().expect("a target");
+            draw(&host, import.texture(), target, size);
+            read_back.start(drawn).unwrap();
+            host.assert_no_error();
+            // As when the main loop calls.
+            host.make_current(None);
+            let picture = taken(&mut read_back);
+            host.make_current(Some(host.context));
+            host.assert_no_error();
+            picture
+        };
+        assert_eq!(show(Drawn::Anew).as_ref(), Some(&expected), "{api:?}");
+        assert_eq!(show(Drawn::Perhaps), None);
+        assert_eq!(show(Drawn::Perhaps), None);
+        // One pixel, by the least that it can.
+        for (at, bit) in [(0, 1), (61 * 37 - 1, 1 << 8), (61 * 20 + 30, 1 << 16)] {
+            expected[at] ^= bit;
+            let bytes = expected[at].to_le_bytes();
+            picture.file.write_all_at(&bytes, 4 * at as u64).unwrap();
+            assert_eq!(import.begin().unwrap(), Usable::Yes);
+            assert_eq!(show(Drawn::Perhaps).as_ref(), Some(&expected), "{api:?}, pixel {at}");
+            assert_eq!(show(Drawn::Perhaps), None);
+        }
+        assert_eq!((host.status("read-back"), host.status("unchanged")), (4, 5));
+        import.release().unwrap();
+        drop(read_back);
+        assert!((1..100).all(|name| !host.has_texture(name)), "a texture is left");
+        host.assert_no_error();
+    }
+}
+
+#[test]
+fn flips_are_read_back_in_order_and_the_last_one_stays() {
+    let host = Host::new(Api::Gl);
+    let pictures: Vec<_> =
+        (0..4).map(|n| Picture::of_pixels(16, 16, move |x, y| gradient(x + n, y))).collect();
+    let imports: Vec<_> = pictures.iter().map(|picture| host.import(picture)).collect();
+    let mut read_back = ReadBack::new(Arc::clone(&host.importer));
+    for flip in 0..1000 {
+        let n = flip % imports.len();
+        let target = read_back.target(16, 16).unwrap().unwrap();
+        draw(&host, imports[n].texture(), target, (16, 16));
+        read_back.start(Drawn::Anew).unwrap();
+        // Now and then nobody looks for some flips.
+        if flip % 7 < 3 {
+            let got = taken(&mut read_back).unwrap();
+            assert_eq!(got[0], gradient(u32::try_from(n).unwrap(), 0), "flip {flip}");
+        }
+    }
+    drop(imports);
+    drop(read_back);
+    assert!((1..100).all(|name| !host.has_texture(name)), "a texture is left");
+    host.assert_no_error();
+}
+
+#[test]
+fn a_lost_context_takes_its_read_back_along() {
+    let host = Host::new(Api::Gl);
+    let lost = host.context(None);
+    host.make_current(Some(lost));
+    let mut read_back = ReadBack::new(Arc::clone(&host.importer));
+    assert!(read_back.target(16, 16).unwrap().is_some());
+    read_back.start(Drawn::Anew).unwrap();
+    host.make_current(Some(host.context));
+    host.egl.destroy_context(host.display, lost).unwrap();
+    assert!(read_back.take(true, &mut |_| panic!("nothing is there")).is_err());
+
+    let import = host.import(&Picture::of_pixels(16, 16, gradient));
+    let target = read_back.target(16, 16).unwrap().unwrap();
+    draw(&host, import.texture(), target, (16, 16));
+    read_back.start(Drawn::Perhaps).unwrap();
+    assert_eq!(taken(&mut read_back).unwrap()[17], gradient(1, 1));
+    host.assert_no_error();
 }

@@ -209,7 +209,9 @@ impl<D: Driver> ReadBack<D> {
                 Ok(Some(Objects { context, targets, last: 0, label, buffer, comparer }))
             }
             (made, targets) => {
-                targets.iter().for_each(|target| driver.delete_target(context, *target));
+                for target in targets {
+                    driver.delete_target(context, *target);
+                }
                 driver.delete_comparer(context, comparer);
                 made.map_err(ReadBackError::from).map(|_| None)
             }
@@ -377,7 +379,9 @@ impl<D: Driver> ReadBack<D> {
         let _ = driver.visit(objects.context, &mut |context| {
             // Not if another context has come to live where ours was.
             if has(driver, &objects) {
-                objects.targets.iter().for_each(|target| driver.delete_target(context, *target));
+                for target in objects.targets {
+                    driver.delete_target(context, target);
+                }
                 driver.delete_pixel_buffer(context, objects.buffer);
                 driver.delete_comparer(context, objects.comparer);
             }

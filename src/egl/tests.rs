@@ -60,7 +60,7 @@ struct State {
     comparers: BTreeMap<u32, bool>,
     fired: bool,
     shading: Option<Shading>,
-    reading_fails: bool,
+    reading_error: Option<u32>,
     last: usize,
 }
 
@@ -302,8 +302,8 @@ impl Driver for Fake {
     fn start_reading(&self, context: Context, source: Target, buffer: u32) -> Result<(), GlError> {
         self.assert_current_exists(context);
         let mut state = self.state();
-        if state.reading_fails {
-            return Err(GlError { call: "glReadPixels", code: GL_INVALID_OPERATION });
+        if let Some(code) = state.reading_error {
+            return Err(GlError { call: "glReadPixels", code });
         }
         let picture = state.pictures[&(context.0.get(), source.texture)];
         *state.pixel_buffers.get_mut(&buffer).expect("the buffer exists") = picture;
@@ -918,7 +918,7 @@ fn what_a_context_cannot_do_is_left_to_the_host() {
     assert_eq!(old.read_back.target(8, 4), Ok(None));
     assert_eq!(old.objects(), [0; 4]);
 
-    let mut failing = Reader::new(|state| state.reading_fails = true);
+    let mut failing = Reader::new(|state| state.reading_error = Some(GL_INVALID_OPERATION));
     assert!(failing.read_back.target(8, 4).unwrap().is_some());
     let error = failing.read_back.start(Drawn::Anew).unwrap_err();
     assert_eq!(error.to_string(), "glReadPixels: GL_INVALID_OPERATION");

@@ -165,6 +165,89 @@ static void refusals(EGLDisplay display, const VfioDpyEglBuffer *honest)
     g_free(message);
 }
 
+static int calls;
+
+static void ready(void *opaque)
+{
+    CHECK(opaque == &calls);
+    calls++;
+}
+
+/* draws one colour and waits, as a main loop does, for the pixels */
+static void draw_and_take(VfioDpyEglReadBack *read_back, float red, VfioDpyEglPixels *pixels)
+{
+    char *message;
+    GLuint framebuffer;
+    GLuint texture = vfio_dpy_egl_read_back_target(read_back, pixels->width, pixels->height,
+                                                   &message);
+
+    CHECK(texture && !message);
+    glGenFramebuffers(1, &framebuffer);
+    glBindFramebuffer(GL_FRAMEBUFFER, framebuffer);
+    glFramebufferTexture2D(GL_FRAMEBUFFER, GL_COLOR_ATTACHMENT0, GL_TEXTURE_2D, texture, 0);
+    glClearColor(red, 0, 1, 1);
+    glClear(GL_COLOR_BUFFER_BIT);
+    CHECK(vfio_dpy_egl_read_back_start(read_back, true, &message) && !message);
+    glDeleteFramebuffers(1, &framebuffer);
+    do {
+        calls = 0;
+        while (!calls) {
+            g_main_context_iteration(NULL, TRUE);
+        }
+        vfio_dpy_egl_read_back_take(read_back, false, pixels, &message);
+        CHECK(!message);
+    } while (!pixels->changed_rows);
+}
+
+static void reads_back(EGLDisplay display)
+{
+    enum { PADDED = STRIDE + 8 };
+    uint8_t memory[PADDED * HEIGHT];
+    VfioDpyEglPixels pixels = {
+        .data = memory, .stride = PADDED, .width = WIDTH, .height = HEIGHT,
+    };
+    VfioDpyEglReadBack *read_back;
+    char *message;
+
+    CHECK(!vfio_dpy_egl_read_back_new(EGL_NO_DISPLAY, ready, &calls));
+    read_back = vfio_dpy_egl_read_back_new(display, ready, &calls);
+    CHECK(read_back);
+    vfio_dpy_egl_read_back_forget(read_back);
+
+    memset(memory, 0x77, sizeof(memory));
+    draw_and_take(read_back, 0, &pixels);
+    CHECK(pixels.first_changed_row == 0 && pixels.changed_rows == HEIGHT);
+    CHECK(memory[0] == 255 && memory[1] == 0 && memory[2] == 0);
+    CHECK(memory[PADDED * HEIGHT - 12] == 255 && memory[STRIDE] == 0x77);
+
+    /* only what differs is told */
+    memory[PADDED * 3] = 0;
+    memory[PADDED * 5 + 4] = 0;
+    draw_and_take(read_back, 0, &pixels);
+    CHECK(pixels.first_changed_row == 3 && pixels.changed_rows == 3);
+
+    /* a picture that is waited for, and memory of another size */
+    CHECK(vfio_dpy_egl_read_back_target(read_back, WIDTH, HEIGHT, &message));
+    CHECK(vfio_dpy_egl_read_back_start(read_back, true, &message));
+    vfio_dpy_egl_read_back_take(read_back, true, &pixels, &message);
+    CHECK(!message);
+    CHECK(vfio_dpy_egl_read_back_start(read_back, true, &message));
+    pixels.height--;
+    vfio_dpy_egl_read_back_take(read_back, true, &pixels, &message);
+    CHECK(!message && !pixels.changed_rows);
+
+    CHECK(!vfio_dpy_egl_read_back_target(read_back, 0, HEIGHT, &message));
+    CHECK(message && strstr(message, "EGL read-back: 0x8 is not within"));
+    g_free(message);
+    CHECK(glGetError() == GL_NO_ERROR);
+    vfio_dpy_egl_read_back_free(read_back);
+    vfio_dpy_egl_read_back_free(NULL);
+    CHECK(!g_main_context_iteration(NULL, FALSE));
+    message = vfio_dpy_egl_describe();
+    CHECK(strstr(message, "\n  read back: 3 pictures; 0 times there was no new one\n"));
+    g_free(message);
+}
+
 int main(void)
 {
     VfioDpyEglBuffer buffer = picture();
@@ -174,6 +257,7 @@ int main(void)
     display = make_current();
     imports(display, &buffer);
     refusals(display, &buffer);
+    reads_back(display);
     close(buffer.fd[0]);
     return 0;
 }
