@@ -120,7 +120,7 @@ impl<D: Driver> Importer<D> {
 
     /// Whether the CPU draws. A display whose device does not tell is asked for its renderer's name, in a context of our own
     /// where there is none.
-    fn is_software(&self) -> Option<bool> {
+    pub fn is_software(&self) -> Option<bool> {
         if let Some(&known) = self.software.get() {
             return Some(known);
         }

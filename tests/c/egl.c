@@ -55,6 +55,7 @@ static void without_a_display(const VfioDpyEglBuffer *buffer)
     CHECK(!vfio_dpy_egl_import(EGL_NO_DISPLAY, buffer, NULL));
     vfio_dpy_egl_release(NULL);
     CHECK(!vfio_dpy_egl_imports(EGL_NO_DISPLAY));
+    CHECK(!vfio_dpy_egl_is_software(EGL_NO_DISPLAY));
     message = vfio_dpy_egl_describe();
     CHECK(!strcmp(message, ""));
     g_free(message);
@@ -87,6 +88,7 @@ static void imports(EGLDisplay display, const VfioDpyEglBuffer *buffer)
     char *status;
 
     CHECK(vfio_dpy_egl_imports(display));
+    CHECK(vfio_dpy_egl_is_software(display));
     CHECK(vfio_dpy_egl_can_import(display, buffer, &message) && !message);
     import = vfio_dpy_egl_import(display, buffer, &message);
     CHECK(import && !message);

@@ -222,6 +222,11 @@ class Qemu:
         for line in lines[next((i for i, line in enumerate(lines) if line.startswith("EGL")), len(lines)):]:
             say("    " + re.sub(r"imports \d+ formats", "imports N formats", line))
 
+    def read_back(self):
+        """How many pictures were read back through OpenGL without waiting, and how often there was no new one to be read."""
+        counts = re.search(r"  read back: (\d+) pictures; (\d+) times", self.hmp("info vfio-display"))
+        return (int(counts[1]), int(counts[2])) if counts else (0, 0)
+
     def messages(self):
         """What QEMU said since the last call."""
         with open(self._log, encoding="utf-8", errors="replace") as file:
