@@ -31,6 +31,8 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::io;
 
+use foldhash::fast::RandomState;
+
 use crate::memory::{DmaBuf, Identity, Memory};
 use crate::plane::Geometry;
 use crate::shared_objects::Claim;
@@ -72,7 +74,10 @@ impl Default for Limits {
 
 /// Names a buffer of one pool, and never names another one later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Key(u64);
+pub struct Key {
+    slot: usize,
+    number: u64,
+}
 
 /// A buffer, and what the host made of it.
 #[derive(Debug)]
@@ -85,6 +90,7 @@ pub struct Buffer<H> {
     pub host: Option<H>,
     /// Its place in the table of shared objects, if somebody asked for one; it is given up with the buffer.
     pub claim: Option<Claim<'static>>,
+    number: u64,
     memory: Option<Memory>,
     ids: Vec<u32>,
     pins: [u32; USERS],
@@ -132,12 +138,15 @@ pub struct Statistics {
 #[derive(Debug)]
 pub struct Pool<H> {
     limits: Limits,
-    buffers: HashMap<Key, Buffer<H>>,
-    by_id: HashMap<u32, Key>,
+    // Not a map: each refresh looks for its buffer several times. A slot is used again when its buffer has gone.
+    slots: Vec<Option<Buffer<H>>>,
+    count: usize,
+    // foldhash, for the same reason. Its seed is random; the device, which chooses the ids, does not see the hashes.
+    by_id: HashMap<u32, Key, RandomState>,
     by_identity: HashMap<(Identity, Geometry), Key>,
     spent: HashSet<u32>,
     retired: Vec<Buffer<H>>,
-    next_key: u64,
+    next_number: u64,
     now: u64,
     // Each buffer may be as large as a file can be.
     bytes: u128,
@@ -153,12 +162,13 @@ impl<H> Pool<H> {
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
-            buffers: HashMap::new(),
-            by_id: HashMap::new(),
+            slots: Vec::new(),
+            count: 0,
+            by_id: HashMap::default(),
             by_identity: HashMap::new(),
             spent: HashSet::new(),
             retired: Vec::new(),
-            next_key: 0,
+            next_number: 0,
             now: 0,
             bytes: 0,
             look_ups: 0,
@@ -177,12 +187,13 @@ impl<H> Pool<H> {
         self.look_ups += 1;
         let key = *self.by_id.get(&id)?;
         self.now += 1;
-        let buffer = self.buffers.get_mut(&key)?;
+        let now = self.now;
+        let buffer = self.get_mut(key)?;
         if buffer.geometry != *geometry {
             self.invalidate_id(id);
             return None;
         }
-        buffer.used = self.now;
+        buffer.used = now;
         Some(key)
     }
 
@@ -193,33 +204,37 @@ impl<H> Pool<H> {
         self.now += 1;
         let identity = dma_buf.identity().map(|identity| (identity, geometry));
         let held = identity.and_then(|identity| self.by_identity.get(&identity).copied());
-        if let Some((key, buffer)) = held.and_then(|key| Some((key, self.buffers.get_mut(&key)?))) {
-            self.duplicates += 1;
+        let now = self.now;
+        if let Some((key, buffer)) = held.and_then(|key| Some((key, self.get_mut(key)?))) {
             buffer.ids.push(id);
-            buffer.used = self.now;
+            buffer.used = now;
+            self.duplicates += 1;
             self.by_id.insert(id, key);
             return key;
         }
-        let key = Key(self.next_key);
-        self.next_key += 1;
+        let slot = self.slots.iter().position(Option::is_none).unwrap_or_else(|| {
+            self.slots.push(None);
+            self.slots.len() - 1
+        });
+        let key = Key { slot, number: self.next_number };
+        self.next_number += 1;
+        self.count += 1;
         self.bytes += u128::from(dma_buf.size());
         if let Some(identity) = identity {
             self.by_identity.insert(identity, key);
         }
         self.by_id.insert(id, key);
-        self.buffers.insert(
-            key,
-            Buffer {
-                geometry,
-                dma_buf,
-                host: None,
-                claim: None,
-                memory: None,
-                ids: vec![id],
-                pins: [0; USERS],
-                used: self.now,
-            },
-        );
+        self.slots[slot] = Some(Buffer {
+            geometry,
+            dma_buf,
+            host: None,
+            claim: None,
+            number: key.number,
+            memory: None,
+            ids: vec![id],
+            pins: [0; USERS],
+            used: now,
+        });
         key
     }
 
@@ -237,22 +252,22 @@ impl<H> Pool<H> {
 
     /// The buffer of this name, if it is still there.
     pub fn get(&self, key: Key) -> Option<&Buffer<H>> {
-        self.buffers.get(&key)
+        self.slots.get(key.slot)?.as_ref().filter(|buffer| buffer.number == key.number)
     }
 
     /// As [`Pool::get`], to let the host attach what it made of the buffer.
     pub fn get_mut(&mut self, key: Key) -> Option<&mut Buffer<H>> {
-        self.buffers.get_mut(&key)
+        self.slots.get_mut(key.slot)?.as_mut().filter(|buffer| buffer.number == key.number)
     }
 
     /// Whether the device has taken the buffer back.
     pub fn is_stale(&self, key: Key) -> bool {
-        self.buffers.get(&key).is_none_or(|buffer| buffer.ids.is_empty())
+        self.get(key).is_none_or(|buffer| buffer.ids.is_empty())
     }
 
     /// Keeps the buffer from being evicted until the same user unpins it.
     pub fn pin(&mut self, key: Key, user: User) {
-        match self.buffers.get_mut(&key) {
+        match self.get_mut(key) {
             Some(buffer) => buffer.pins[user as usize] += 1,
             None => self.violation(Breach::PinOfGone, user, key),
         }
@@ -260,7 +275,7 @@ impl<H> Pool<H> {
 
     /// Takes one pin of this user back. A stale buffer retires with its last pin.
     pub fn unpin(&mut self, key: Key, user: User) {
-        let Some(buffer) = self.buffers.get_mut(&key) else {
+        let Some(buffer) = self.get_mut(key) else {
             return self.violation(Breach::UnpinOfGone, user, key);
         };
         let Some(fewer) = buffer.pins[user as usize].checked_sub(1) else {
@@ -274,17 +289,15 @@ impl<H> Pool<H> {
 
     /// Evicts cached buffers until the pool is within its limits, except `keep`, which is about to be pinned.
     pub fn evict(&mut self, keep: Option<Key>) {
-        while self.buffers.len() > self.limits.count || self.bytes > self.limits.bytes.into() {
-            let once =
-                self.buffers.values().filter(|buffer| buffer.dma_buf.is_given_once()).count();
+        while self.count > self.limits.count || self.bytes > self.limits.bytes.into() {
+            let once = self.buffers().filter(|(_, buffer)| buffer.dma_buf.is_given_once()).count();
             let may_go = |buffer: &Buffer<H>| once > KEPT_MOST || !buffer.dma_buf.is_given_once();
             let oldest = self
-                .buffers
-                .iter()
-                .filter(|(key, buffer)| !buffer.is_pinned() && Some(**key) != keep)
+                .buffers()
+                .filter(|(key, buffer)| !buffer.is_pinned() && Some(*key) != keep)
                 .filter(|(_, buffer)| may_go(buffer))
                 .min_by_key(|(_, buffer)| buffer.used)
-                .map(|(key, _)| *key);
+                .map(|(key, _)| key);
             let Some(oldest) = oldest else { return };
             self.evictions += 1;
             self.retire(oldest);
@@ -295,18 +308,14 @@ impl<H> Pool<H> {
     pub fn invalidate(&mut self) {
         self.by_id.clear();
         self.by_identity.clear();
-        for buffer in self.buffers.values_mut() {
+        for buffer in self.slots.iter_mut().flatten() {
             if buffer.dma_buf.is_given_once() {
                 self.spent.extend(&buffer.ids);
             }
             buffer.ids.clear();
         }
-        let cached: Vec<Key> = self
-            .buffers
-            .iter()
-            .filter(|(_, buffer)| !buffer.is_pinned())
-            .map(|(key, _)| *key)
-            .collect();
+        let cached: Vec<Key> =
+            self.buffers().filter(|(_, buffer)| !buffer.is_pinned()).map(|(key, _)| key).collect();
         for key in cached {
             self.retire(key);
         }
@@ -315,15 +324,18 @@ impl<H> Pool<H> {
     /// The device no longer means by `id` what it meant: the buffer loses it, and goes with its last id.
     pub fn invalidate_id(&mut self, id: u32) {
         let Some(key) = self.by_id.remove(&id) else { return };
-        let Some(buffer) = self.buffers.get_mut(&key) else { return };
+        let Some(buffer) = self.get_mut(key) else { return };
         buffer.ids.retain(|&other| other != id);
-        if buffer.ids.is_empty() {
-            if let Some(identity) = buffer.dma_buf.identity() {
-                self.by_identity.remove(&(identity, buffer.geometry));
-            }
-            if !buffer.is_pinned() {
-                self.retire(key);
-            }
+        if !buffer.ids.is_empty() {
+            return;
+        }
+        let is_pinned = buffer.is_pinned();
+        let identity = buffer.dma_buf.identity().map(|identity| (identity, buffer.geometry));
+        if let Some(identity) = identity {
+            self.by_identity.remove(&identity);
+        }
+        if !is_pinned {
+            self.retire(key);
         }
     }
 
@@ -335,8 +347,8 @@ impl<H> Pool<H> {
     /// What the pool holds and did.
     pub fn statistics(&self) -> Statistics {
         Statistics {
-            buffers: self.buffers.len(),
-            pinned: self.buffers.values().filter(|buffer| buffer.is_pinned()).count(),
+            buffers: self.count,
+            pinned: self.buffers().filter(|(_, buffer)| buffer.is_pinned()).count(),
             bytes: self.bytes.try_into().unwrap_or(u64::MAX),
             look_ups: self.look_ups,
             evictions: self.evictions,
@@ -355,8 +367,19 @@ impl<H> Pool<H> {
         self.unreported.take()
     }
 
+    fn buffers(&self) -> impl Iterator<Item = (Key, &Buffer<H>)> {
+        self.slots.iter().enumerate().filter_map(|(slot, buffer)| {
+            let buffer = buffer.as_ref()?;
+            Some((Key { slot, number: buffer.number }, buffer))
+        })
+    }
+
     fn retire(&mut self, key: Key) {
-        let Some(buffer) = self.buffers.remove(&key) else { return };
+        if self.get(key).is_none() {
+            return;
+        }
+        let Some(buffer) = self.slots[key.slot].take() else { return };
+        self.count -= 1;
         for id in &buffer.ids {
             self.by_id.remove(id);
         }
@@ -398,7 +421,7 @@ enum Breach {
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (user, key) = (self.user, self.key.0);
+        let (user, key) = (self.user, self.key.number);
         match self.breach {
             Breach::PinOfGone => write!(f, "{user:?} pins buffer {key}, which is gone")?,
             Breach::UnpinOfGone => write!(f, "{user:?} unpins buffer {key}, which is gone")?,
