@@ -157,8 +157,8 @@ typedef struct VfioDpyMonitor {
 // The console shows one thing at a time: a scanout, a surface, a message, or the firmware's framebuffer; showing
 // one ends the other. `console` is what was given to vfio_dpy_new().
 typedef struct VfioDpyConsoleOps {
-    // What the front ends would do with this dma-buf.
-    enum VfioDpyUptake (*uptake)(void *console, const struct VfioDpyBuffer *buffer);
+    // What the front ends would do with this dma-buf. `import` is what `import` returned for it, or NULL if it was not imported yet.
+    enum VfioDpyUptake (*uptake)(void *console, const struct VfioDpyBuffer *buffer, void *import);
     // Prepares a dma-buf for the front ends. The result is given back to `release`.
     void *(*import)(void *console, const struct VfioDpyBuffer *buffer);
     // Ends an import, and frees it. It is not shown any more.

@@ -20,8 +20,13 @@ pub trait Console {
     /// The pixels of a surface.
     type Canvas: Canvas;
 
-    /// What the front ends would do with this dma-buf. May change at any time.
-    fn uptake(&self, buffer: BorrowedFd<'_>, geometry: &Geometry) -> Uptake;
+    /// What the front ends would do with this dma-buf. May change at any time. `import`: if it was prepared before.
+    fn uptake(
+        &self,
+        buffer: BorrowedFd<'_>,
+        geometry: &Geometry,
+        import: Option<&Self::Import>,
+    ) -> Uptake;
 
     /// Prepares a dma-buf for the front ends. The descriptor stays open, and the geometry the same, until it is released.
     fn import(&self, buffer: BorrowedFd<'_>, geometry: &Geometry) -> Self::Import;

@@ -34,8 +34,12 @@ pub struct VfioDpyBuffer {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct VfioDpyConsoleOps {
-    /// What the front ends would do with this dma-buf.
-    pub uptake: unsafe extern "C" fn(console: *mut c_void, buffer: *const VfioDpyBuffer) -> Uptake,
+    /// What the front ends would do with this dma-buf. `import` is what `import` returned for it, or NULL if it was not imported yet.
+    pub uptake: unsafe extern "C" fn(
+        console: *mut c_void,
+        buffer: *const VfioDpyBuffer,
+        import: *mut c_void,
+    ) -> Uptake,
     /// Prepares a dma-buf for the front ends. The result is given back to `release`.
     pub import:
         unsafe extern "C" fn(console: *mut c_void, buffer: *const VfioDpyBuffer) -> *mut c_void,
@@ -155,9 +159,15 @@ impl Console for HostConsole {
     type Import = *mut c_void;
     type Canvas = HostCanvas;
 
-    fn uptake(&self, buffer: BorrowedFd<'_>, geometry: &Geometry) -> Uptake {
-        // SAFETY: as said above the impl.
-        unsafe { (self.ops.uptake)(self.console, &describe(buffer, geometry)) }
+    fn uptake(
+        &self,
+        buffer: BorrowedFd<'_>,
+        geometry: &Geometry,
+        import: Option<&Self::Import>,
+    ) -> Uptake {
+        let import = import.map_or(std::ptr::null_mut(), |import| *import);
+        // SAFETY: as said above the impl; the import was not released yet.
+        unsafe { (self.ops.uptake)(self.console, &describe(buffer, geometry), import) }
     }
 
     fn import(&self, buffer: BorrowedFd<'_>, geometry: &Geometry) -> Self::Import {

@@ -543,7 +543,8 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
         let Planes::DmaBuf(DmaBufPlanes { pool, .. }) = &mut self.planes else { return Ok(()) };
         let Some(buffer) = pool.get_mut(key) else { return Ok(()) };
         let uptake = if self.config.import {
-            self.console.uptake(buffer.dma_buf.as_fd(), &plane.geometry)
+            let Buffer { dma_buf, geometry, host, .. } = buffer;
+            self.console.uptake(dma_buf.as_fd(), geometry, host.as_ref())
         } else {
             Uptake::None
         };

@@ -619,7 +619,7 @@ impl Console for Front {
     type Import = Kept;
     type Canvas = FakeCanvas;
 
-    fn uptake(&self, _: BorrowedFd<'_>, _: &Geometry) -> Uptake {
+    fn uptake(&self, _: BorrowedFd<'_>, _: &Geometry, _: Option<&Kept>) -> Uptake {
         Uptake::Import
     }
 

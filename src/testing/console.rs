@@ -3,7 +3,7 @@
 use std::cell::{Cell, Ref, RefCell, RefMut};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::MetadataExt;
 use std::rc::Rc;
@@ -172,19 +172,32 @@ fn is_within(part: &Rect, width: u32, height: u32) -> bool {
     fits(part.x, part.width, width) && fits(part.y, part.height, height)
 }
 
+fn metadata(buffer: BorrowedFd<'_>) -> Metadata {
+    let file = File::from(buffer.try_clone_to_owned().expect("the descriptor is open"));
+    file.metadata().expect("the descriptor is open")
+}
+
 impl Console for FakeConsole {
     type Import = Import;
     type Canvas = FakeCanvas;
 
-    fn uptake(&self, _: BorrowedFd<'_>, geometry: &Geometry) -> Uptake {
+    fn uptake(
+        &self,
+        buffer: BorrowedFd<'_>,
+        geometry: &Geometry,
+        import: Option<&Import>,
+    ) -> Uptake {
         let state = self.get();
+        if let Some(Import(number)) = import {
+            let (inode, imported) = &state.imports[number];
+            assert_eq!((metadata(buffer).ino(), geometry), (*inode, imported), "import {number}");
+        }
         let knows = state.formats.is_empty() || state.formats.contains(&geometry.format.fourcc);
         if knows { state.uptake } else { Uptake::None }
     }
 
     fn import(&self, buffer: BorrowedFd<'_>, geometry: &Geometry) -> Import {
-        let file = File::from(buffer.try_clone_to_owned().expect("the descriptor is open"));
-        let metadata = file.metadata().expect("the descriptor is open");
+        let metadata = metadata(buffer);
         assert!(metadata.len() >= geometry.bytes_needed(), "a buffer too small for {geometry}");
         let mut state = self.set();
         let number = state.next_import;

@@ -143,9 +143,11 @@ typedef struct Console {
     char message[256], error[256];
 } Console;
 
-static VfioDpyUptake uptake(void *opaque, const VfioDpyBuffer *buffer)
+static VfioDpyUptake uptake(void *opaque, const VfioDpyBuffer *buffer,
+                            void *imported)
 {
     CHECK(buffer->fourcc == XR24 && buffer->modifier == 0);
+    CHECK(!imported || *(int *)imported == buffer->fd);
     return ((Console *)opaque)->takes_dmabufs ? VFIO_DPY_UPTAKE_IMPORT
                                               : VFIO_DPY_UPTAKE_NONE;
 }
