@@ -317,7 +317,9 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
         let began = self.clock.now();
         self.exact |= !periodic || began.saturating_sub(self.refreshed) > SOON;
         self.refreshed = began;
-        self.show_what_is_there();
+        if !self.rests(began) {
+            self.show_what_is_there();
+        }
         let now = self.clock.now();
         let took = now.saturating_sub(began);
         self.counters.durations.record(took);
@@ -327,14 +329,15 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
         if let Some(events) = &mut self.events {
             events.refreshed(now, took);
         }
-        self.plan_look();
+        self.plan_look(now);
+    }
+
+    /// Whether the device is left alone. A front end that has not released what it was given must not be given more.
+    fn rests(&self, now: Duration) -> bool {
+        self.waiting || now < self.resume
     }
 
     fn show_what_is_there(&mut self) {
-        // A front end that has not released what it was given must not be given more.
-        if self.waiting || self.clock.now() < self.resume {
-            return;
-        }
         let outcome = match self.planes {
             Planes::DmaBuf(_) => self.refresh_dmabuf(),
             Planes::Region(_) => self.refresh_region(),
@@ -368,7 +371,8 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
     /// A front end took the scanout and has not released it yet, or now has.
     pub fn block(&mut self, block: bool) {
         if let Planes::DmaBuf(planes) = &mut self.planes {
-            if let Some(key) = self.lent.take() {
+            let released = self.lent.take();
+            if let Some(key) = released {
                 planes.pool.unpin(key, User::FrontEnd);
                 self.waiting = false;
             }
@@ -377,9 +381,11 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
                 self.lent = Some(*key);
                 self.waiting = true;
             }
-            self.release_retired();
+            if released.is_some() {
+                self.release_retired();
+            }
         }
-        self.plan_look();
+        self.plan_look(self.clock.now());
     }
 
     /// The device is about to be reset: nothing that it told holds any more.
@@ -454,7 +460,8 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
     fn peek(&mut self) {
         self.look_at = None;
         let now = self.clock.now();
-        let due = |pacer: &&mut Pacer| pacer.next_look(now).is_some_and(|at| at <= now);
+        let rests = self.rests(now);
+        let due = |pacer: &&mut Pacer| !rests && pacer.next_look(now).is_some_and(|at| at <= now);
         if let Some(pacer) = self.pacer.as_mut().filter(due) {
             self.counters.looks += 1;
             match dmabuf::peek(&self.device, &mut self.counters) {
@@ -472,7 +479,7 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
                 Err(_) => pacer.lose(self.clock.now()),
             }
         }
-        self.plan_look();
+        self.plan_look(self.clock.now());
     }
 
     /// The device says that something changed.
@@ -482,7 +489,7 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
                 self.request_refresh();
             }
         }
-        self.plan_look();
+        self.plan_look(self.clock.now());
     }
 
     /// Something changed: has the front ends refresh, and see all of it.
@@ -502,28 +509,20 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
         }
     }
 
-    fn plan_look(&mut self) {
-        let now = self.clock.now();
-        let rests = self.waiting || now < self.resume;
+    fn plan_look(&mut self, now: Duration) {
+        let rests = self.rests(now);
         let next = if let Some(events) = &self.events {
             let after = events.next(now).filter(|_| !rests);
             self.clock.listen(Alarm::Change, after.is_some_and(|after| after.is_zero()));
             after.filter(|after| !after.is_zero()).map(|after| now + after)
         } else {
-            self.pacer.as_ref().and_then(|pacer| pacer.next_look(now)).filter(|_| !rests)
+            self.pacer.as_ref().filter(|_| !rests).and_then(|pacer| pacer.next_look(now))
         };
-        match (next, self.look_at) {
-            // An alarm that goes off too early is set again then: that is rarer than to set it at each refresh.
-            (Some(next), Some(set)) if set <= next => (),
-            (Some(next), _) => {
-                self.clock.set_alarm(Alarm::Look, next.saturating_sub(now));
-                self.look_at = Some(next);
-            }
-            (None, Some(_)) => {
-                self.clock.clear_alarm(Alarm::Look);
-                self.look_at = None;
-            }
-            (None, None) => (),
+        // An alarm that goes off too early, or for nothing, is set again then, or when there is something to look for: that is
+        // rarer than to set it at each refresh.
+        if let Some(next) = next.filter(|next| self.look_at.is_none_or(|set| *next < set)) {
+            self.clock.set_alarm(Alarm::Look, next.saturating_sub(now));
+            self.look_at = Some(next);
         }
     }
 

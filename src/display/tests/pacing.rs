@@ -75,7 +75,10 @@ fn while_a_front_end_holds_the_picture_there_is_no_look() {
     let mut fixture = scanout();
     fixture.refresh();
     fixture.display().block(true);
-    assert_eq!(fixture.alarm_in(Alarm::Look), None);
+    let asked = status(&mut fixture, "/queries");
+    assert_eq!(pass(&mut fixture, 1000 * MS), 0);
+    assert_eq!(status(&mut fixture, "/queries"), asked);
+    assert_eq!(fixture.alarm_in(Alarm::Look), None, "nobody is woken again and again");
     fixture.display().block(false);
     assert!(fixture.alarm_in(Alarm::Look).is_some());
 }
