@@ -99,7 +99,7 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
             return;
         }
         let Planes::DmaBuf(planes) = &mut self.planes else { return };
-        match planes.look(&self.device, PlaneKind::Cursor, &mut self.counters) {
+        match planes.look(&self.device, PlaneKind::Cursor, None, &mut self.counters) {
             Ok(Some((key, plane))) => {
                 self.cursor.seen();
                 if let Err(problem) = self.show_cursor(key, plane, again) {

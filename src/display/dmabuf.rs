@@ -68,17 +68,21 @@ impl<H> DmaBufPlanes<H> {
         }
     }
 
-    /// The buffer that the plane shows now; `None` if the plane is off.
+    /// The buffer that the plane shows now; `None` if the plane is off. `told`: what the device has just said of it.
     pub fn look(
         &mut self,
         device: &impl Device,
         kind: PlaneKind,
+        mut told: Option<PlaneInfo>,
         counters: &mut Counters,
     ) -> Result<Option<(Key, Plane)>, Problem> {
         let mut attempts = 0;
         loop {
             attempts += 1;
-            let info = query(device, PlaneInfo::DMABUF, kind, counters)?;
+            let info = match told.take() {
+                Some(info) => info,
+                None => query(device, PlaneInfo::DMABUF, kind, counters)?,
+            };
             let known = self.known(kind).filter(|known| known.info == info);
             if let Some(known) = known.filter(|known| !self.pool.is_stale(known.key)) {
                 return Ok(Some((known.key, known.plane)));

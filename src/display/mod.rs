@@ -64,6 +64,9 @@ const RESPITE: Duration = Duration::from_secs(1);
 /// Where this much time went by since the last refresh, waiting for another would take too long: all is looked at.
 const SOON: Duration = Duration::from_millis(50);
 
+/// What a look found is not asked for once more in a refresh that comes so soon: no guest flips as fast.
+const FRESH: Duration = Duration::from_millis(1);
+
 /// The smallest size of messages, in pixels.
 const MESSAGE_SIZE: (u32, u32) = (640, 480);
 
@@ -225,6 +228,8 @@ pub struct Display<D: Device, C: Console, T: Clock> {
     pacer: Option<Pacer>,
     /// When the alarm for that goes off.
     look_at: Option<Duration>,
+    /// What a look has just found, and when, for the refresh that it asked for.
+    found: Option<(PlaneInfo, Duration)>,
     /// When to listen to a device that says when something changed; `None`: it does not.
     events: Option<Events>,
 }
@@ -270,6 +275,7 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
             // A region's plane does not change when the guest flips.
             pacer: (config.pacing && mode == Mode::DmaBuf).then(Pacer::default),
             look_at: None,
+            found: None,
             events: None,
         };
         display.trace(format_args!("{mode} mode, EDID {}", display.has_edid()));
@@ -317,8 +323,11 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
         let began = self.clock.now();
         self.exact |= !periodic || began.saturating_sub(self.refreshed) > SOON;
         self.refreshed = began;
+        if !periodic {
+            self.found = None;
+        }
         if !self.rests(began) {
-            self.show_what_is_there();
+            self.show_what_is_there(began);
         }
         let now = self.clock.now();
         let took = now.saturating_sub(began);
@@ -337,9 +346,9 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
         self.waiting || now < self.resume
     }
 
-    fn show_what_is_there(&mut self) {
+    fn show_what_is_there(&mut self, now: Duration) {
         let outcome = match self.planes {
-            Planes::DmaBuf(_) => self.refresh_dmabuf(),
+            Planes::DmaBuf(_) => self.refresh_dmabuf(now),
             Planes::Region(_) => self.refresh_region(),
         };
         match outcome {
@@ -396,6 +405,7 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
         }
         // The front end is shown something else in place of what it was given.
         self.waiting = false;
+        self.found = None;
         self.cursor.forget();
         self.resume = Duration::ZERO;
         self.failing = 0;
@@ -466,7 +476,9 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
             self.counters.looks += 1;
             match dmabuf::peek(&self.device, &mut self.counters) {
                 Ok(shows) => {
-                    if pacer.look(self.clock.now(), shows) {
+                    let now = self.clock.now();
+                    if pacer.look(now, shows) {
+                        self.found = shows.map(|info| (info, now));
                         self.request_refresh();
                     }
                 }
@@ -526,13 +538,17 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
         }
     }
 
-    fn refresh_dmabuf(&mut self) -> Result<bool, Problem> {
+    fn refresh_dmabuf(&mut self, now: Duration) -> Result<bool, Problem> {
         let Planes::DmaBuf(planes) = &mut self.planes else { return Ok(false) };
-        let found = planes.look(&self.device, PlaneKind::Primary, &mut self.counters)?;
-        if let Some(pacer) = &mut self.pacer {
+        let fresh = self.found.take().filter(|(_, at)| now.saturating_sub(*at) <= FRESH);
+        let told = fresh.map(|(info, _)| info);
+        let shown = planes.look(&self.device, PlaneKind::Primary, told, &mut self.counters)?;
+        // What the pacer was told is no second look.
+        let asked = told.is_none() || planes.primary() != told;
+        if let Some(pacer) = self.pacer.as_mut().filter(|_| asked) {
             pacer.look(self.clock.now(), planes.primary());
         }
-        let Some((key, plane)) = found else { return Ok(false) };
+        let Some((key, plane)) = shown else { return Ok(false) };
         self.note_plane(plane);
         self.show_buffer(key, &plane)?;
         Ok(true)

@@ -49,7 +49,7 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
         let Planes::DmaBuf(planes) = &mut self.planes else { return Err(ShareError::Region) };
         // Nobody may look at the console, so that what is known may be old.
         let (key, _) = planes
-            .look(&self.device, PlaneKind::Primary, &mut self.counters)
+            .look(&self.device, PlaneKind::Primary, None, &mut self.counters)
             .map_err(ShareError::Plane)?
             .ok_or(ShareError::NoPlane)?;
         let buffer = planes.pool.get_mut(key).ok_or(ShareError::NoPlane)?;

@@ -71,6 +71,29 @@ fn a_plane_that_comes_and_goes_is_seen() {
 }
 
 #[test]
+fn what_a_look_has_just_found_is_not_asked_for_again() {
+    let mut fixture = scanout();
+    for id in 2..=4 {
+        fixture.device.add(&plane(id, 32, 16), 0);
+    }
+    fixture.refresh();
+    // The guest flips, a look finds it, and the front end refreshes so much later.
+    let cases =
+        [(2, Duration::ZERO, true, 0), (3, MS, true, 0), (4, 2 * MS, true, 1), (2, MS, false, 1)];
+    for (id, later, periodic, questions) in cases {
+        fixture.device.set().primary = plane(id, 32, 16);
+        while !fixture.console.take_calls().contains(&Call::RequestRefresh) {
+            fixture.pass(MS / 10);
+        }
+        let asked = status(&mut fixture, "/queries").as_u64().unwrap();
+        fixture.clock.set_time(fixture.clock.time() + later);
+        fixture.refresh_as(periodic);
+        assert_eq!(status(&mut fixture, "/plane/handle"), id);
+        assert_eq!(status(&mut fixture, "/queries"), asked + questions, "{later:?} later");
+    }
+}
+
+#[test]
 fn while_a_front_end_holds_the_picture_there_is_no_look() {
     let mut fixture = scanout();
     fixture.refresh();
