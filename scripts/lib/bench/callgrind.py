@@ -48,10 +48,10 @@ class Counts:
     transport: int
 
     def per_refresh(self):
-        """Of the display's own code, and of all."""
-        own = self.whole - self.front_end - self.transport
-        return {"refreshes": self.refreshes, "own": own / self.refreshes, "whole": self.whole / self.refreshes,
-                "transport": self.transport / self.refreshes}
+        """Of the display's own code, of that and what it takes to ask the device, and of all."""
+        asking = self.whole - self.front_end
+        return {"refreshes": self.refreshes, "own": (asking - self.transport) / self.refreshes,
+                "asking": asking / self.refreshes, "whole": self.whole / self.refreshes}
 
 
 def _calls(lines):

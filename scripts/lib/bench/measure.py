@@ -17,7 +17,7 @@ from bench.viewers import DBusViewer, SpiceViewer, VncViewer
 # Before a measurement, for the display to see the mode, and for pools and pacing to settle.
 WARM_UP = 1.0
 # Under Callgrind, what counts is not time.
-WARM_UP_REFRESHES, COUNTED_REFRESHES = 50, 200
+WARM_UP_REFRESHES, COUNTED_REFRESHES = 100, 200
 # The monitor is asked while CPU time is not measured.
 ASK_EVERY = 0.005
 # clock_gettime's number for the CPU time of another process, from the kernel's posix-timers.h.
