@@ -379,6 +379,7 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
 
     /// A front end took the scanout and has not released it yet, or now has.
     pub fn block(&mut self, block: bool) {
+        let now = self.clock.now();
         if let Planes::DmaBuf(planes) = &mut self.planes {
             let released = self.lent.take();
             if let Some(key) = released {
@@ -391,10 +392,13 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
                 self.waiting = true;
             }
             if released.is_some() {
+                if let Some(pacer) = &mut self.pacer {
+                    pacer.released(now);
+                }
                 self.release_retired();
             }
         }
-        self.plan_look(self.clock.now());
+        self.plan_look(now);
     }
 
     /// The device is about to be reset: nothing that it told holds any more.

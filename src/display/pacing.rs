@@ -27,7 +27,7 @@ const QUIET: Duration = Duration::from_millis(300);
 const SEARCH_LOOKS: u32 = 500;
 
 /// How long flips without a rhythm are left alone, the first time; each time is twice as long, up to [`LONGEST_REST`].
-const SHORTEST_REST: Duration = Duration::from_secs(2);
+const SHORTEST_REST: Duration = Duration::from_secs(1);
 
 /// See [`SHORTEST_REST`].
 const LONGEST_REST: Duration = Duration::from_secs(16);
@@ -66,6 +66,8 @@ pub struct Pacer {
     free: Duration,
     seen: Option<PlaneInfo>,
     last_look: Duration,
+    /// When a front end last released the picture: until then nobody could look.
+    released: Duration,
     rest: Duration,
     state: State,
 }
@@ -75,8 +77,8 @@ enum State {
     #[default]
     Idle,
     Searching {
-        /// The last flips, as far as their times are known.
-        flips: Vec<Duration>,
+        /// The last flips.
+        flips: Vec<Flip>,
         last_flip: Duration,
         looks: u32,
     },
@@ -84,6 +86,13 @@ enum State {
         until: Duration,
     },
     Locked(Rhythm),
+}
+
+/// It happened within half of `blind` of this time.
+#[derive(Debug)]
+struct Flip {
+    time: Duration,
+    blind: Duration,
 }
 
 #[derive(Debug)]
@@ -102,6 +111,11 @@ impl Pacer {
     pub fn refreshed(&mut self, now: Duration, took: Duration) {
         self.attention = now + ATTENTION;
         self.free = now + took;
+    }
+
+    /// A front end has released the picture.
+    pub fn released(&mut self, now: Duration) {
+        self.released = now;
     }
 
     /// This is what the device shows, `None` if nothing. Returns whether it showed something else at the last look.
@@ -150,10 +164,7 @@ impl Pacer {
             State::Searching { mut flips, mut last_flip, looks } => {
                 if flipped {
                     last_flip = now;
-                    if blind > PRECISE {
-                        flips.clear();
-                    }
-                    flips.push(now.saturating_sub(blind / 2));
+                    flips.push(Flip { time: now.saturating_sub(blind / 2), blind });
                 }
                 if flips.len() > EVIDENCE {
                     flips.remove(0);
@@ -170,7 +181,7 @@ impl Pacer {
                 }
             }
             State::Locked(mut rhythm) => {
-                rhythm.follow(now, flipped, blind);
+                rhythm.follow(now, flipped, blind, self.released);
                 if rhythm.periods >= PROBATION {
                     self.rest = Duration::ZERO;
                 }
@@ -192,22 +203,33 @@ fn search(now: Duration) -> State {
 
 impl Rhythm {
     /// The rhythm of flips at these times, if they have one. The guest may have left out some.
-    fn of(flips: &[Duration], now: Duration) -> Option<Self> {
+    fn of(flips: &[Flip], now: Duration) -> Option<Self> {
         if flips.len() < EVIDENCE {
             return None;
         }
         let gaps: Vec<Duration> =
-            flips.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).collect();
-        let beat = *gaps.iter().min()?;
-        let tolerance = (beat / 8).max(SEARCH_STEP).min(beat / 4);
+            flips.windows(2).map(|pair| pair[1].time.saturating_sub(pair[0].time)).collect();
+        // Where flips jitter, the shortest gap is too short.
+        let mut sorted = gaps.clone();
+        sorted.sort();
+        let beat = sorted[(sorted.len() - 1) / 2];
+        if flips.iter().any(|flip| flip.blind > beat / 2) {
+            return None;
+        }
+        let tolerance = beat / 4;
         let mut beats = 0;
         for gap in &gaps {
             let multiple = (1..=3).find(|&n| gap.abs_diff(beat * n) <= tolerance)?;
             beats += multiple;
         }
         let period = (gaps.iter().sum::<Duration>() / beats).max(SHORTEST_PERIOD);
-        let mut rhythm =
-            Self { period, due: *flips.last()?, jitter: Duration::ZERO, periods: 0, surprises: 0 };
+        let mut rhythm = Self {
+            period,
+            due: flips.last()?.time,
+            jitter: Duration::ZERO,
+            periods: 0,
+            surprises: 0,
+        };
         rhythm.skip_to(now);
         Some(rhythm)
     }
@@ -239,7 +261,8 @@ impl Rhythm {
         last + self.step().max(last.saturating_sub(first) / 4)
     }
 
-    fn follow(&mut self, now: Duration, flipped: bool, blind: Duration) {
+    /// `released`: until then nobody could look.
+    fn follow(&mut self, now: Duration, flipped: bool, blind: Duration, released: Duration) {
         if flipped && now + self.period / 4 < self.due {
             self.surprises = SURPRISES;
         } else if flipped {
@@ -255,7 +278,7 @@ impl Rhythm {
                 } else {
                     self.advance(self.due.saturating_sub(flip) / 2);
                 }
-            } else {
+            } else if released < self.due {
                 self.surprises += 1;
                 if now < self.due + self.step() {
                     // Seen at the first look, it came before: look earlier.
@@ -300,6 +323,9 @@ mod tests {
         next_refresh: Duration,
         shown: u32,
         looks: u32,
+        /// How long a front end holds each picture.
+        hold: Duration,
+        held_until: Duration,
     }
 
     impl Simulation {
@@ -310,6 +336,8 @@ mod tests {
                 next_refresh: Duration::ZERO,
                 shown: 0,
                 looks: 0,
+                hold: Duration::ZERO,
+                held_until: Duration::ZERO,
             }
         }
 
@@ -331,12 +359,20 @@ mod tests {
         fn run_until(&mut self, end: Duration) -> Option<Duration> {
             let mut seen = None;
             loop {
-                let look = self.pacer.next_look(self.now);
+                let look = self.pacer.next_look(self.now).map(|at| at.max(self.held_until));
                 let next = look.unwrap_or(self.next_refresh).min(self.next_refresh);
                 if next >= end {
                     return seen;
                 }
                 self.now = next.max(self.now);
+                if self.now < self.held_until {
+                    self.pacer.refreshed(self.now, Duration::ZERO);
+                    self.next_refresh = self.now + 30 * MS;
+                    continue;
+                }
+                if self.hold > Duration::ZERO {
+                    self.pacer.released(self.held_until);
+                }
                 self.looks += 1;
                 let changed = self.pacer.look(self.now, Some(plane(self.shown, 16, 16)));
                 if changed {
@@ -345,6 +381,7 @@ mod tests {
                 if changed || self.now == self.next_refresh {
                     self.pacer.refreshed(self.now, MS / 10);
                     self.next_refresh = self.now + 30 * MS;
+                    self.held_until = self.now + self.hold;
                 }
             }
         }
@@ -382,6 +419,39 @@ mod tests {
                 assert!(looks < 5000, "{case}");
                 assert!(simulation.pacer.period().unwrap().abs_diff(period) < MS / 5, "{case}");
             }
+        }
+    }
+
+    #[test]
+    fn a_rhythm_is_found_although_flips_jitter() {
+        for (hertz, jitter) in [(24, 5), (24, 8), (30, 5), (30, 8), (60, 3), (60, 5)] {
+            let mut simulation = Simulation::new();
+            let seen =
+                simulation.run(&rhythm(7 * MS, Duration::from_secs(1) / hertz, 600, MS * jitter));
+            let latencies = sorted(&seen[60..]);
+            let (median, looks) =
+                (latencies[latencies.len() / 2], simulation.looks / (600 / hertz));
+            let case =
+                format!("{hertz} Hz, jitter {jitter} ms: {median:?}, {looks} looks in a second");
+            assert!(latencies.len() > 530, "{case}, {} of 540 seen", latencies.len());
+            assert!(median <= MS && looks < 240, "{case}");
+        }
+    }
+
+    #[test]
+    fn a_rhythm_is_found_although_a_front_end_holds_each_picture() {
+        // At 30 Hz, the front end's own refresh comes just before each flip, and the flip while that picture is held.
+        for (hertz, hold) in [(30, 5), (30, 10), (60, 5), (60, 10)] {
+            let mut simulation = Simulation { hold: MS * hold, ..Simulation::new() };
+            let period = Duration::from_secs(1) / hertz;
+            let seen = simulation.run(&rhythm(7 * MS, period, 600, MS));
+            let latencies = sorted(&seen[60..]);
+            let (worst, looks) = (latencies[latencies.len() - 1], simulation.looks / (600 / hertz));
+            let case =
+                format!("{hertz} Hz, held for {hold} ms: {worst:?}, {looks} looks in a second");
+            assert_eq!(latencies.len(), 540, "{case}");
+            assert!(worst < MS * hold + MS && looks < 160, "{case}");
+            assert!(simulation.pacer.period().is_some(), "{case}");
         }
     }
 
