@@ -73,14 +73,14 @@ impl<H> DmaBufPlanes<H> {
         &mut self,
         device: &impl Device,
         kind: PlaneKind,
-        mut told: Option<PlaneInfo>,
+        mut told: Option<&PlaneInfo>,
         counters: &mut Counters,
     ) -> Result<Option<(Key, Plane)>, Problem> {
         let mut attempts = 0;
         loop {
             attempts += 1;
             let info = match told.take() {
-                Some(info) => info,
+                Some(info) => *info,
                 None => query(device, PlaneInfo::DMABUF, kind, counters)?,
             };
             let known = self.known(kind).filter(|known| known.info == info);
@@ -120,8 +120,8 @@ impl<H> DmaBufPlanes<H> {
     }
 
     /// What the primary plane showed at the last look.
-    pub fn primary(&self) -> Option<PlaneInfo> {
-        self.primary.as_ref().map(|known| known.info)
+    pub fn primary(&self) -> Option<&PlaneInfo> {
+        self.primary.as_ref().map(|known| &known.info)
     }
 
     /// A guest that sets a mode frees the buffers of the one before, and a device that does not see that we hold them gives

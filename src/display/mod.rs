@@ -481,7 +481,7 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
             match dmabuf::peek(&self.device, &mut self.counters) {
                 Ok(shows) => {
                     let now = self.clock.now();
-                    if pacer.look(now, shows) {
+                    if pacer.look(now, shows.as_ref()) {
                         self.found = shows.map(|info| (info, now));
                         self.request_refresh();
                     }
@@ -544,7 +544,7 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
 
     fn refresh_dmabuf(&mut self, now: Duration) -> Result<bool, Problem> {
         let Planes::DmaBuf(planes) = &mut self.planes else { return Ok(false) };
-        let fresh = self.found.take().filter(|(_, at)| now.saturating_sub(*at) <= FRESH);
+        let fresh = self.found.as_ref().filter(|(_, at)| now.saturating_sub(*at) <= FRESH);
         let told = fresh.map(|(info, _)| info);
         let shown = planes.look(&self.device, PlaneKind::Primary, told, &mut self.counters)?;
         // What the pacer was told is no second look.

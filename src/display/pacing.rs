@@ -119,13 +119,15 @@ impl Pacer {
     }
 
     /// This is what the device shows, `None` if nothing. Returns whether it showed something else at the last look.
-    pub fn look(&mut self, now: Duration, shows: Option<PlaneInfo>) -> bool {
+    pub fn look(&mut self, now: Duration, shows: Option<&PlaneInfo>) -> bool {
         let blind = now.saturating_sub(self.last_look);
         self.last_look = now;
-        let changed = self.seen != shows;
+        let changed = self.seen.as_ref() != shows;
         // A plane that comes or goes is no flip.
         let flipped = changed && self.seen.is_some() && shows.is_some();
-        self.seen = shows;
+        if changed {
+            self.seen = shows.copied();
+        }
         let state = std::mem::take(&mut self.state);
         self.state = self.follow(state, now, flipped, blind);
         changed
@@ -374,7 +376,7 @@ mod tests {
                     self.pacer.released(self.held_until);
                 }
                 self.looks += 1;
-                let changed = self.pacer.look(self.now, Some(plane(self.shown, 16, 16)));
+                let changed = self.pacer.look(self.now, Some(&plane(self.shown, 16, 16)));
                 if changed {
                     seen = Some(self.now);
                 }
