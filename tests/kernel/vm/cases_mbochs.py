@@ -38,7 +38,7 @@ def modes(test, qemu, gpu, sizes):
     gpu.off()
     wait_for(
         "the old picture goes when the plane is off",
-        lambda: want.difference(qemu.screendump()) is not None,
+        lambda: want != qemu.screendump(),
     )
     width, height = sizes[1]
     gpu.mode(width, height)
@@ -67,9 +67,9 @@ def mbochs_vnc_egl(test):
     # Once the console has the mode; the client is told of changes, but simpler is better.
     test.shows(qemu, want)
     vnc = test.vnc("/run/tmp/vnc")
-    wait_for("the picture over VNC", lambda: want.difference(vnc.picture()) is None)
+    wait_for("the picture over VNC", lambda: want == vnc.picture())
     want = gpu.draw(2, 320, 240)
-    wait_for("the next one over VNC", lambda: want.difference(vnc.picture()) is None)
+    wait_for("the next one over VNC", lambda: want == vnc.picture())
     test.check(qemu.dma_bufs("mbochs_rw"), "QEMU holds no dma-buf")
 
 
@@ -196,7 +196,7 @@ def mbochs_bad_modes(test):
     test.shows(qemu, good, "a good mode")
     for arguments in ((640, 480, 0, 0, 0, 16), (63, 480), (2000, 2000), (640, 480, 0, 0, 5000)):
         gpu.mode(*arguments)
-        wait_for(f"no picture of {arguments}", lambda: good.difference(qemu.screendump()))
+        wait_for(f"no picture of {arguments}", lambda: good != qemu.screendump())
         gpu.mode(320, 240)
         test.shows(qemu, good, f"a good mode after {arguments}")
     quiet(test, qemu)
@@ -227,7 +227,7 @@ def unmappable(test, display):
         gpu.off()
     if picture:
         test.keep(picture, "message")
-        test.check(len(picture.colours()) > 1, "the screen says nothing")
+        test.check(not picture.is_plain(), "the screen says nothing")
     return said, picture
 
 
@@ -401,7 +401,7 @@ def firmware(test, display, width, height):
             return None
         want = Picture.from_xrgb(picture.width, picture.height, before)
         lit = len(want.rgb) - want.rgb.count(0)
-        return (want, picture) if lit > 3000 and want.rgb == picture.rgb else None
+        return (want, picture) if lit > 3000 and want == picture else None
 
     # Looking costs more than drawing here.
     want, _ = wait_for("the screen shows the firmware's text", text, timeout=600, interval=3)

@@ -1,5 +1,6 @@
 """The guest's side of the kernel's sample vGPUs."""
 
+import device_memory
 from pictures import Picture, noise
 from qemu import PciDevice
 
@@ -51,7 +52,7 @@ class Mbochs(PciDevice):
         """Fills the frame with noise through BAR 0, and returns the picture that must show."""
         stride = stride or width * 4
         data = noise(seed, stride * height)
-        self.qemu.write(self.vram + offset, data)
+        device_memory.write(self.qemu, self.vram, offset, data)
         return Picture.from_xrgb(width, height, data, stride)
 
 
@@ -69,5 +70,5 @@ class Mdpy(PciDevice):
 
     def draw(self, seed):
         data = noise(seed, self.width * self.height * 4)
-        self.qemu.write(self.vram, data)
+        device_memory.write(self.qemu, self.vram, 0, data)
         return Picture.from_xrgb(self.width, self.height, data)

@@ -106,7 +106,7 @@ class Test:
             error = None
             try:
                 got = qemu.screendump(device)
-                if want.difference(got) is None:
+                if want == got:
                     return
             except QemuError as e:
                 qemu.check_alive()

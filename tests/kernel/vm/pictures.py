@@ -67,8 +67,11 @@ class Picture:
             rgb[channel::3] = data[2 - channel :: 4]
         return cls(width, height, rgb)
 
+    def __eq__(self, other):
+        return (self.width, self.height, self.rgb) == (other.width, other.height, other.rgb)
+
     def difference(self, other):
-        """None when equal, else where and how they differ."""
+        """None when equal, else where and how they differ, for a person: it takes long."""
         if (self.width, self.height) != (other.width, other.height):
             return f"{other.width}x{other.height} instead of {self.width}x{self.height}"
         if self.rgb == other.rgb:
@@ -93,9 +96,9 @@ class Picture:
                 mask[i : i + 3] = b"\xff\xff\xff"
         return Picture(self.width, self.height, mask)
 
-    def colours(self):
-        """The pixels' colours, each once."""
-        return set(zip(self.rgb[0::3], self.rgb[1::3], self.rgb[2::3]))
+    def is_plain(self):
+        """Whether all is of one colour."""
+        return self.rgb == self.rgb[:3] * (self.width * self.height)
 
     def save_png(self, path):
         def chunk(kind, data):
