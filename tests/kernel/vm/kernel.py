@@ -115,7 +115,7 @@ class Mdev:
             raise RuntimeError(f"mdev {self.uuid} cannot be removed: something holds it")
 
 
-def wait_for(what, check, timeout=60, interval=0.1):
+def wait_for(what, check, timeout=120, interval=0.1):
     """Waits until check() is true; its last answer is returned."""
     deadline = time.monotonic() + timeout
     while not (answer := check()):

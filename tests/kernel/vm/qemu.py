@@ -12,7 +12,7 @@ import time
 from pictures import Picture
 
 # Everything is emulated twice here: how long something may take is no result of any test.
-PATIENCE_S = 60
+PATIENCE_S = 120
 
 
 class QemuError(Exception):
