@@ -32,6 +32,7 @@ use std::fmt;
 use std::io;
 
 use foldhash::fast::RandomState;
+use slotmap::{Key as _, SlotMap};
 
 use crate::memory::{DmaBuf, Identity, Memory};
 use crate::plane::Geometry;
@@ -72,11 +73,9 @@ impl Default for Limits {
     }
 }
 
-/// Names a buffer of one pool, and never names another one later.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Key {
-    slot: usize,
-    number: u64,
+slotmap::new_key_type! {
+    /// Names a buffer of one pool, and never names another one later.
+    pub struct Key;
 }
 
 /// A buffer, and what the host made of it.
@@ -90,7 +89,6 @@ pub struct Buffer<H> {
     pub host: Option<H>,
     /// Its place in the table of shared objects, if somebody asked for one; it is given up with the buffer.
     pub claim: Option<Claim<'static>>,
-    number: u64,
     memory: Option<Memory>,
     ids: Vec<u32>,
     pins: [u32; USERS],
@@ -138,15 +136,12 @@ pub struct Statistics {
 #[derive(Debug)]
 pub struct Pool<H> {
     limits: Limits,
-    // Not a map: each refresh looks for its buffer several times. A slot is used again when its buffer has gone.
-    slots: Vec<Option<Buffer<H>>>,
-    count: usize,
-    // foldhash, for the same reason. Its seed is random; the device, which chooses the ids, does not see the hashes.
+    buffers: SlotMap<Key, Buffer<H>>,
+    // Each refresh looks for an id. foldhash's seed is random, and the device, which chooses the ids, does not see the hashes.
     by_id: HashMap<u32, Key, RandomState>,
     by_identity: HashMap<(Identity, Geometry), Key>,
     spent: HashSet<u32>,
     retired: Vec<Buffer<H>>,
-    next_number: u64,
     now: u64,
     // Each buffer may be as large as a file can be.
     bytes: u128,
@@ -162,13 +157,11 @@ impl<H> Pool<H> {
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
-            slots: Vec::new(),
-            count: 0,
+            buffers: SlotMap::with_key(),
             by_id: HashMap::default(),
             by_identity: HashMap::new(),
             spent: HashSet::new(),
             retired: Vec::new(),
-            next_number: 0,
             now: 0,
             bytes: 0,
             look_ups: 0,
@@ -212,29 +205,21 @@ impl<H> Pool<H> {
             self.by_id.insert(id, key);
             return key;
         }
-        let slot = self.slots.iter().position(Option::is_none).unwrap_or_else(|| {
-            self.slots.push(None);
-            self.slots.len() - 1
-        });
-        let key = Key { slot, number: self.next_number };
-        self.next_number += 1;
-        self.count += 1;
         self.bytes += u128::from(dma_buf.size());
-        if let Some(identity) = identity {
-            self.by_identity.insert(identity, key);
-        }
-        self.by_id.insert(id, key);
-        self.slots[slot] = Some(Buffer {
+        let key = self.buffers.insert(Buffer {
             geometry,
             dma_buf,
             host: None,
             claim: None,
-            number: key.number,
             memory: None,
             ids: vec![id],
             pins: [0; USERS],
             used: now,
         });
+        if let Some(identity) = identity {
+            self.by_identity.insert(identity, key);
+        }
+        self.by_id.insert(id, key);
         key
     }
 
@@ -252,12 +237,12 @@ impl<H> Pool<H> {
 
     /// The buffer of this name, if it is still there.
     pub fn get(&self, key: Key) -> Option<&Buffer<H>> {
-        self.slots.get(key.slot)?.as_ref().filter(|buffer| buffer.number == key.number)
+        self.buffers.get(key)
     }
 
     /// As [`Pool::get`], to let the host attach what it made of the buffer.
     pub fn get_mut(&mut self, key: Key) -> Option<&mut Buffer<H>> {
-        self.slots.get_mut(key.slot)?.as_mut().filter(|buffer| buffer.number == key.number)
+        self.buffers.get_mut(key)
     }
 
     /// Whether the device has taken the buffer back.
@@ -289,11 +274,13 @@ impl<H> Pool<H> {
 
     /// Evicts cached buffers until the pool is within its limits, except `keep`, which is about to be pinned.
     pub fn evict(&mut self, keep: Option<Key>) {
-        while self.count > self.limits.count || self.bytes > self.limits.bytes.into() {
-            let once = self.buffers().filter(|(_, buffer)| buffer.dma_buf.is_given_once()).count();
+        while self.buffers.len() > self.limits.count || self.bytes > self.limits.bytes.into() {
+            let once =
+                self.buffers.values().filter(|buffer| buffer.dma_buf.is_given_once()).count();
             let may_go = |buffer: &Buffer<H>| once > KEPT_MOST || !buffer.dma_buf.is_given_once();
             let oldest = self
-                .buffers()
+                .buffers
+                .iter()
                 .filter(|(key, buffer)| !buffer.is_pinned() && Some(*key) != keep)
                 .filter(|(_, buffer)| may_go(buffer))
                 .min_by_key(|(_, buffer)| buffer.used)
@@ -308,14 +295,18 @@ impl<H> Pool<H> {
     pub fn invalidate(&mut self) {
         self.by_id.clear();
         self.by_identity.clear();
-        for buffer in self.slots.iter_mut().flatten() {
+        for buffer in self.buffers.values_mut() {
             if buffer.dma_buf.is_given_once() {
                 self.spent.extend(&buffer.ids);
             }
             buffer.ids.clear();
         }
-        let cached: Vec<Key> =
-            self.buffers().filter(|(_, buffer)| !buffer.is_pinned()).map(|(key, _)| key).collect();
+        let cached: Vec<Key> = self
+            .buffers
+            .iter()
+            .filter(|(_, buffer)| !buffer.is_pinned())
+            .map(|(key, _)| key)
+            .collect();
         for key in cached {
             self.retire(key);
         }
@@ -347,8 +338,8 @@ impl<H> Pool<H> {
     /// What the pool holds and did.
     pub fn statistics(&self) -> Statistics {
         Statistics {
-            buffers: self.count,
-            pinned: self.buffers().filter(|(_, buffer)| buffer.is_pinned()).count(),
+            buffers: self.buffers.len(),
+            pinned: self.buffers.values().filter(|buffer| buffer.is_pinned()).count(),
             bytes: self.bytes.try_into().unwrap_or(u64::MAX),
             look_ups: self.look_ups,
             evictions: self.evictions,
@@ -367,19 +358,8 @@ impl<H> Pool<H> {
         self.unreported.take()
     }
 
-    fn buffers(&self) -> impl Iterator<Item = (Key, &Buffer<H>)> {
-        self.slots.iter().enumerate().filter_map(|(slot, buffer)| {
-            let buffer = buffer.as_ref()?;
-            Some((Key { slot, number: buffer.number }, buffer))
-        })
-    }
-
     fn retire(&mut self, key: Key) {
-        if self.get(key).is_none() {
-            return;
-        }
-        let Some(buffer) = self.slots[key.slot].take() else { return };
-        self.count -= 1;
+        let Some(buffer) = self.buffers.remove(key) else { return };
         for id in &buffer.ids {
             self.by_id.remove(id);
         }
@@ -421,12 +401,13 @@ enum Breach {
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (user, key) = (self.user, self.key.number);
+        // Its place in the pool, and for the how many-th time that is used.
+        let (user, key) = (self.user, self.key.data());
         match self.breach {
-            Breach::PinOfGone => write!(f, "{user:?} pins buffer {key}, which is gone")?,
-            Breach::UnpinOfGone => write!(f, "{user:?} unpins buffer {key}, which is gone")?,
+            Breach::PinOfGone => write!(f, "{user:?} pins buffer {key:?}, which is gone")?,
+            Breach::UnpinOfGone => write!(f, "{user:?} unpins buffer {key:?}, which is gone")?,
             Breach::UnpinOfUnpinned => {
-                write!(f, "{user:?} unpins buffer {key}, which it has not pinned")?;
+                write!(f, "{user:?} unpins buffer {key:?}, which it has not pinned")?;
             }
         }
         match &self.backtrace {
@@ -593,7 +574,7 @@ mod tests {
         let key = insert(&mut pool, 1);
         pool.unpin(key, User::Cursor);
         let said = pool.take_violation().unwrap().to_string();
-        assert!(said.starts_with("Cursor unpins buffer 0, which it has not pinned"), "{said}");
+        assert!(said.starts_with("Cursor unpins buffer 1v1, which it has not pinned"), "{said}");
         assert_eq!(said.contains("breaches_are_counted"), cfg!(debug_assertions), "{said}");
         pool.invalidate();
         pool.pin(key, User::Scanout);
