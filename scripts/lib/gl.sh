@@ -14,10 +14,10 @@ need_mesa() {
         return
     fi
     if [[ $(debian_codename) != bookworm ]]; then
-        need_packages "OpenGL" libegl1 libgl1 libegl-mesa0 libgl1-mesa-dri libgbm1
+        need_packages "OpenGL" libegl1 libgl1 libgles2 libegl-mesa0 libgl1-mesa-dri libgbm1
         return
     fi
-    need_packages "OpenGL" libegl1 libgl1
+    need_packages "OpenGL" libegl1 libgl1 libgles2
     for name in libegl-mesa0 libgl1-mesa-dri libgbm1; do
         version=$(dpkg-query -W -f '${Version}' "$name" 2>/dev/null) || version=0
         if ! version_at_least "$version" "$MESA_MINIMUM"; then
@@ -27,4 +27,19 @@ need_mesa() {
             return
         fi
     done
+}
+
+# need_mesa_headers: what QEMU is built with; of the same version as the libraries, wherever those are from.
+need_mesa_headers() {
+    local headers=(libdrm-dev libgbm-dev) missing
+    need_mesa
+    if ! on_debian || [[ $(debian_codename) != bookworm ]]; then
+        need_packages "building with OpenGL" "${headers[@]}"
+        return
+    fi
+    mapfile -t missing < <(missing_packages "${headers[@]}")
+    ((${#missing[@]})) || return 0
+    say "installing Debian packages for building with OpenGL, from bookworm-backports: ${missing[*]}"
+    apt_backports
+    apt_install backports --target-release=bookworm-backports "${missing[@]}"
 }
