@@ -42,8 +42,9 @@ need_packages() {
     apt_install system "${missing[@]}"
 }
 
-# apt_install CONFIG ARG...: apt-get install with a private configuration, or `system`.
-apt_install() {
+# apt_install CONFIG ARG...: apt-get install with a private configuration, or `system`. Not all of apt's own locks wait.
+apt_install() { with_lock apt-install apt_install_locked "$@"; }
+apt_install_locked() {
     local config=$1 log=$LOGS/apt-install.log options=()
     shift
     [[ $config == system ]] || options=(-c "$APT_DIR/$config/apt.conf")

@@ -16,15 +16,19 @@ need_meson() {
         "$PYTHON" -c 'import mesonbuild, distlib' 2>/dev/null; then
         return
     fi
-    if [[ ! -e $venv/.complete ]]; then
-        say "  a Python environment with meson, from PyPI: $venv"
-        rm -rf "$venv"
-        logged "making a Python environment" venv "$PYTHON" -m venv "$venv"
-        logged "installing meson from PyPI" venv-pip "$venv/bin/pip" install --quiet \
-            meson==1.9.1 pycotap==1.3.1 distlib==0.4.0
-        touch "$venv/.complete"
-    fi
+    [[ -e $venv/.complete ]] || with_lock venv make_venv "$venv"
     PYTHON=$venv/bin/python
+}
+
+make_venv() {
+    local venv=$1
+    [[ ! -e $venv/.complete ]] || return 0
+    say "  a Python environment with meson, from PyPI: $venv"
+    rm -rf "$venv"
+    logged "making a Python environment" venv "$PYTHON" -m venv "$venv"
+    logged "installing meson from PyPI" venv-pip "$venv/bin/pip" install --quiet \
+        meson==1.9.1 pycotap==1.3.1 distlib==0.4.0
+    touch "$venv/.complete"
 }
 
 # meson_command ARG...: after need_meson.
