@@ -140,6 +140,12 @@ impl Host {
         assert_eq!(self.egl.get_error(), None, "an error is left in EGL's slot");
     }
 
+    /// All imports and read-backs have ended.
+    fn assert_nothing_left(&self) {
+        assert!((1..100).all(|name| !self.has_texture(name)), "a texture is left");
+        self.assert_no_error();
+    }
+
     fn has_texture(&self, name: u32) -> bool {
         // SAFETY: the context is current.
         unsafe { self.gl.is_texture(glow::NativeTexture(name.try_into().unwrap())) }
@@ -728,8 +734,7 @@ fn what_is_drawn_is_read_back_and_what_is_not_is_not() {
         assert_eq!((host.status("read-back"), host.status("unchanged")), (4, 5));
         import.release().unwrap();
         drop(read_back);
-        assert!((1..100).all(|name| !host.has_texture(name)), "a texture is left");
-        host.assert_no_error();
+        host.assert_nothing_left();
     }
 }
 
@@ -753,8 +758,7 @@ fn flips_are_read_back_in_order_and_the_last_one_stays() {
     }
     drop(imports);
     drop(read_back);
-    assert!((1..100).all(|name| !host.has_texture(name)), "a texture is left");
-    host.assert_no_error();
+    host.assert_nothing_left();
 }
 
 #[test]
