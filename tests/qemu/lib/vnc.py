@@ -3,13 +3,16 @@
 import socket
 import struct
 import threading
+import zlib
 
 from PIL import Image
 
 from .case import Failure, until
 from .pictures import pointer
 
-RAW, DESKTOP_SIZE, RICH_CURSOR, EXTENDED_DESKTOP_SIZE, ALPHA_CURSOR = 0, -223, -239, -308, -314
+RAW, ZLIB, DESKTOP_SIZE, RICH_CURSOR, EXTENDED_DESKTOP_SIZE, ALPHA_CURSOR = 0, 6, -223, -239, -308, -314
+# What a client shows where it was sent nothing: no test draws this.
+_NOTHING = 0xFF, 0x00, 0xFE
 
 
 class Vnc:
@@ -27,6 +30,7 @@ class Vnc:
         self.updates = 0
         self.resizes = []
         self.error = None
+        self._inflate = zlib.decompressobj()
         self._handshake(encodings)
         self._socket.settimeout(None)
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -75,7 +79,7 @@ class Vnc:
         self._receive(16)
         (length,) = self._unpack(">I")
         self._receive(length)
-        self._frame = Image.new("RGB", (width, height))
+        self._frame = Image.new("RGB", (width, height), _NOTHING)
         self._socket.sendall(struct.pack(">BxxxBBBBHHHBBBxxx", 0, 32, 24, 0, 1, 255, 255, 255, 16, 8, 0))
         self._socket.sendall(struct.pack(f">BxH{len(encodings)}i", 2, len(encodings), *encodings))
         self._request(False)
@@ -107,7 +111,10 @@ class Vnc:
             for _ in range(count):
                 x, y, width, height, encoding = self._unpack(">HHHHi")
                 if encoding == RAW:
-                    self._pixels(x, y, width, height)
+                    self._pixels(x, y, width, height, self._receive(width * height * 4))
+                elif encoding == ZLIB:
+                    (length,) = self._unpack(">I")
+                    self._pixels(x, y, width, height, self._inflate.decompress(self._receive(length)))
                 elif encoding in (DESKTOP_SIZE, EXTENDED_DESKTOP_SIZE):
                     if encoding == EXTENDED_DESKTOP_SIZE:
                         (screens,) = self._unpack(">Bxxx")
@@ -115,7 +122,7 @@ class Vnc:
                     if encoding == DESKTOP_SIZE or x != 1:
                         # Sent for any client's sake but an answer to our own request.
                         if self._frame.size != (width, height):
-                            self._frame = Image.new("RGB", (width, height))
+                            self._frame = Image.new("RGB", (width, height), _NOTHING)
                             self.resizes.append((width, height))
                             resized = True
                 elif encoding == ALPHA_CURSOR:
@@ -133,9 +140,14 @@ class Vnc:
             self.updates += 1
         self._request(not resized)
 
-    def _pixels(self, x, y, width, height):
-        data = self._receive(width * height * 4)
+    def _pixels(self, x, y, width, height, data):
         self._frame.paste(Image.frombytes("RGB", (width, height), data, "raw", "BGRX"), (x, y))
+
+    def forget(self):
+        """The client forgets what it shows, and asks for all of it."""
+        with self._lock:
+            self._frame = Image.new("RGB", self._frame.size, _NOTHING)
+        self._request(False)
 
     def picture(self):
         """What the client shows."""
