@@ -219,7 +219,7 @@ typedef struct VfioDpyConfig {
     // - `read-back=on`: give dma-bufs to front ends that only copy them back into memory (VFIO_DPY_UPTAKE_READ_BACK), even
     //   where the library can read them itself;
     // - `compare=off`: pass on whole surfaces, not only what changed;
-    // - `glance=off`: compare every row of a surface at each periodic refresh, not every other;
+    // - `glance=off`: compare all rows of a surface at each periodic refresh, not half of them;
     // - `pacing=off`: look at the device only at vfio_dpy_refresh();
     // - `events=on`: have a device that can (docs/display-events.md) say when something changed, instead of looking when it
     //   may have;

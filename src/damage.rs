@@ -26,6 +26,10 @@ const BAND_ROWS: usize = 16;
 /// Columns are told apart in groups of as many pixels: 16 cache lines, or 4 of VNC's dirty bits.
 pub const TILE_PIXELS: usize = 64;
 
+/// Rows that a [glance](Look::Glance) takes or leaves together. Memory is read faster in pieces that are larger than a page, but what
+/// is less high than a piece may be late: a character of a text is not.
+const STRIPE_ROWS: usize = 4;
+
 /// No more rectangles than this come from one frame; neighbours are joined where there are more.
 pub const MAX_RECTS: usize = 32;
 
@@ -128,8 +132,8 @@ pub enum Look {
     Copy,
     /// Every row is compared.
     Compare,
-    /// Every other row is compared, and those beside rows that changed; the next glance begins with the others. What is at least
-    /// two rows high is seen at once and whole, what is not by the next glance.
+    /// Every other stripe of a few rows is compared, and those beside stripes that changed; the next glance begins with the others. What
+    /// is higher than a stripe is seen at once and whole, what is not by the next glance.
     Glance,
 }
 
@@ -151,8 +155,8 @@ pub struct Snapshot {
     /// What changed of each row.
     changed: Vec<Option<Columns>>,
     damage: Vec<Rect>,
-    /// Whether the next glance begins with the second row.
-    second_rows: bool,
+    /// Whether the next glance begins with the second stripe.
+    second_stripes: bool,
     busy_frames: u32,
     blind_frames: u32,
     counts: Counts,
@@ -193,23 +197,25 @@ impl Snapshot {
                 return Ok(&self.damage);
             }
             Look::Compare => {
-                for y in 0..height {
-                    changed[y as usize] = rows.update(y, &mut shown)?;
-                }
+                rows.update_all(0..height as usize, &mut shown, changed)?;
                 self.counts.compared += 1;
             }
             Look::Glance => {
-                let first = u32::from(self.second_rows);
-                for y in (first..height).step_by(2) {
-                    changed[y as usize] = rows.update(y, &mut shown)?;
+                let first = usize::from(self.second_stripes);
+                let stripes = (height as usize).div_ceil(STRIPE_ROWS);
+                let rows_of = |stripes: Range<usize>| {
+                    stripes.start * STRIPE_ROWS..(height as usize).min(stripes.end * STRIPE_ROWS)
+                };
+                for stripe in (first..stripes).step_by(2) {
+                    rows.update_all(rows_of(stripe..stripe + 1), &mut shown, changed)?;
                 }
-                for y in (1 - first..height).step_by(2) {
-                    let beside = y.saturating_sub(1) as usize..height.min(y + 2) as usize;
+                for stripe in (1 - first..stripes).step_by(2) {
+                    let beside = rows_of(stripe.saturating_sub(1)..stripe + 2);
                     if changed[beside].iter().any(Option::is_some) {
-                        changed[y as usize] = rows.update(y, &mut shown)?;
+                        rows.update_all(rows_of(stripe..stripe + 1), &mut shown, changed)?;
                     }
                 }
-                self.second_rows = !self.second_rows;
+                self.second_stripes = !self.second_stripes;
                 self.counts.glanced += 1;
             }
         }
@@ -339,6 +345,19 @@ impl<'a> Rows<'a> {
             return self.source.read(self.offset(y), to);
         }
         to.copy_from_slice(self.get(y)?);
+        Ok(())
+    }
+
+    /// Brings rows up to date, and notes which of their columns changed.
+    fn update_all(
+        &mut self,
+        rows: Range<usize>,
+        shown: &mut Shown<'_>,
+        changed: &mut [Option<Columns>],
+    ) -> io::Result<()> {
+        for (y, changed) in (0..).zip(changed).skip(rows.start).take(rows.len()) {
+            *changed = self.update(y, shown)?;
+        }
         Ok(())
     }
 
@@ -596,14 +615,16 @@ mod tests {
     }
 
     #[test]
-    fn a_glance_takes_every_other_row_and_all_of_what_it_finds() {
+    fn a_glance_takes_every_other_stripe_and_all_of_what_it_finds() {
         let mut fixture = Fixture::new(DrmFourcc::Xrgb8888, 64, true);
-        // Both begin at a row of the glance, and beside one.
-        for (value, y) in [(1, 40), (2, 40), (3, 41), (4, 41)] {
-            for y in y..y + 5 {
+        let height = u32::try_from(STRIPE_ROWS).unwrap();
+        // Wherever it begins, in a stripe that is taken or in one that is not, and whichever these are.
+        for (value, y) in (1..).zip((0..2 * height).flat_map(|y| [y, y])) {
+            for y in y..=y + height {
                 fixture.set(64, y, value);
             }
-            assert_eq!(fixture.look(Look::Glance), [Rect { x: 64, y, width: 64, height: 5 }]);
+            let rect = Rect { x: 64, y, width: 64, height: height + 1 };
+            assert_eq!(fixture.look(Look::Glance), [rect]);
         }
     }
 

@@ -23,7 +23,7 @@ pub struct Config {
     pub read_back: bool,
     /// Whether surfaces are compared with the frame before, so that only what changed is passed on: `compare`.
     pub compare: bool,
-    /// Whether, where refreshes follow one another, every other row is compared at each, unless something was seen: `glance`.
+    /// Whether, where refreshes follow one another, half of the rows are compared at each, unless something was seen: `glance`.
     pub glance: bool,
     /// Whether the device is looked at when the guest is about to flip, not only when a front end asks: `pacing`.
     pub pacing: bool,
