@@ -111,10 +111,10 @@ class Vnc:
             for _ in range(count):
                 x, y, width, height, encoding = self._unpack(">HHHHi")
                 if encoding == RAW:
-                    self._pixels(x, y, width, height, self._receive(width * height * 4))
+                    self._pixels(x, y, width, height)
                 elif encoding == ZLIB:
                     (length,) = self._unpack(">I")
-                    self._pixels(x, y, width, height, self._inflate.decompress(self._receive(length)))
+                    self._paste(x, y, width, height, self._inflate.decompress(self._receive(length)))
                 elif encoding in (DESKTOP_SIZE, EXTENDED_DESKTOP_SIZE):
                     if encoding == EXTENDED_DESKTOP_SIZE:
                         (screens,) = self._unpack(">Bxxx")
@@ -140,7 +140,10 @@ class Vnc:
             self.updates += 1
         self._request(not resized)
 
-    def _pixels(self, x, y, width, height, data):
+    def _pixels(self, x, y, width, height):
+        self._paste(x, y, width, height, self._receive(width * height * 4))
+
+    def _paste(self, x, y, width, height, data):
         self._frame.paste(Image.frombytes("RGB", (width, height), data, "raw", "BGRX"), (x, y))
 
     def forget(self):
