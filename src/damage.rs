@@ -12,7 +12,7 @@
 #![forbid(unsafe_code)]
 
 use std::io;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use crate::format::Conversion;
 use crate::plane::Geometry;
@@ -203,16 +203,17 @@ impl Snapshot {
             Look::Glance => {
                 let first = usize::from(self.second_stripes);
                 let stripes = (height as usize).div_ceil(STRIPE_ROWS);
-                let rows_of = |stripes: Range<usize>| {
-                    stripes.start * STRIPE_ROWS..(height as usize).min(stripes.end * STRIPE_ROWS)
+                let rows_of = |stripes: RangeInclusive<usize>| {
+                    let end = (stripes.end() + 1) * STRIPE_ROWS;
+                    stripes.start() * STRIPE_ROWS..end.min(height as usize)
                 };
                 for stripe in (first..stripes).step_by(2) {
-                    rows.update_all(rows_of(stripe..stripe + 1), &mut shown, changed)?;
+                    rows.update_all(rows_of(stripe..=stripe), &mut shown, changed)?;
                 }
                 for stripe in (1 - first..stripes).step_by(2) {
-                    let beside = rows_of(stripe.saturating_sub(1)..stripe + 2);
+                    let beside = rows_of(stripe.saturating_sub(1)..=stripe + 1);
                     if changed[beside].iter().any(Option::is_some) {
-                        rows.update_all(rows_of(stripe..stripe + 1), &mut shown, changed)?;
+                        rows.update_all(rows_of(stripe..=stripe), &mut shown, changed)?;
                     }
                 }
                 self.second_stripes = !self.second_stripes;
