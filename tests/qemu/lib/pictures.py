@@ -13,14 +13,29 @@ except ImportError as error:
 
 def load(path):
     """A picture from a file, without alpha."""
+    if path.endswith(".ppm"):
+        return _load_ppm(path)
     with Image.open(path) as image:
         return image.convert("RGB")
+
+
+def _load_ppm(path):
+    """A PPM of QEMU's, which pads rows to 4 bytes, although the format has no padding."""
+    with open(path, "rb") as file:
+        kind, size, depth, pixels = file.read().split(b"\n", 3)
+    width, height = map(int, size.split())
+    stride = (3 * width + 3) // 4 * 4
+    if (kind, depth) != (b"P6", b"255") or len(pixels) != stride * height:
+        raise Failure(f"{path}: {kind!r}, depth {depth!r}, {len(pixels)} bytes are no PPM of {width}x{height}")
+    return Image.frombytes("RGB", (width, height), pixels, "raw", "RGB", stride)
 
 
 def difference(expected, actual, tolerance=0):
     """Says how two pictures differ by more than the tolerance, of 255 per colour; None if they do not."""
     if expected.size != actual.size:
         return "the size is {}x{} instead of {}x{}".format(*actual.size, *expected.size)
+    if expected.tobytes() == actual.tobytes():
+        return None
     differing = ImageChops.difference(expected, actual).point(lambda value: value if value > tolerance else 0)
     box = differing.getbbox()
     if box is None:
@@ -79,10 +94,10 @@ def _truth(vgpu, cursor):
     return load(path)
 
 
-def same_as_console(what, vgpu, qemu, device=None, seconds=10, expected=None):
+def same_as_console(what, vgpu, qemu, device=None, seconds=10, expected=None, form="ppm"):
     """The console shows what the vGPU shows. A screendump has no cursor."""
     expected = expected or _truth(vgpu, cursor=False)
-    _poll(what, expected, lambda: load(qemu.screendump(device=device)), seconds)
+    _poll(what, expected, lambda: load(qemu.screendump(device, form)), seconds)
 
 
 def same_as_screen(what, vgpu, client, cursor=False, seconds=15, tolerance=0):

@@ -49,7 +49,6 @@ class Qemu:
         self._log = output_file(f"{name}.log")
         self.events = []
         self._ignored = tuple(ignore)
-        self._dumps = 0
         command = [QEMU, "-nodefaults", "-no-user-config", "-vga", "none", "-display", screen, "-machine", "pc",
                    "-m", "64", "-chardev", f"socket,id=monitor,path={self._monitor},server=on,wait=off",
                    "-mon", "chardev=monitor,mode=control"]
@@ -195,13 +194,11 @@ class Qemu:
         """Runs a command of the human monitor."""
         return self.qmp("human-monitor-command", command_line=line).replace("\r\n", "\n")
 
-    def screendump(self, path=None, device=None):
-        """Writes what a console shows, as PNG; returns the path."""
-        if path is None:
-            self._dumps += 1
-            path = output_file("console.png")
+    def screendump(self, device=None, form="ppm"):
+        """Writes what a console shows to a file; returns the path. Next to a PPM, QEMU takes long for a PNG."""
+        path = os.path.join(SCRATCH, f"{self._name}.{form}")
         where = {"device": device} if device else {}
-        self.qmp("screendump", filename=path, format="png", **where)
+        self.qmp("screendump", filename=path, format=form, **where)
         return path
 
     def refresh(self, times=1, device=None):
