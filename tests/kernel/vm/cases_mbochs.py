@@ -364,47 +364,41 @@ def mbochs_hotplug(test):
 
 def firmware(test, display, width, height):
     """SeaBIOS draws: what the screen shows is what is in video memory."""
+    log = "/run/tmp/firmware"
     qemu = test.qemu(
         # A wish: should the link not be up in time, the firmware takes 1024x768.
-        [device(test.mdev("medium"), romfile="vgabios-bochs-display.bin", xres=width, yres=height)],
-        display=display, accel="tcg",
+        [device(test.mdev("medium"), romfile="vgabios-bochs-display.bin", xres=width, yres=height),
+         "isa-debugcon,iobase=0x402,chardev=firmware"],
+        display=display, accel="tcg", extra=["-chardev", f"file,id=firmware,path={log}"],
     )  # fmt: skip
-    path = "/run/tmp/vram"
 
-    def vram():
-        """Video memory as the guest's CPU sees it; None before the firmware has set it up."""
-        regions = next(
-            (
-                d["regions"]
-                for bus in qemu.qmp("query-pci")
-                for d in bus["devices"]
-                if d["qdev_id"] == "vgpu0"
-            )
-        )
-        address = next((r["address"] for r in regions if r["bar"] == 0), -1)
-        if address < 0:
-            return None
-        qemu.qmp("pmemsave", val=address, size=4 << 20, filename=path)
+    def finished():
+        """By its last words the picture is as it will stay, but for the end of their line."""
+        qemu.check_alive()
+        with open(log, encoding="ascii", errors="replace") as file:
+            return "No bootable device" in file.read()
+
+    def video_memory(size):
+        """What the guest's CPU sees of it."""
+        devices = (device for bus in qemu.qmp("query-pci") for device in bus["devices"])
+        regions = next(device["regions"] for device in devices if device["qdev_id"] == "vgpu0")
+        address = next(region["address"] for region in regions if region["bar"] == 0)
+        path = "/run/tmp/vram"
+        qemu.qmp("pmemsave", val=address, size=size, filename=path)
         with open(path, "rb") as file:
             return file.read()
 
     def text():
-        """The firmware's text once it stands still."""
-        try:
-            before, picture, after = vram(), qemu.screendump(), vram()
-        except QemuError:
-            qemu.check_alive()
-            return None
-        if before is None or before != after:
-            return None
-        if picture.width * picture.height * 4 > len(before):
-            return None
-        want = Picture.from_xrgb(picture.width, picture.height, before)
+        """The firmware's text, once it is all on the screen."""
+        picture = qemu.screendump()
+        memory = video_memory(picture.width * picture.height * 4)
+        want = Picture.from_xrgb(picture.width, picture.height, memory)
         lit = len(want.rgb) - want.rgb.count(0)
-        return (want, picture) if lit > 3000 and want == picture else None
+        return want if lit > 3000 and want == picture else None
 
-    # Looking costs more than drawing here.
-    want, _ = wait_for("the screen shows the firmware's text", text, timeout=600, interval=3)
+    # Each look costs more than what the firmware does in between.
+    wait_for("the firmware finds nothing to boot", finished, timeout=600)
+    want = wait_for("the screen shows the firmware's text", text)
     test.keep(want, "firmware")
     quiet(test, qemu)
 
