@@ -68,6 +68,9 @@ typedef struct VfioDpyEglImport VfioDpyEglImport;
 // default main context.
 typedef struct VfioDpyEglReadBack VfioDpyEglReadBack;
 
+// Memory of a device that a console shows: counted by the library. It may outlive the display, and the device.
+typedef struct VfioDpyMemory VfioDpyMemory;
+
 // An entry in the table of shared objects, from its reservation to its end.
 typedef struct VfioDpyObjectsClaim VfioDpyObjectsClaim;
 
@@ -154,7 +157,7 @@ typedef struct VfioDpyMonitor {
 
 // What the host's console takes. All callbacks are required.
 //
-// The console shows one thing at a time: a scanout, a surface, a message, or the firmware's framebuffer; showing
+// The console shows one thing at a time: a scanout, a surface, memory of the device, a message, or the firmware's framebuffer; showing
 // one ends the other. `console` is what was given to vfio_dpy_new().
 typedef struct VfioDpyConsoleOps {
     // What the front ends would do with this dma-buf. `import` is what `import` returned for it, or NULL if it was not imported yet.
@@ -170,7 +173,19 @@ typedef struct VfioDpyConsoleOps {
     // Shows a new surface in XRGB8888. Returns its pixels, `height` rows that begin `*stride` bytes apart, which stay writable
     // until the console shows something else. NULL if there is no memory for it: the console then shows what it did.
     uint8_t *(*show_surface)(void *console, uint32_t width, uint32_t height, size_t *stride);
-    // A part of the surface has changed, in pixels.
+    // Shows a picture in XRGB8888 that lies in memory of the device, as a surface of its own: `height` rows that begin `stride` bytes
+    // apart, a multiple of 4. The device, or the guest, may write to them at any moment; nobody else may. `stride * height` bytes can
+    // be read, by any thread, until `memory` is given to vfio_dpy_memory_release(), once: when the console shows something else and no front end
+    // reads them any more, be it after vfio_dpy_free().
+    //
+    // Returns false if it cannot: the console then shows what it did, and `memory` stays the library's.
+    bool (*show_memory)(void *console,
+                        const uint8_t *pixels,
+                        uint32_t width,
+                        uint32_t height,
+                        size_t stride,
+                        struct VfioDpyMemory *memory);
+    // A part of the surface, or of the memory, has changed, in pixels.
     void (*update_surface)(void *console, uint32_t x, uint32_t y, uint32_t width, uint32_t height);
     // Shows a line of text on a surface of this size.
     void (*show_message)(void *console, uint32_t width, uint32_t height, const char *text);
@@ -220,6 +235,7 @@ typedef struct VfioDpyConfig {
     //   where the library can read them itself;
     // - `compare=off`: pass on whole surfaces, not only what changed;
     // - `glance=off`: compare all rows of a surface at each periodic refresh, not half of them;
+    // - `direct=off`: never show a region's memory itself (show_memory), also while everything in it moves;
     // - `pacing=off`: look at the device only at vfio_dpy_refresh();
     // - `events=on`: have a device that can (docs/display-events.md) say when something changed, instead of looking when it
     //   may have;
@@ -273,6 +289,13 @@ typedef struct VfioDpyEglPixels {
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
+
+// Lets go of memory that show_memory was given. Any thread may call it. NULL is fine.
+//
+// # Safety
+//
+// `memory` is what show_memory was given, returned true for, and did not let go of yet, or NULL. Nobody reads its pixels any more.
+void vfio_dpy_memory_release(struct VfioDpyMemory *memory);
 
 // Finds out how a device gives its planes.
 //

@@ -1,14 +1,16 @@
 //! What the host's console takes: QEMU's, or a test's.
 //!
 //! A console shows one thing at a time: a dma-buf that a front end imports ([`Console::scanout`]), a surface that we draw
-//! ([`Console::show_surface`]), or a message. Showing one ends the other.
+//! ([`Console::show_surface`]), memory of the device ([`Console::show_memory`]), or a message. Showing one ends the other.
 
 #![forbid(unsafe_code)]
 
 use std::fmt;
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 
 use crate::damage::{Canvas, Rect};
+use crate::memory::Memory;
 use crate::plane::Geometry;
 
 /// The console of one device.
@@ -44,7 +46,13 @@ pub trait Console {
     /// no memory for it: the console shows what it did.
     fn show_surface(&self, width: u32, height: u32) -> Option<Self::Canvas>;
 
-    /// A part of the surface has changed.
+    /// Shows a picture in XRGB8888 in memory that others draw into, as a surface of its own. Front ends read it when they want to; whoever
+    /// still does holds the memory, also when the console shows something else. `false` if the host cannot: the console shows what it did.
+    ///
+    /// `stride * height` bytes are [in place](Memory::in_place).
+    fn show_memory(&self, memory: &Arc<Memory>, geometry: &Geometry) -> bool;
+
+    /// A part of the surface, or of the memory, has changed.
     fn update_surface(&self, part: Rect);
 
     /// Shows a line of text instead of a picture.

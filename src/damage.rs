@@ -5,7 +5,8 @@
 //! meanwhile, all that is shown was read, and all that was read is compared again at the next look, or at the one after a [glance].
 //!
 //! While nearly everything moves, comparing finds nothing to save. It is then left out for `BLIND_FRAMES` frames, in which
-//! all rows are copied and reported.
+//! all rows are copied and reported. A frame without any change does not end that by itself: guests draw video more slowly than front ends
+//! refresh.
 //!
 //! [glance]: Look::Glance
 
@@ -35,6 +36,9 @@ pub const MAX_RECTS: usize = 32;
 
 /// After so many frames in a row in which nearly all rows changed, looking stops.
 const BUSY_FRAMES: u32 = 4;
+
+/// So many frames in a row without any change count neither for nor against it: guests that draw video are slower than front ends.
+const STILL_FRAMES: u32 = 2;
 
 /// For so many frames nobody looks; then one is compared again.
 const BLIND_FRAMES: u32 = 15;
@@ -157,7 +161,10 @@ pub struct Snapshot {
     damage: Vec<Rect>,
     /// Whether the next glance begins with the second stripe.
     second_stripes: bool,
+    /// Looks that found nearly all rows changed, one after the other.
     busy_frames: u32,
+    /// Looks since then that found nothing changed.
+    still_frames: u32,
     blind_frames: u32,
     counts: Counts,
 }
@@ -230,6 +237,11 @@ impl Snapshot {
         self.counts
     }
 
+    /// Whether nearly everything moves, and was found to after not looking for so many times, too: then nothing is gained by a snapshot.
+    pub fn is_useless(&self, times: u32) -> bool {
+        self.busy_frames >= BUSY_FRAMES + times
+    }
+
     /// Joins the rows that changed, band by band.
     fn find_rectangles(&mut self) {
         for (first, band) in (0..).step_by(BAND_ROWS).zip(self.changed.chunks(BAND_ROWS)) {
@@ -244,13 +256,16 @@ impl Snapshot {
 
     fn learn(&mut self) {
         let rows = self.changed.len();
-        if self.changed.iter().flatten().count() > rows - rows / 8 {
-            self.busy_frames += 1;
-            if self.busy_frames >= BUSY_FRAMES {
-                self.blind_frames = BLIND_FRAMES;
+        match self.changed.iter().flatten().count() {
+            changed if is_nearly_all(changed, rows) => {
+                self.busy_frames = self.busy_frames.saturating_add(1);
+                self.still_frames = 0;
+                if self.busy_frames >= BUSY_FRAMES {
+                    self.blind_frames = BLIND_FRAMES;
+                }
             }
-        } else {
-            self.busy_frames = 0;
+            0 if self.still_frames < STILL_FRAMES => self.still_frames += 1,
+            _ => self.busy_frames = 0,
         }
     }
 }
@@ -393,6 +408,11 @@ impl<'a> Rows<'a> {
         }
         Ok(&self.band[(y - self.held.start) as usize * self.stride..][..self.len])
     }
+}
+
+/// Whether so many of all rows are too many for comparing to pay.
+pub fn is_nearly_all(changed: usize, rows: usize) -> bool {
+    changed > rows - rows / 8
 }
 
 fn add(damage: &mut Vec<Rect>, rect: Rect) {
@@ -601,6 +621,21 @@ mod tests {
                 fixture.look(Look::Compare);
             }
             assert_eq!(fixture.look(Look::Compare), []);
+        }
+    }
+
+    #[test]
+    fn a_guest_slower_than_the_front_ends_moves_everything_too() {
+        for (still, moves) in [(0, true), (1, true), (2, true), (3, false), (10, false)] {
+            let mut fixture = Fixture::new(DrmFourcc::Xrgb8888, 0, true);
+            for frame in 1..=4 {
+                assert!(!fixture.snapshot.is_useless(0));
+                fixture.set_all(frame);
+                fixture.look(Look::Compare);
+                (0..still * u32::from(frame != 4)).for_each(|_| drop(fixture.look(Look::Glance)));
+            }
+            assert_eq!(fixture.snapshot.is_useless(0), moves, "{still} still frames between");
+            assert!(!fixture.snapshot.is_useless(1));
         }
     }
 

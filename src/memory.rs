@@ -185,6 +185,14 @@ impl Memory {
         }
     }
 
+    /// Where the first byte is mapped, if `len` bytes from there on can be read: what lies behind the memory, on its last page, too.
+    /// They stay for as long as `self` lives, and change at any moment, so that no reference to them may be made.
+    pub fn in_place(&self, len: u64) -> Option<NonNull<u8>> {
+        let Access::Mapped { mapping, .. } = &self.access else { return None };
+        let mapped = (mapping.len as u64).checked_next_multiple_of(page_size())?;
+        (len <= mapped).then_some(mapping.start)
+    }
+
     /// Copies bytes from `offset` on into `to`.
     ///
     /// Fails if they lie outside of the memory, or if the file has shrunk.
@@ -278,6 +286,12 @@ struct Mapping {
     start: NonNull<u8>,
     len: usize,
 }
+
+// SAFETY: a mapping is the process's, not a thread's: any thread may read it, and end it, which happens once. The other side writes to it
+// in any case, and all reads bear that.
+unsafe impl Send for Mapping {}
+// SAFETY: as above; nothing of a mapping is written by us.
+unsafe impl Sync for Mapping {}
 
 impl Mapping {
     fn new(file: &File, offset: u64, len: u64) -> io::Result<Self> {
@@ -388,6 +402,20 @@ pub(crate) mod tests {
             file.write_all_at(&[9; 2], 4096).unwrap();
             assert_eq!(read(&memory, 0, 3).unwrap(), [9, 9, 7]);
         }
+    }
+
+    #[test]
+    fn what_is_mapped_is_there_to_the_end_of_its_page() {
+        let page = page_size();
+        let file = memfd(&vec![7; usize::try_from(2 * page).unwrap()], true);
+        let memory = Memory::new(file.as_fd(), page, 100).unwrap();
+        assert!(memory.in_place(100).is_some() && memory.in_place(page).is_some());
+        assert!(memory.in_place(page + 1).is_none() && memory.in_place(u64::MAX).is_none());
+        let start = memory.in_place(page).unwrap().as_ptr();
+        // SAFETY: a whole page can be read there.
+        assert_eq!(unsafe { start.add(usize::try_from(page).unwrap() - 1).read_volatile() }, 7);
+        let file = memfd(&[7; 4096], false);
+        assert!(Memory::new(file.as_fd(), 0, 100).unwrap().in_place(1).is_none());
     }
 
     #[test]

@@ -4,10 +4,14 @@ use std::ffi::{CString, c_char, c_int, c_void};
 use std::fmt;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 use crate::console::{Console, CursorImage, Monitor, Severity, Uptake};
 use crate::damage::{Canvas, Rect};
+use crate::memory::Memory;
 use crate::plane::Geometry;
+
+use super::boundary;
 
 /// A dma-buf with one plane whose pixels begin at its first byte.
 #[repr(C)]
@@ -27,9 +31,28 @@ pub struct VfioDpyBuffer {
     pub fourcc: u32,
 }
 
+/// Memory of a device that a console shows: counted by the library. It may outlive the display, and the device.
+pub struct VfioDpyMemory {
+    /// Held, not read: dropping it is what counts.
+    _memory: Arc<Memory>,
+}
+
+/// Lets go of memory that show_memory was given. Any thread may call it. NULL is fine.
+///
+/// # Safety
+///
+/// `memory` is what show_memory was given, returned true for, and did not let go of yet, or NULL. Nobody reads its pixels any more.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfio_dpy_memory_release(memory: *mut VfioDpyMemory) {
+    if !memory.is_null() {
+        // SAFETY: the pointer is from `Box::into_raw` in `HostConsole::show_memory`, and freed once.
+        boundary((), || drop(unsafe { Box::from_raw(memory) }));
+    }
+}
+
 /// What the host's console takes. All callbacks are required.
 ///
-/// The console shows one thing at a time: a scanout, a surface, a message, or the firmware's framebuffer; showing
+/// The console shows one thing at a time: a scanout, a surface, memory of the device, a message, or the firmware's framebuffer; showing
 /// one ends the other. `console` is what was given to vfio_dpy_new().
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +81,21 @@ pub struct VfioDpyConsoleOps {
         height: u32,
         stride: *mut usize,
     ) -> *mut u8,
-    /// A part of the surface has changed, in pixels.
+    /// Shows a picture in XRGB8888 that lies in memory of the device, as a surface of its own: `height` rows that begin `stride` bytes
+    /// apart, a multiple of 4. The device, or the guest, may write to them at any moment; nobody else may. `stride * height` bytes can
+    /// be read, by any thread, until `memory` is given to vfio_dpy_memory_release(), once: when the console shows something else and no front end
+    /// reads them any more, be it after vfio_dpy_free().
+    ///
+    /// Returns false if it cannot: the console then shows what it did, and `memory` stays the library's.
+    pub show_memory: unsafe extern "C" fn(
+        console: *mut c_void,
+        pixels: *const u8,
+        width: u32,
+        height: u32,
+        stride: usize,
+        memory: *mut VfioDpyMemory,
+    ) -> bool,
+    /// A part of the surface, or of the memory, has changed, in pixels.
     pub update_surface:
         unsafe extern "C" fn(console: *mut c_void, x: u32, y: u32, width: u32, height: u32),
     /// Shows a line of text on a surface of this size.
@@ -199,6 +236,23 @@ impl Console for HostConsole {
         let pixels = NonNull::new(pixels)?;
         assert!(stride >= width as usize * 4, "the host gives a surface that is wide enough");
         Some(HostCanvas { pixels, stride, len: stride * height as usize })
+    }
+
+    fn show_memory(&self, memory: &Arc<Memory>, geometry: &Geometry) -> bool {
+        let Geometry { width, height, stride, .. } = *geometry;
+        let Some(pixels) = memory.in_place(u64::from(stride) * u64::from(height)) else {
+            return false;
+        };
+        let (pixels, stride) = (pixels.as_ptr().cast_const(), stride as usize);
+        let held = Box::into_raw(Box::new(VfioDpyMemory { _memory: Arc::clone(memory) }));
+        // SAFETY: as said above the impl; the pixels stay for as long as `held` does.
+        let shown =
+            unsafe { (self.ops.show_memory)(self.console, pixels, width, height, stride, held) };
+        if !shown {
+            // SAFETY: the pointer is from `Box::into_raw`, and the host did not take it.
+            drop(unsafe { Box::from_raw(held) });
+        }
+        shown
     }
 
     fn update_surface(&self, part: Rect) {

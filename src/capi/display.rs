@@ -41,6 +41,7 @@ pub struct VfioDpyConfig {
     ///   where the library can read them itself;
     /// - `compare=off`: pass on whole surfaces, not only what changed;
     /// - `glance=off`: compare all rows of a surface at each periodic refresh, not half of them;
+    /// - `direct=off`: never show a region's memory itself (show_memory), also while everything in it moves;
     /// - `pacing=off`: look at the device only at vfio_dpy_refresh();
     /// - `events=on`: have a device that can (docs/display-events.md) say when something changed, instead of looking when it
     ///   may have;

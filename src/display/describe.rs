@@ -80,7 +80,10 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
                     }),
                 );
             }
-            Planes::Region(_) => add("maps", json!(counters.maps)),
+            Planes::Region(_) => {
+                add("maps", json!(counters.maps));
+                add("direct", json!(counters.direct));
+            }
         }
         if let Some(last) = self.reporter.last() {
             add("last-error", json!(last));
@@ -132,6 +135,9 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
                 "  {} gets, {} lost to a flip in between, {} imports",
                 counters.gets, counters.races, counters.imports
             )?;
+        }
+        if self.mode() == Mode::Region {
+            writeln!(to, "  {} frames shown without a copy", counters.direct)?;
         }
         let edid =
             self.edid.as_ref().map_or("none".to_owned(), |e| format!("{} written", e.written()));

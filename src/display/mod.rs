@@ -3,6 +3,7 @@
 //! | the device says         | the console shows                                                     |
 //! |-------------------------|-----------------------------------------------------------------------|
 //! | a plane                 | it: as a scanout where a front end takes the dma-buf, else as a surface |
+//! |                         | or, while everything in a region moves, as that memory itself         |
 //! | no plane now            | the firmware's framebuffer if there is one, else that the display is off |
 //! | an error, or nonsense   | for a few refreshes what it showed, then what is wrong                  |
 //! | that it has no planes   | [`probe`] said so, and there is no display                              |
@@ -11,6 +12,7 @@
 
 mod cursor;
 mod describe;
+mod direct;
 mod dmabuf;
 mod durations;
 mod edid;
@@ -29,6 +31,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{Alarm, Clock};
@@ -41,6 +44,7 @@ use crate::pool::{Buffer, Key, User};
 use crate::shared_objects::{Owner, SharedObjects};
 
 use cursor::Cursor;
+use direct::Direct;
 use dmabuf::DmaBufPlanes;
 use durations::Durations;
 use edid::{Edid, EdidHost};
@@ -120,6 +124,8 @@ struct Counters {
     races: u64,
     imports: u64,
     maps: u64,
+    /// Frames for which front ends were shown the region's memory itself.
+    direct: u64,
     flips: u64,
     /// Looks beside the front ends' refreshes.
     looks: u64,
@@ -173,6 +179,8 @@ enum Screen<C: Console> {
     Scanout(Key),
     /// A surface that we draw; of a dma-buf, or of a region.
     Surface(Surface<C>, Option<Key>),
+    /// The memory of a region itself.
+    Memory(Direct),
 }
 
 impl<C: Console> Screen<C> {
@@ -191,6 +199,7 @@ impl<C: Console> Screen<C> {
             Self::Message(_) => "message",
             Self::Scanout(_) => "scanout",
             Self::Surface(..) => "surface",
+            Self::Memory(_) => "memory",
         }
     }
 }
@@ -213,6 +222,8 @@ pub struct Display<D: Device, C: Console, T: Clock> {
     /// Whether nothing is shown until it is released.
     waiting: bool,
     redraw: bool,
+    /// How long everything must move before front ends are shown the region's memory itself: see [`Direct::hesitation`].
+    hesitation: u32,
     /// Whether the next picture must be what the device shows then, in every row.
     exact: bool,
     /// When the last refresh began.
@@ -264,6 +275,7 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
             lent: None,
             waiting: false,
             redraw: false,
+            hesitation: 0,
             exact: false,
             refreshed: Duration::ZERO,
             failing: 0,
@@ -435,8 +447,8 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
         }
         self.block(false);
         self.hide_cursor();
-        if matches!(self.screen, Screen::Scanout(_)) {
-            // Imports are released only when they are not shown any more.
+        if matches!(self.screen, Screen::Scanout(_) | Screen::Memory(_)) {
+            // Imports are released only when they are not shown any more, and front ends let go of memory only then.
             self.show_message(DISPLAY_IS_OFF);
         }
         self.set_screen(Screen::Untouched);
@@ -654,6 +666,10 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
             region.invalidate();
             Problem::Read { what: "graphics region", handle: plane.handle, error }
         };
+        if self.show_memory(&plane, conversion) {
+            return Ok(true);
+        }
+        let Planes::Region(region) = &mut self.planes else { return Ok(false) };
         let fits = matches!(&self.screen, Screen::Surface(s, _) if s.has_size_of(&geometry));
         if !fits {
             let Some(source) = region.source(&self.device) else { return Ok(false) };
@@ -683,6 +699,65 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
             .update(&self.console, &geometry, conversion, &source, look)
             .map_err(|error| unreadable(region, error))?;
         Ok(true)
+    }
+
+    /// Shows the region's memory itself, or goes on with it, where that is better than a snapshot.
+    fn show_memory(&mut self, plane: &Plane, conversion: Conversion) -> bool {
+        let Planes::Region(region) = &self.planes else { return false };
+        let geometry = plane.geometry;
+        match &mut self.screen {
+            Screen::Memory(direct) if direct.shows(region.memory()) => {
+                // What cannot be read is no reason to hesitate, and the snapshot will say so.
+                let Ok(tell) = direct.look() else { return false };
+                if direct.is_calm() {
+                    self.hesitation = direct.hesitation(self.hesitation);
+                    return false;
+                }
+                self.counters.direct += 1;
+                if !(tell || self.exact || self.redraw) {
+                    return true;
+                }
+                direct.tell();
+            }
+            Screen::Surface(surface, _)
+                if self.config.direct
+                    && conversion.is_identity()
+                    && surface.has_size_of(&geometry)
+                    && surface.is_useless(self.hesitation) =>
+            {
+                let memory =
+                    region.memory().filter(|memory| Direct::is_possible(memory, &geometry));
+                let Some(Ok(direct)) =
+                    memory.map(|memory| Direct::new(Arc::clone(memory), geometry))
+                else {
+                    return false;
+                };
+                if !self.console.show_memory(direct.picture().0, &geometry) {
+                    return false;
+                }
+                self.counters.direct += 1;
+                self.set_screen(Screen::Memory(direct));
+                self.trace(format_args!("memory of region {}: {geometry}", plane.handle));
+            }
+            _ => return false,
+        }
+        self.note_plane(*plane);
+        self.console.update_surface(Rect::full(geometry.width, geometry.height));
+        true
+    }
+
+    /// Nobody knows whether the memory that is shown still is the picture: shows what it holds now, as a surface. `false` if there is no
+    /// room for it.
+    fn freeze(&mut self) -> bool {
+        let Screen::Memory(direct) = &self.screen else { return true };
+        let (memory, geometry) = direct.picture();
+        let memory = Arc::clone(memory);
+        let Some(conversion) = Conversion::to_xrgb8888(geometry.format) else { return false };
+        if self.show_surface(&geometry, None).is_err() {
+            return false;
+        }
+        let Screen::Surface(surface, _) = &mut self.screen else { return false };
+        surface.update(&self.console, &geometry, conversion, &*memory, Look::Copy).is_ok()
     }
 
     fn show_no_plane(&mut self) {
@@ -716,7 +791,7 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
         } else {
             self.count(problem);
         }
-        if lasting || failure == Some(Failure::Silent) {
+        if lasting || failure == Some(Failure::Silent) || !self.freeze() {
             self.hide_cursor();
             self.plane = None;
             self.show_message(problem.headline());

@@ -25,6 +25,8 @@ pub struct Config {
     pub compare: bool,
     /// Whether, where refreshes follow one another, half of the rows are compared at each, unless something was seen: `glance`.
     pub glance: bool,
+    /// Whether front ends are shown a region's memory itself while everything in it moves: `direct`. Found by comparing.
+    pub direct: bool,
     /// Whether the device is looked at when the guest is about to flip, not only when a front end asks: `pacing`.
     pub pacing: bool,
     /// Whether a device that can is to say when something changed, instead: `events`.
@@ -42,6 +44,7 @@ impl Default for Config {
             read_back: false,
             compare: true,
             glance: true,
+            direct: true,
             pacing: true,
             events: false,
         }
@@ -49,11 +52,12 @@ impl Default for Config {
 }
 
 /// Keys and what may be said of them, for people.
-const KEYS: [(&str, &str); 8] = [
+const KEYS: [(&str, &str); 9] = [
     ("import", SWITCH),
     ("read-back", SWITCH),
     ("compare", SWITCH),
     ("glance", SWITCH),
+    ("direct", SWITCH),
     ("pacing", SWITCH),
     ("events", SWITCH),
     ("pool-buffers", "a number from 1 on"),
@@ -115,6 +119,7 @@ impl Config {
             "read-back" => replace(&mut self.read_back, switch(value)),
             "compare" => replace(&mut self.compare, switch(value)),
             "glance" => replace(&mut self.glance, switch(value)),
+            "direct" => replace(&mut self.direct, switch(value)),
             "pacing" => replace(&mut self.pacing, switch(value)),
             "events" => replace(&mut self.events, switch(value)),
             "pool-buffers" => replace(&mut self.pool.count, number(value)),
@@ -173,6 +178,7 @@ mod tests {
         assert_eq!(applied(options), Ok(expected));
         let expected = Config { import: false, pacing: false, events: true, ..Config::default() };
         assert_eq!(applied("import=off,events=on,pacing=off"), Ok(expected));
+        assert_eq!(applied("direct=off"), Ok(Config { direct: false, ..Config::default() }));
     }
 
     #[test]
@@ -191,8 +197,8 @@ mod tests {
             ),
             (
                 "speed=on",
-                "there is no option \"speed\" of the display; there are import, read-back, compare, glance, pacing, events, \
-                 pool-buffers, pool-bytes",
+                "there is no option \"speed\" of the display; there are import, read-back, compare, glance, direct, pacing, \
+                 events, pool-buffers, pool-bytes",
             ),
         ] {
             assert_eq!(applied(options), Err(says.to_owned()));

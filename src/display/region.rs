@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 
 use crate::damage::Source;
 use crate::device::Device;
@@ -28,8 +29,8 @@ struct Known {
 /// Where the pixels of a region come from.
 #[derive(Debug)]
 enum Pixels {
-    /// The region's memory.
-    Memory(Memory),
+    /// The region's memory. Front ends may hold it, too.
+    Memory(Arc<Memory>),
     /// The region, of this index, cannot be mapped, and is read piece by piece through the device.
     Reads(u32),
 }
@@ -96,6 +97,14 @@ impl RegionPlane {
         self.known.as_ref().map(|known| RegionSource { pixels: &known.pixels, device })
     }
 
+    /// The memory of the plane that [`RegionPlane::look`] found, if it has some.
+    pub fn memory(&self) -> Option<&Arc<Memory>> {
+        match &self.known.as_ref()?.pixels {
+            Pixels::Memory(memory) => Some(memory),
+            Pixels::Reads(_) => None,
+        }
+    }
+
     /// The device was reset, or is gone: nothing that it told holds any more.
     pub fn invalidate(&mut self) {
         self.known = None;
@@ -108,7 +117,7 @@ impl RegionPlane {
         let Some(memory) = region.memory else { return Ok(Pixels::Reads(index)) };
         let needed = plane.geometry.bytes_needed();
         match Memory::new(memory.fd.as_fd(), memory.offset, needed) {
-            Ok(memory) => Ok(Pixels::Memory(memory)),
+            Ok(memory) => Ok(Pixels::Memory(Arc::new(memory))),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 Err(Problem::Read { what: "graphics region", handle: index, error })
             }

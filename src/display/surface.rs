@@ -49,6 +49,11 @@ impl<C: Console> Surface<C> {
         Ok(())
     }
 
+    /// Whether a snapshot gains nothing: see [`Snapshot::is_useless`].
+    pub fn is_useless(&self, times: u32) -> bool {
+        self.snapshot.is_useless(times)
+    }
+
     /// What the console shows.
     #[cfg(test)]
     pub fn canvas(&self) -> &C::Canvas {

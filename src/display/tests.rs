@@ -1,6 +1,7 @@
 //! The rules of the engine, between fakes.
 
 mod cursor;
+mod direct;
 mod dmabuf;
 mod edid;
 mod events;
@@ -61,12 +62,15 @@ fn region() -> Fixture {
 
 /// The pixels of the surface that is shown, row by row, without what a canvas keeps for itself.
 fn shown(fixture: &mut Fixture) -> Vec<u32> {
+    let pixel =
+        |bytes: &[u8]| bytes.iter().rev().fold(0, |all, &byte| (all << 8) | u32::from(byte));
+    if let Some(seen) = &fixture.console.get().memory {
+        return seen.rows.chunks_exact(4).map(pixel).collect();
+    }
     let Screen::Surface(surface, _) = &fixture.display().screen else {
         panic!("no surface is shown");
     };
     let (canvas, (width, _)) = (surface.canvas(), surface.size());
-    let pixel =
-        |bytes: &[u8]| bytes.iter().rev().fold(0, |all, &byte| (all << 8) | u32::from(byte));
     canvas
         .rows
         .chunks_exact(canvas.stride)

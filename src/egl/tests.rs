@@ -21,7 +21,7 @@ use crate::console::{Console, CursorImage, Monitor, Severity, Uptake};
 use crate::damage::Rect;
 use crate::display::{Config, Display, Mode};
 use crate::format::Format;
-use crate::memory::tests::memfd;
+use crate::memory::{Memory, tests::memfd};
 use crate::plane::{Geometry, PlaneInfo};
 use crate::testing::{FakeCanvas, FakeConsole, FakeDevice, ManualClock, cursor, plane};
 
@@ -655,6 +655,10 @@ impl Console for Front {
 
     fn show_surface(&self, width: u32, height: u32) -> Option<FakeCanvas> {
         self.inner.show_surface(width, height)
+    }
+
+    fn show_memory(&self, memory: &Arc<Memory>, geometry: &Geometry) -> bool {
+        self.inner.show_memory(memory, geometry)
     }
 
     fn update_surface(&self, part: Rect) {

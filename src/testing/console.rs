@@ -7,11 +7,13 @@ use std::fs::{File, Metadata};
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::MetadataExt;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use drm_fourcc::DrmFourcc;
 
 use crate::console::{Console, CursorImage, Monitor, Severity, Uptake};
 use crate::damage::{Canvas, Rect};
+use crate::memory::Memory;
 use crate::plane::Geometry;
 
 /// A console that checks what it is told, and remembers it.
@@ -29,6 +31,14 @@ pub struct State {
     pub firmware: bool,
     /// The most pixels that a surface can have; 0: any number.
     pub surface_limit: u32,
+    /// Whether it shows memory of others.
+    pub refuses_memory: bool,
+    /// The memory that it shows.
+    pub memory: Option<SeenMemory>,
+    /// Whether front ends hold memory after it is not shown any more.
+    pub keeps_memory: bool,
+    /// What they hold.
+    pub kept: Vec<Arc<Memory>>,
     /// How long an EDID is.
     pub edid_len: usize,
     /// The monitors that EDIDs were asked for.
@@ -55,7 +65,7 @@ pub enum Shows {
     Nothing,
     /// An import, by its number.
     Scanout(u32),
-    /// A surface of this many pixels.
+    /// A surface of this many pixels, or memory with a picture of this many.
     Surface(u32, u32),
     /// A text.
     Message(String),
@@ -72,6 +82,7 @@ pub enum Call {
     Scanout(u32),
     UpdateScanout(Rect),
     ShowSurface(u32, u32),
+    ShowMemory(u32, u32),
     UpdateSurface(Rect),
     ShowMessage(u32, u32, String),
     ShowFirmware(bool),
@@ -95,6 +106,27 @@ pub struct Image {
 /// A buffer that the console imported.
 #[derive(Debug)]
 pub struct Import(u32);
+
+/// Memory of others that is shown.
+#[derive(Debug)]
+pub struct SeenMemory {
+    memory: Arc<Memory>,
+    geometry: Geometry,
+    /// The rows as front ends saw them when they were last told, without padding.
+    pub rows: Vec<u8>,
+}
+
+impl SeenMemory {
+    fn see(&mut self, part: Rect) {
+        let row = self.geometry.width as usize * 4;
+        for y in part.y..part.y + part.height {
+            let offset = u64::from(y) * u64::from(self.geometry.stride) + u64::from(part.x) * 4;
+            let to = &mut self.rows[y as usize * row + part.x as usize * 4..];
+            let to = &mut to[..part.width as usize * 4];
+            self.memory.read(offset, to).expect("memory that is shown can be read");
+        }
+    }
+}
 
 /// Pixels of a surface.
 #[derive(Debug)]
@@ -159,10 +191,20 @@ impl FakeConsole {
     /// Ends the surface that is shown.
     fn show(&self, shows: Shows, call: Call) -> RefMut<'_, State> {
         let mut state = self.set();
-        state.surface.set(state.surface.get() + 1);
+        state.end_surface();
         state.shows = shows;
         state.calls.push(call);
         state
+    }
+}
+
+impl State {
+    fn end_surface(&mut self) {
+        self.surface.set(self.surface.get() + 1);
+        let seen = self.memory.take();
+        if self.keeps_memory {
+            self.kept.extend(seen.map(|seen| seen.memory));
+        }
     }
 }
 
@@ -246,12 +288,27 @@ impl Console for FakeConsole {
         })
     }
 
+    fn show_memory(&self, memory: &Arc<Memory>, geometry: &Geometry) -> bool {
+        let Geometry { width, height, stride, .. } = *geometry;
+        assert!(memory.in_place(u64::from(stride) * u64::from(height)).is_some());
+        if self.get().refuses_memory {
+            return false;
+        }
+        let mut state = self.show(Shows::Surface(width, height), Call::ShowMemory(width, height));
+        let rows = vec![0xee; width as usize * height as usize * 4];
+        state.memory = Some(SeenMemory { memory: Arc::clone(memory), geometry: *geometry, rows });
+        true
+    }
+
     fn update_surface(&self, part: Rect) {
         let mut state = self.set();
         let Shows::Surface(width, height) = state.shows else {
             panic!("a surface is updated while the console shows {:?}", state.shows);
         };
         assert!(is_within(&part, width, height), "{part:?} of {width}x{height}");
+        if let Some(seen) = &mut state.memory {
+            seen.see(part);
+        }
         state.calls.push(Call::UpdateSurface(part));
     }
 
@@ -266,7 +323,7 @@ impl Console for FakeConsole {
         if state.firmware {
             assert_eq!(switch_to, state.shows != Shows::Firmware);
             state.calls.push(Call::ShowFirmware(switch_to));
-            state.surface.set(state.surface.get() + 1);
+            state.end_surface();
             state.shows = Shows::Firmware;
         }
         state.firmware

@@ -23,7 +23,7 @@ use crate::display::{Config, Display, Mode};
 use crate::plane::{HOTSPOT_UNSET, PlaneInfo};
 
 pub use clock::ManualClock;
-pub use console::{Call, FakeCanvas, FakeConsole, Image, Import, Shows};
+pub use console::{Call, FakeCanvas, FakeConsole, Image, Import, SeenMemory, Shows};
 pub use device::{Counts, Errors, FakeDevice, FakeEdid, FakeRegion, Write};
 
 /// A display between fakes.

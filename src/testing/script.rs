@@ -4,6 +4,7 @@
 //! missing, they are zero. Whatever the bytes are, the display must not panic, must read and import no more than there is, and must give
 //! everything back in the end.
 
+use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use drm_fourcc::DrmFourcc;
@@ -195,6 +196,19 @@ pub fn run(script: &[u8]) {
     assert_eq!(fixture.device.files().mappings(), 0, "a mapping is never ended");
 }
 
+/// The guest draws into all of what is shown.
+fn draw_all(device: &FakeDevice, value: u8) {
+    let inner = device.get();
+    let handle = inner.primary.handle;
+    let files = inner.dma_bufs.get(&handle).into_iter();
+    for file in files.chain(inner.regions.get(&handle).map(|region| &region.file)) {
+        let len = file.metadata().map_or(0, |metadata| metadata.len());
+        let bytes = vec![value; usize::try_from(len).unwrap_or(0)];
+        // It is as large as it was.
+        let _ = file.write_all_at(&bytes, 0);
+    }
+}
+
 fn step(fixture: &mut Fixture, bytes: &mut Bytes<'_>) {
     let device = fixture.device.clone();
     match bytes.byte() % 26 {
@@ -269,7 +283,11 @@ fn step(fixture: &mut Fixture, bytes: &mut Bytes<'_>) {
         }
         23 => {
             fixture.pass(Duration::from_millis(bytes.medium().into()));
-            for _ in 0..=bytes.byte() % 8 {
+            let count = bytes.byte();
+            for value in 0..=count % 8 {
+                if count & 128 != 0 {
+                    draw_all(&device, value);
+                }
                 fixture.refresh();
             }
         }

@@ -140,6 +140,8 @@ typedef struct Console {
     int refreshes_requested;
     void *shown;
     uint8_t *pixels;
+    const uint8_t *in_place;
+    VfioDpyMemory *held;
     char message[256], error[256];
 } Console;
 
@@ -192,6 +194,7 @@ static void forget_surface(Console *console)
 {
     free(console->pixels);
     console->pixels = NULL;
+    console->in_place = NULL;
     console->shown = NULL;
 }
 
@@ -207,6 +210,22 @@ static uint8_t *show_surface(void *opaque, uint32_t width, uint32_t height,
     forget_surface(console);
     *surface_stride = STRIDE;
     return console->pixels = calloc(1, SIZE);
+}
+
+static bool show_memory(void *opaque, const uint8_t *pixels, uint32_t width,
+                        uint32_t height, size_t row, VfioDpyMemory *held)
+{
+    Console *console = opaque;
+
+    CHECK(width == WIDTH && height == HEIGHT && row == STRIDE && held);
+    CHECK(!console->held);
+    if (console->no_memory) {
+        return false;
+    }
+    forget_surface(console);
+    console->in_place = pixels;
+    console->held = held;
+    return true;
 }
 
 static void update_surface(void *opaque, uint32_t x, uint32_t y,
@@ -297,6 +316,7 @@ static const VfioDpyConsoleOps console_ops = {
     .scanout = scanout,
     .update_scanout = update_scanout,
     .show_surface = show_surface,
+    .show_memory = show_memory,
     .update_surface = update_surface,
     .show_message = show_message,
     .show_firmware = show_firmware,
@@ -422,6 +442,62 @@ static void test_surface(bool region)
     region_mode = false;
 }
 
+static int mappings(void)
+{
+    char line[512];
+    int count = 0;
+    FILE *maps = fopen("/proc/self/maps", "r");
+
+    CHECK(maps);
+    while (fgets(line, sizeof(line), maps)) {
+        count += !!strstr(line, "memfd:pixels");
+    }
+    fclose(maps);
+    return count;
+}
+
+static void *release_memory(void *held)
+{
+    vfio_dpy_memory_release(held);
+    return NULL;
+}
+
+/* Everything moves: the console gets the memory itself, and may hold it when
+ * all else is gone. */
+static void test_memory(void)
+{
+    Console console = { 0 };
+    uint8_t *pixels = mmap(NULL, SIZE, PROT_WRITE, MAP_SHARED, memory, 0);
+    const uint8_t *in_place;
+    char *status;
+
+    CHECK(fcntl(memory, F_ADD_SEALS, F_SEAL_SHRINK) == 0);
+    region_mode = true;
+    start(&console);
+    for (int frame = 1; !console.in_place; frame++) {
+        CHECK(frame < 100);
+        memset(pixels, frame, SIZE);
+        console.no_memory = frame == 6;
+        vfio_dpy_refresh(dpy, true);
+    }
+    in_place = console.in_place;
+    status = vfio_dpy_status(dpy);
+    CHECK(strstr(status, "\"shows\":\"memory\""));
+    g_free(status);
+    CHECK(in_place != pixels && !memcmp(in_place, pixels, SIZE));
+    pixels[SIZE - 1]++;
+    CHECK(in_place[SIZE - 1] == pixels[SIZE - 1]);
+
+    stop(&console);
+    CHECK(!strcmp(console.message, "The display is off."));
+    CHECK(in_place[SIZE - 1] == pixels[SIZE - 1] && mappings() == 2);
+    g_thread_join(g_thread_new("front end", release_memory, console.held));
+    CHECK(mappings() == 1);
+    vfio_dpy_memory_release(NULL);
+    munmap(pixels, SIZE);
+    region_mode = false;
+}
+
 static void test_lies_and_errors(void)
 {
     Console console = { .takes_dmabufs = true };
@@ -541,13 +617,14 @@ int main(void)
     /* GLib opens a descriptor for its main context, and keeps it. */
     g_main_context_default();
     descriptors = open_descriptors();
-    memory = memfd_create("pixels", MFD_CLOEXEC);
+    memory = memfd_create("pixels", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     CHECK(memory >= 0 && ftruncate(memory, SIZE) == 0);
 
     test_probe();
     test_scanout();
     test_surface(false);
     test_surface(true);
+    test_memory();
     test_lies_and_errors();
     test_edid();
     test_flip();

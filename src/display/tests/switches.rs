@@ -7,7 +7,7 @@ use crate::display::{Config, Mode};
 use crate::plane::PlaneInfo;
 use crate::testing::{FakeDevice, Fixture, Shows, plane};
 
-use super::shown;
+use super::{shown, status};
 
 const FRAMES: usize = 3000;
 const REGION: u32 = 16;
@@ -44,6 +44,17 @@ impl Picture {
 fn random_plane(handle: u32, random: &mut fastrand::Rng) -> PlaneInfo {
     let format = *random.choice(&[DrmFourcc::Xrgb8888, DrmFourcc::Xbgr8888]).expect("a format");
     PlaneInfo { drm_format: format as u32, ..plane(handle, random.u32(1..150), random.u32(1..60)) }
+}
+
+/// A guest that plays video.
+fn draw_all(mode: Mode, device: &FakeDevice, random: &mut fastrand::Rng) {
+    let shown = device.get().primary;
+    let mut bytes = vec![0; shown.size as usize];
+    random.fill(&mut bytes);
+    match mode {
+        Mode::DmaBuf => device.draw(shown.handle, 0, &bytes),
+        Mode::Region => device.draw_region(REGION, 0, &bytes),
+    }
 }
 
 /// A guest that draws, flips, sets modes and switches its plane off and on.
@@ -88,9 +99,17 @@ fn pictures_are_the_same_with_every_switch_on_and_off() {
             [Config::default(), off].map(|config| Fixture::new(mode, config, &device));
         fast.console.set().uptake = Uptake::ReadBack;
         let mut before = Picture { shows: Shows::Nothing, rows: Vec::new() };
-        let (mut surfaces, mut late) = (0, 0);
+        let (mut surfaces, mut late, mut video) = (0, 0, 0);
         for frame in 0..FRAMES {
-            act(mode, &device, &mut random);
+            if video > 0 {
+                video -= 1;
+                draw_all(mode, &device, &mut random);
+            } else {
+                act(mode, &device, &mut random);
+                if random.u8(..50) == 0 {
+                    video = random.u32(1..60);
+                }
+            }
             let periodic = random.u8(..4) != 0;
             let expected = Picture::after_refresh(&mut plain, true);
             let picture = Picture::after_refresh(&mut fast, periodic);
@@ -104,6 +123,10 @@ fn pictures_are_the_same_with_every_switch_on_and_off() {
             before = expected;
         }
         assert!(late > 0, "nothing was looked at fleetingly");
+        if mode == Mode::Region {
+            let direct = status(&mut fast, "/direct").as_u64();
+            assert!(direct > Some(100), "{direct:?} frames were shown without a copy");
+        }
         assert!(surfaces > FRAMES / 2, "{surfaces} of {FRAMES} are pictures");
     }
 }
