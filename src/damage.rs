@@ -237,9 +237,10 @@ impl Snapshot {
         self.counts
     }
 
-    /// Whether nearly everything moves, and was found to after not looking for so many times, too: then nothing is gained by a snapshot.
+    /// Whether the last look found that nearly everything moves, as did so many before it that came after not looking for a while: then
+    /// nothing is gained by a snapshot.
     pub fn is_useless(&self, times: u32) -> bool {
-        self.busy_frames >= BUSY_FRAMES + times
+        self.blind_frames == BLIND_FRAMES && self.busy_frames >= BUSY_FRAMES + times
     }
 
     /// Joins the rows that changed, band by band.

@@ -35,10 +35,13 @@ pub struct Direct {
 }
 
 impl Direct {
-    /// Whether front ends can read this picture where it is. The pixels need no conversion.
+    /// Whether front ends can read this picture where it is, and better than a copy of it. The pixels need no conversion.
     pub fn is_possible(memory: &Memory, geometry: &Geometry) -> bool {
-        let len = u64::from(geometry.stride) * u64::from(geometry.height);
-        geometry.stride % 4 == 0 && memory.in_place(len).is_some()
+        let Geometry { width, height, stride, .. } = *geometry;
+        let len = u64::from(stride) * u64::from(height);
+        // Some front ends pass on the padding, too, and all compute with C's int.
+        let is_dense = u64::from(stride) <= 2 * 4 * u64::from(width) && i32::try_from(len).is_ok();
+        stride % 4 == 0 && is_dense && memory.in_place(len).is_some()
     }
 
     /// The console shows this memory from now on, and front ends know.

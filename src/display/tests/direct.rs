@@ -183,6 +183,17 @@ fn while_the_device_fails_the_picture_stands_still() {
 }
 
 #[test]
+fn a_console_that_cannot_is_asked_again_after_a_while() {
+    let mut fixture = region();
+    fixture.console.set().refuses_memory = true;
+    for frame in 0..100 {
+        play(&mut fixture, frame);
+    }
+    fixture.console.set().refuses_memory = false;
+    assert!(play_until_direct(&mut fixture) < 20);
+}
+
+#[test]
 fn where_there_is_no_memory_for_a_surface_a_message_is_shown() {
     let mut fixture = direct();
     fixture.console.set().surface_limit = 1;
@@ -237,7 +248,7 @@ fn what_cannot_be_shown_so_is_copied() {
             play(&mut fixture, frame);
             assert!(!is_direct(&mut fixture), "{what}");
         }
-        assert_eq!(fixture.console.get().shows, Shows::Surface(32, 16), "{what}");
+        assert!(matches!(fixture.console.get().shows, Shows::Surface(..)), "{what}");
         assert_eq!(status(&mut fixture, "/direct"), 0, "{what}");
     };
     let default = Config::default;
@@ -263,8 +274,11 @@ fn what_cannot_be_shown_so_is_copied() {
     }
     never("padding that is not there", default(), &|f| {
         // The last row ends with a page, and its padding would be on the next one.
-        let stride = 2176;
-        f.device.set().primary.stride = stride;
-        f.device.set().primary.size = stride * 16;
+        let (stride, size) = (136, 1 << 16);
+        f.device.set().primary = PlaneInfo { stride, size, ..plane(16, 30, 482) };
+    });
+    never("more padding than pixels", default(), &|f| {
+        f.device.set().primary.stride = 260;
+        f.device.set().primary.size = 260 * 16;
     });
 }
