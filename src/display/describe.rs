@@ -136,7 +136,7 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
                 counters.gets, counters.races, counters.imports
             )?;
         }
-        if self.mode() == Mode::Region {
+        if counters.direct > 0 {
             writeln!(to, "  {} frames shown without a copy", counters.direct)?;
         }
         let edid =
