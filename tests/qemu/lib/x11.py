@@ -10,6 +10,8 @@ from .case import Failure, output_file, until
 from .pictures import pointer
 
 WIDTH, HEIGHT = 1280, 1024
+# GTK windows without a menu bar keep its room, in pixels.
+_MENU = 32
 
 
 class _CursorImage(ctypes.Structure):
@@ -18,6 +20,10 @@ class _CursorImage(ctypes.Structure):
     _fields_ = [("x", ctypes.c_short), ("y", ctypes.c_short), ("width", ctypes.c_ushort), ("height", ctypes.c_ushort),
                 ("hot_x", ctypes.c_ushort), ("hot_y", ctypes.c_ushort), ("serial", ctypes.c_ulong),
                 ("pixels", ctypes.POINTER(ctypes.c_ulong)), ("atom", ctypes.c_ulong), ("name", ctypes.c_char_p)]
+
+
+# Xlib's own ends the process, and a window may go while we ask for its size.
+_KEEP_ON = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(lambda *_: 0)
 
 
 class X11:
@@ -44,11 +50,14 @@ class X11:
                 (self._xlib.XOpenDisplay, [ctypes.c_char_p], ctypes.c_void_p),
                 (self._xlib.XCloseDisplay, [ctypes.c_void_p], ctypes.c_int),
                 (self._xlib.XDefaultRootWindow, [ctypes.c_void_p], ctypes.c_ulong),
+                (self._xlib.XQueryTree, [ctypes.c_void_p, ctypes.c_ulong, *[ctypes.c_void_p] * 4], ctypes.c_int),
+                (self._xlib.XGetGeometry, [ctypes.c_void_p, ctypes.c_ulong, *[ctypes.c_void_p] * 7], ctypes.c_int),
                 (self._xlib.XWarpPointer, [ctypes.c_void_p, ctypes.c_ulong, ctypes.c_ulong, *[ctypes.c_int] * 6], ctypes.c_int),
                 (self._xlib.XSync, [ctypes.c_void_p, ctypes.c_int], ctypes.c_int),
                 (self._xlib.XFree, [ctypes.c_void_p], ctypes.c_int),
                 (self._xfixes.XFixesGetCursorImage, [ctypes.c_void_p], ctypes.POINTER(_CursorImage))):
             function.argtypes, function.restype = kinds, result
+        self._xlib.XSetErrorHandler(_KEEP_ON)
         self._connection = self._xlib.XOpenDisplay(self.display.encode())
         if not self._connection:
             raise Failure(f"Xvfb refuses us as a client of {self.display} (see xvfb.log)")
@@ -99,8 +108,27 @@ class X11:
 
     def window(self, width, height):
         """A client of the display, as tests compare it: a window that now shows a white picture of this size."""
-        box = until(f"a white picture of {width}x{height}", lambda: self._white(width, height))
+        # In a window that does not have its size yet the picture is elsewhere.
+        box = until(f"a white picture of {width}x{height}", lambda: self._fits(width, height) and self._white(width, height))
         return Window(self, box)
+
+    def _fits(self, width, height):
+        """Whether there is a window for a picture of this size."""
+        return any(size[0] == width and height <= size[1] <= height + _MENU for size in self._sizes())
+
+    def _sizes(self):
+        """The sizes of the windows."""
+        root, parent, count = ctypes.c_ulong(), ctypes.c_ulong(), ctypes.c_uint()
+        windows = ctypes.POINTER(ctypes.c_ulong)()
+        self._xlib.XQueryTree(self._connection, self._xlib.XDefaultRootWindow(self._connection),
+                              *map(ctypes.byref, (root, parent, windows, count)))
+        x, y = ctypes.c_int(), ctypes.c_int()
+        for number in range(count.value):
+            width, height, border, depth = (ctypes.c_uint() for _ in range(4))
+            self._xlib.XGetGeometry(self._connection, windows[number],
+                                    *map(ctypes.byref, (root, x, y, width, height, border, depth)))
+            yield width.value, height.value
+        self._xlib.XFree(windows)
 
     def _white(self, width, height):
         white = self.picture().convert("L").point(lambda value: 255 if value == 255 else 0)
