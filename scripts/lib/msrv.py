@@ -10,7 +10,11 @@ def version(text):
 
 def main():
     minimum = sys.argv[1]
-    packages = json.load(sys.stdin)["packages"]
+    metadata = sys.stdin.read()
+    if not metadata:
+        # Cargo has said why.
+        return "cargo metadata names no packages"
+    packages = json.loads(metadata)["packages"]
     newer = [f"{package['name']} {package['version']} needs Rust {package['rust_version']}"
              for package in packages
              if package["rust_version"] and version(package["rust_version"])[:2] > version(minimum)[:2]]
