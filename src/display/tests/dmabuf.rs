@@ -11,7 +11,8 @@ use serde_json::json;
 
 use crate::console::Uptake;
 use crate::damage::Rect;
-use crate::display::{Config, Mode, PATIENCE};
+use crate::display::screen::PATIENCE;
+use crate::display::{Config, Mode};
 use crate::plane::PlaneInfo;
 use crate::pool::Limits;
 use crate::testing::{Call, Errors, FakeDevice, Fixture, Shows, plane};

@@ -6,7 +6,8 @@ use drm_fourcc::DrmFourcc;
 use serde_json::json;
 
 use crate::damage::Rect;
-use crate::display::{PATIENCE, SOON};
+use crate::display::SOON;
+use crate::display::screen::PATIENCE;
 use crate::plane::PlaneInfo;
 use crate::testing::{Call, Errors, FakeRegion, Fixture, Shows, plane};
 

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::console::Uptake;
-use crate::display::{Config, Mode, RESPITE};
+use crate::display::screen::RESPITE;
+use crate::display::{Config, Mode};
 use crate::plane::PlaneInfo;
 use crate::testing::{Call, Errors, Fixture, Shows, cursor, plane};
 
