@@ -123,12 +123,15 @@ class X11:
         self._xlib.XQueryTree(self._connection, self._xlib.XDefaultRootWindow(self._connection),
                               *map(ctypes.byref, (root, parent, windows, count)))
         x, y = ctypes.c_int(), ctypes.c_int()
+        sizes = []
         for number in range(count.value):
             width, height, border, depth = (ctypes.c_uint() for _ in range(4))
             self._xlib.XGetGeometry(self._connection, windows[number],
                                     *map(ctypes.byref, (root, x, y, width, height, border, depth)))
-            yield width.value, height.value
-        self._xlib.XFree(windows)
+            sizes.append((width.value, height.value))
+        if windows:
+            self._xlib.XFree(windows)
+        return sizes
 
     def _white(self, width, height):
         white = self.picture().convert("L").point(lambda value: 255 if value == 255 else 0)
