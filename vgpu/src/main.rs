@@ -82,6 +82,12 @@ struct Serve {
     /// The vfio-user socket, for QEMU.
     #[arg(long, value_name = "PATH")]
     socket: PathBuf,
+    /// Permissions of the vfio-user socket, in octal, where QEMU runs as another user: 660. Default: what the umask leaves.
+    #[arg(long, value_name = "MODE", value_parser = permissions)]
+    socket_mode: Option<u32>,
+    /// Group of the vfio-user socket, a name or a number.
+    #[arg(long, value_name = "GROUP", value_parser = group)]
+    socket_group: Option<u32>,
     /// The control socket, for `vgpu ctl` and `vgpu screenshot`.
     #[arg(long, value_name = "PATH")]
     control: PathBuf,
@@ -137,6 +143,17 @@ fn vram(text: &str) -> Result<u64, String> {
     }
 }
 
+fn permissions(text: &str) -> Result<u32, String> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mode @ 0..=0o777) => Ok(mode),
+        _ => Err("must be octal, at most 777".into()),
+    }
+}
+
+fn group(text: &str) -> Result<u32, String> {
+    text.parse().or_else(|_| sys::group_id(text).ok_or_else(|| "no such group".into()))
+}
+
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Serve(serve) => {
@@ -155,7 +172,8 @@ fn main() -> ExitCode {
                 region_mmap: !serve.no_region_mmap,
                 memfd: serve.memfd || serve.read_only,
             };
-            serve::run(serve.socket, serve.control, config, serve.ready_fd)
+            let access = serve::Access { mode: serve.socket_mode, group: serve.socket_group };
+            serve::run(serve.socket, &access, serve.control, config, serve.ready_fd)
         }
         Command::Ctl { control, command } => {
             client::ask(&control, &command.join(" ")).map(|answer| {

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 use std::os::fd::RawFd;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,9 +15,32 @@ use crate::device::{Config, Device};
 use crate::vgpu::Vgpu;
 use crate::{control, server, sys};
 
+/// Who may connect to a socket, where that is not left to the umask.
+#[derive(Debug, Default)]
+pub struct Access {
+    pub mode: Option<u32>,
+    pub group: Option<u32>,
+}
+
+impl Access {
+    /// The group first: the mode must not let in the group that was there before.
+    fn grant(&self, path: &Path) -> Result<(), String> {
+        if let Some(group) = self.group {
+            chown(path, None, Some(group))
+                .map_err(|e| format!("cannot give {} to group {group}: {e}", path.display()))?;
+        }
+        if let Some(mode) = self.mode {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+                .map_err(|e| format!("cannot set the mode of {}: {e}", path.display()))?;
+        }
+        Ok(())
+    }
+}
+
 /// Serves until a signal or the command `quit` ends the process. Returns only on failure.
 pub fn run(
     socket: PathBuf,
+    access: &Access,
     control: PathBuf,
     config: Config,
     ready_fd: Option<RawFd>,
@@ -37,6 +60,7 @@ pub fn run(
         if device.has_udmabuf { "udmabuf" } else { "memfd" }
     );
     let clients = listen(&socket)?;
+    access.grant(&socket).inspect_err(|_| remove(&socket))?;
     let commands = listen(&control).inspect_err(|_| remove(&socket))?;
     let text = format!("vgpu: listening on {} ({description})", socket.display());
     let vgpu = Arc::new(Vgpu::new(device, vec![socket, control]));

@@ -1,5 +1,7 @@
-//! The few system calls that have no safe wrapper: udmabuf, locks that belong to an open file, and adopting a descriptor.
+//! The few system calls that have no safe wrapper: udmabuf, locks that belong to an open file, adopting a
+//! descriptor, and groups by name.
 
+use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -113,6 +115,15 @@ pub fn adopt_fd(number: RawFd) -> io::Result<File> {
     // SAFETY: it is open, and it was handed to this process for this purpose: the caller runs before anything else is
     // opened, so no other object owns it.
     Ok(unsafe { File::from_raw_fd(number) })
+}
+
+/// The number of a group, wherever the system keeps its names. For a time without other threads.
+pub fn group_id(name: &str) -> Option<u32> {
+    let name = CString::new(name).ok()?;
+    // SAFETY: the string ends with NUL and outlives the call; no other thread runs that could call this family of functions.
+    let group = unsafe { libc::getgrnam(name.as_ptr()) };
+    // SAFETY: the pointer is NULL or to an entry that is valid until the next such call.
+    unsafe { group.as_ref() }.map(|group| group.gr_gid)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 mod common;
 
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Stdio;
 
@@ -43,6 +44,38 @@ fn signals_and_quit_remove_the_sockets() {
         }
         assert_eq!(server.child.wait().unwrap().code(), Some(0), "{how}");
         assert!(!exists(&server.dir.join("vfio")) && !exists(&server.control()), "{how}");
+    }
+}
+
+#[test]
+fn the_socket_is_open_to_whom_the_options_name() {
+    let permissions = |path: &std::path::Path| {
+        let metadata = std::fs::metadata(path).unwrap();
+        (metadata.mode() & 0o777, metadata.gid())
+    };
+    // Only root may give a socket to a group that it is not in.
+    let own = rustix::process::getegid().as_raw();
+    let root = rustix::process::geteuid().is_root();
+    let (group, gid) = if root { ("daemon".to_owned(), 1) } else { (own.to_string(), own) };
+    for mode in ["660", "606"] {
+        let server = Server::start(&["--socket-mode", mode, "--socket-group", &group]);
+        let expected = u32::from_str_radix(mode, 8).unwrap();
+        assert_eq!(permissions(&server.dir.join("vfio")), (expected, gid));
+        let (mode, group) = permissions(&server.control());
+        assert!(
+            mode & 0o022 == 0 && group == own,
+            "the control socket is not meant: {mode:o} {group}"
+        );
+    }
+    let paths = ["--socket", "/tmp/a", "--control", "/tmp/b"];
+    for (option, value, words) in [
+        ("--socket-mode", "1777", "at most 777"),
+        ("--socket-mode", "rw", "octal"),
+        ("--socket-group", "no-such-group-here", "no such group"),
+    ] {
+        let output = vgpu("serve").args(paths).args([option, value]).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{option} {value}");
+        assert!(String::from_utf8(output.stderr).unwrap().contains(words), "{option} {value}");
     }
 }
 
