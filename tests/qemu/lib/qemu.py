@@ -54,6 +54,9 @@ class Qemu:
                    "-mon", "chardev=monitor,mode=control"]
         for directory in FIRMWARE:
             command += ["-L", directory]
+        if os.environ.get("VFIO_DPY_TEST_SANDBOX"):
+            # What libvirt asks for.
+            command += ["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]
         if guest:
             command += ["-accel", "tcg", "-chardev", f"file,id=firmware,path={self.firmware_log}",
                         "-device", "isa-debugcon,iobase=0x402,chardev=firmware"]
