@@ -232,6 +232,31 @@ apt_fetch_locked() {
     done
 }
 
+# apt_fetch_all CONFIG EXCEPT NAME...: downloads packages and all that they depend on, as if nothing were installed, but for those
+# whose names match the regular expression EXCEPT; prints their paths.
+apt_fetch_all() { with_lock apt apt_fetch_all_locked "$@"; }
+apt_fetch_all_locked() {
+    local config=$1 except=$2 dir=$BUILD/cache/debs log=$LOGS/apt-fetch.log files file missing=()
+    # What is installed has a say in which version is the candidate, too.
+    local nothing=(-o "Dir::State::status=$dir/nothing-installed")
+    shift 2
+    mkdir -p "$dir/part" "$LOGS"
+    : >"$dir/nothing-installed"
+    mapfile -t files < <(apt_private_get "$config" "${nothing[@]}" \
+        --no-install-recommends --yes --print-uris install "$@" 2>"$log" | awk '/^\047/ { print $2 }' | grep -Ev "$except")
+    ((${#files[@]})) || fail_with_log "finding the packages $*" "$log"
+    for file in "${files[@]}"; do
+        [[ -s $dir/$file ]] || missing+=("${file%%_*}")
+    done
+    if ((${#missing[@]})); then
+        say "  fetching ${#missing[@]} packages"
+        (cd "$dir/part" && apt_private_get "$config" "${nothing[@]}" download "${missing[@]}") >"$log" 2>&1 </dev/null ||
+            fail_with_log "fetching the packages ${missing[*]}" "$log"
+        mv "$dir/part"/*.deb "$dir/"
+    fi
+    printf '%s\n' "${files[@]/#/$dir/}"
+}
+
 # apt_backports: the private configuration `backports`: the machine's Debian suites and, on Debian 12,
 # its backports, from which nothing is installed unless it is asked for.
 apt_backports() {

@@ -124,11 +124,11 @@ class Machine:
         for directory in FIRMWARE:
             command += ["-L", directory]
         command += [
-            "-nodefaults", "-no-user-config", "-vga", "none", "-accel", "tcg", "-m", "256",
+            "-nodefaults", "-no-user-config", "-vga", "none", "-accel", "tcg", "-m", "512" if self.options.desktop else "256",
             "-device", json.dumps(device), "-display", display,
             "-kernel", os.path.join(self.options.guest, "vmlinuz"),
             "-initrd", os.path.join(self.options.guest, "initrd.gz"),
-            "-append", f"console=ttyS0 console=tty0 pause={pause}",
+            "-append", f"console=ttyS0 console=tty0 pause={pause} demo={'desktop' if self.options.desktop else 'motion'}",
             # Long enough to read the firmware's text, and to take its picture.
             "-boot", "menu=on,splash-time=3000",
             "-chardev", f"file,id=serial,path={self.serial}", "-serial", "chardev:serial",
@@ -189,6 +189,13 @@ class Machine:
         say(f"  {path} ({shown[0]}x{shown[1]})")
         return shown
 
+    def move_pointer(self):
+        """The user moves the mouse a little, so that the guest's pointer is seen where no window is."""
+        for _ in range(20):
+            self.qmp.command("input-send-event", events=[
+                {"type": "rel", "data": {"axis": axis, "value": value}} for axis, value in (("x", 8), ("y", 12))])
+            time.sleep(0.05)
+
     def status(self):
         """What the library says of itself; {} in a QEMU without it."""
         try:
@@ -217,11 +224,14 @@ def headless(machine, stack):
     wait_for("the guest's console", machine.qemu, 180, lambda: machine.serial_says("guest: booted"))
     time.sleep(0.5)
     machine.take_picture("boot")
-    wait_for("the guest's picture", machine.qemu, 60, lambda: machine.serial_says("guest: ready"))
+    wait_for("the guest's picture", machine.qemu, 240, lambda: machine.serial_says("guest: ready"))
+    if machine.options.desktop:
+        machine.move_pointer()
     time.sleep(1)
-    before = machine.take_picture("console")
+    what = "desktop" if machine.options.desktop else "console"
+    before = machine.take_picture(what)
     time.sleep(machine.options.seconds)
-    after = machine.take_picture("console-later")
+    after = machine.take_picture(f"{what}-later")
     if before == after:
         raise DemoError("the guest's picture did not move between the last two pictures")
     return machine.row()
@@ -259,6 +269,7 @@ def parse():
     parser.add_argument("--output", default="")
     parser.add_argument("--seconds", type=float, default=0)
     parser.add_argument("--headless", action="store_true")
+    parser.add_argument("--desktop", action="store_true")
     return parser.parse_args()
 
 
