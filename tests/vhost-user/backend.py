@@ -8,6 +8,9 @@ answer. UUIDs are in the usual notation, bytes in hexadecimal.
 {"do": "add", "uuid": U, "bytes": B}  exports a new file with these bytes: {"refused": bool}
 {"do": "remove", "uuid": U}           {"refused": bool}
 {"do": "lookup", "uuid": U}           {"refused": bool, "descriptors": n, "bytes": all of the file}
+{"do": "send", "request": n, "bytes": B}  a request of any kind and size: {"closed": whether QEMU closed the channel}
+{"do": "cut-replies", "after": n}     of objects that QEMU asks for it gets only so many bytes of the reply
+{"do": "finish-replies"}              it gets the rest, and whole replies from then on
 {"do": "wait-for-qemu"}               answers when QEMU has set up the channel for requests of backends
 """
 
@@ -84,6 +87,8 @@ class Backend:
         self._selector.register(self._main, selectors.EVENT_READ)
         self._channel = None
         self._exports = {}
+        self._cut = None
+        self._rest = b""
 
     def serve(self, until):
         """Answers QEMU until one of the other descriptors can be read; returns which."""
@@ -115,6 +120,12 @@ class Backend:
         elif request == GET_SHARED_OBJECT:
             exported = self._exports.get(payload)
             reply, reply_fds = b"", [] if exported is None else [exported]
+            if self._cut is not None:
+                message = HEADER.pack(request, VERSION | REPLY, 0)
+                self._rest += message[self._cut:]
+                if self._cut:
+                    socket.send_fds(self._main, [message[:self._cut]], reply_fds)
+                return
         if reply is None and flags & NEED_REPLY:
             reply = U64.pack(0)
         if reply is not None:
@@ -139,6 +150,17 @@ class Backend:
         if command["do"] == "wait-for-qemu":
             while self._channel is None:
                 self._answer()
+            return {}
+        if command["do"] == "send":
+            send(self._channel, command["request"], NEED_REPLY, bytes.fromhex(command["bytes"]))
+            self.serve(until=self._channel)
+            return {"closed": receive(self._channel) is None}
+        if command["do"] == "cut-replies":
+            self._cut = command["after"]
+            return {}
+        if command["do"] == "finish-replies":
+            self._main.sendall(self._rest)
+            self._cut, self._rest = None, b""
             return {}
         uuid = uuid_module.UUID(command["uuid"]).bytes
         if command["do"] == "add":

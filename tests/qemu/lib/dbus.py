@@ -162,9 +162,9 @@ class DBusScreen:
             elif method == "ScanoutDMABUF":
                 fds = invocation.get_message().get_unix_fd_list().steal_fds()
                 self._forget_dmabuf()
-                _, width, height, stride, fourcc, modifier, _ = values
+                _, width, height, stride, fourcc, modifier, upside_down = values
                 self._frame = None
-                self._dmabuf = (fds[0], width, height, stride)
+                self._dmabuf = (fds[0], width, height, stride, -1 if upside_down else 1)
                 self.scanouts.append(f"dma-buf {width}x{height} {_fourcc(fourcc)} modifier {modifier:#x}")
             elif method == "UpdateDMABUF":
                 self.updates += 1
@@ -200,10 +200,10 @@ class DBusScreen:
         """What the client shows; None if nothing."""
         with self._lock:
             if self._dmabuf:
-                fd, width, height, stride = self._dmabuf
+                fd, width, height, stride, order = self._dmabuf
                 with mmap.mmap(fd, os.fstat(fd).st_size, prot=mmap.PROT_READ) as memory:
                     data = memory[:stride * height].ljust(stride * height, b"\0")
-                return Image.frombytes("RGB", (width, height), data, "raw", "BGRX", stride)
+                return Image.frombytes("RGB", (width, height), data, "raw", "BGRX", stride, order)
             return self._frame.copy() if self._frame else None
 
     def pointer(self):

@@ -105,6 +105,11 @@ def same_as_screen(what, vgpu, client, cursor=False, seconds=15, tolerance=0):
     _poll(what, _truth(vgpu, cursor), client.picture, seconds, tolerance)
 
 
+def same_as_picture(what, expected, client, seconds=15):
+    """A client of a display shows a picture."""
+    _poll(what, expected, client.picture, seconds)
+
+
 def pointer(size, pixels, order, **more):
     """A pointer that a client was given, as a picture, with what else is known of it; None if nothing of it is visible."""
     image = Image.frombytes("RGBA", size, pixels, "raw", order)

@@ -25,12 +25,12 @@ def gtk(gl):
 class Console:
     """What a screendump shows, as a client."""
 
-    def __init__(self, qemu):
-        self._qemu = qemu
+    def __init__(self, qemu, device=None):
+        self._qemu, self._device = qemu, device
 
     def picture(self):
         """What is on the console."""
-        return load(self._qemu.screendump())
+        return load(self._qemu.screendump(self._device))
 
 
 def play(front_end, vgpu, qemu, view, cursor, tolerance=0):

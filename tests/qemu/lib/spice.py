@@ -22,6 +22,9 @@ SOCKET = os.path.join(SCRATCH, "spice")
 # What QEMU may say when a client goes while something is on its way to it.
 GOODBYE = "Spice: Connection reset by peer", "Spice: Broken pipe"
 
+# QEMU does not wait for a client for longer than a second without saying so.
+IMPATIENCE = "no gl-unblock within one second", "no gl-draw-done within one second"
+
 # Nothing that the server may lose on the way.
 LOSSLESS = ("image-compression=off,jpeg-wan-compression=never,zlib-glz-wan-compression=never,streaming-video=off,"
             "playback-compression=off")

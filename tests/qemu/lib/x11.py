@@ -52,6 +52,7 @@ class X11:
                 (self._xlib.XDefaultRootWindow, [ctypes.c_void_p], ctypes.c_ulong),
                 (self._xlib.XQueryTree, [ctypes.c_void_p, ctypes.c_ulong, *[ctypes.c_void_p] * 4], ctypes.c_int),
                 (self._xlib.XGetGeometry, [ctypes.c_void_p, ctypes.c_ulong, *[ctypes.c_void_p] * 7], ctypes.c_int),
+                (self._xlib.XResizeWindow, [ctypes.c_void_p, ctypes.c_ulong, ctypes.c_uint, ctypes.c_uint], ctypes.c_int),
                 (self._xlib.XWarpPointer, [ctypes.c_void_p, ctypes.c_ulong, ctypes.c_ulong, *[ctypes.c_int] * 6], ctypes.c_int),
                 (self._xlib.XSync, [ctypes.c_void_p, ctypes.c_int], ctypes.c_int),
                 (self._xlib.XFree, [ctypes.c_void_p], ctypes.c_int),
@@ -86,6 +87,12 @@ class X11:
         self._xlib.XWarpPointer(self._connection, 0, self._xlib.XDefaultRootWindow(self._connection), 0, 0, 0, 0, x, y)
         self._xlib.XSync(self._connection, 0)
 
+    def resize(self, width, height):
+        """The user drags all windows to this size."""
+        for window, _ in self._windows():
+            self._xlib.XResizeWindow(self._connection, window, width, height)
+        self._xlib.XSync(self._connection, 0)
+
     def pointer(self):
         """The pointer; None if nothing of it is visible. The screen's picture does not show it."""
         found = self._xfixes.XFixesGetCursorImage(self._connection)
@@ -114,24 +121,24 @@ class X11:
 
     def _fits(self, width, height):
         """Whether there is a window for a picture of this size."""
-        return any(size[0] == width and height <= size[1] <= height + _MENU for size in self._sizes())
+        return any(size[0] == width and height <= size[1] <= height + _MENU for _, size in self._windows())
 
-    def _sizes(self):
-        """The sizes of the windows."""
+    def _windows(self):
+        """The windows and their sizes."""
         root, parent, count = ctypes.c_ulong(), ctypes.c_ulong(), ctypes.c_uint()
         windows = ctypes.POINTER(ctypes.c_ulong)()
         self._xlib.XQueryTree(self._connection, self._xlib.XDefaultRootWindow(self._connection),
                               *map(ctypes.byref, (root, parent, windows, count)))
         x, y = ctypes.c_int(), ctypes.c_int()
-        sizes = []
+        found = []
         for number in range(count.value):
             width, height, border, depth = (ctypes.c_uint() for _ in range(4))
             self._xlib.XGetGeometry(self._connection, windows[number],
                                     *map(ctypes.byref, (root, x, y, width, height, border, depth)))
-            sizes.append((width.value, height.value))
+            found.append((windows[number], (width.value, height.value)))
         if windows:
             self._xlib.XFree(windows)
-        return sizes
+        return found
 
     def _white(self, width, height):
         white = self.picture().convert("L").point(lambda value: 255 if value == 255 else 0)

@@ -1,0 +1,140 @@
+"""A guest's driver of QEMU's virtio-gpu, without a guest: through qtest, as much of it as draws pictures."""
+
+import struct
+
+from .case import Failure, until
+
+SLOT = 16
+
+# What virglrenderer says, and has Mesa say, while it finds out what there is.
+CHATTER = "gl_version ", " in glTexImage2D(", " in glTexStorage2DMultisample("
+
+# Where things are in guest memory and, of the device's registers, in the address space: no firmware has placed them.
+_QUEUE, _REQUEST, _RESPONSE, _PIXELS = 0x100000, 0x110000, 0x111000, 0x200000
+_REGISTERS = 0xE0000000
+_QUEUE_SIZE = 16
+
+_VENDOR_CAPABILITY, _COMMON, _NOTIFY = 9, 1, 2
+_ACKNOWLEDGE, _DRIVER, _DRIVER_OK, _FEATURES_OK = 1, 2, 4, 8
+_VIRGL, _VERSION_1 = 1 << 0, 1 << 0
+
+_CREATE_2D, _UNREF, _SET_SCANOUT, _FLUSH, _TRANSFER, _ATTACH_BACKING = 0x101, 0x102, 0x103, 0x104, 0x105, 0x106
+_OK = 0x1100
+_B8G8R8X8 = 2
+
+
+def device(kind="virtio-gpu-gl-pci", **properties):
+    """The arguments of -device."""
+    return {"driver": kind, "id": "virtio", "addr": f"{SLOT:x}", **properties}
+
+
+class VirtioGpu:
+    """The driver of the device in our slot."""
+
+    def __init__(self, qtest):
+        self._qtest = qtest
+        self._submitted = 0
+        self._resource = 0
+        self._size = 0, 0
+        self._write_config(0x04, self._read_config(0x04) & 0xFFFF | 0x6)
+        self._find_registers()
+        self._start()
+
+    def _config(self, offset):
+        self._qtest.command(f"outl 0xcf8 {0x80000000 | SLOT << 11 | offset:#x}")
+
+    def _read_config(self, offset):
+        self._config(offset & ~3)
+        return int(self._qtest.command("inl 0xcfc")[0], 0) >> 8 * (offset & 3)
+
+    def _write_config(self, offset, value):
+        self._config(offset)
+        self._qtest.command(f"outl 0xcfc {value:#x}")
+
+    def _find_registers(self):
+        places = {}
+        at = self._read_config(0x34) & 0xFF
+        while at:
+            if self._read_config(at) & 0xFF == _VENDOR_CAPABILITY:
+                kind, bar = self._read_config(at + 3) & 0xFF, self._read_config(at + 4) & 0xFF
+                places.setdefault(kind, (bar, self._read_config(at + 8), self._read_config(at + 16)))
+            at = self._read_config(at + 1) & 0xFF
+        if _COMMON not in places or places[_COMMON][0] != places[_NOTIFY][0]:
+            raise Failure(f"virtio: these capabilities were not expected: {places}")
+        bar = 0x10 + 4 * places[_COMMON][0]
+        self._write_config(bar, _REGISTERS)
+        self._write_config(bar + 4, 0)
+        self._common = _REGISTERS + places[_COMMON][1]
+        self._notify = _REGISTERS + places[_NOTIFY][1]
+
+    def _set(self, width, offset, value):
+        self._qtest.command(f"write{width} {self._common + offset:#x} {value:#x}")
+
+    def _start(self):
+        self._set("b", 0x14, 0)
+        self._set("b", 0x14, _ACKNOWLEDGE | _DRIVER)
+        self._set("l", 0x00, 0)
+        offered = int(self._qtest.command(f"readl {self._common + 4:#x}")[0], 0)
+        for half, features in enumerate((offered & _VIRGL, _VERSION_1)):
+            self._set("l", 0x08, half)
+            self._set("l", 0x0C, features)
+        self._set("b", 0x14, _ACKNOWLEDGE | _DRIVER | _FEATURES_OK)
+        self._qtest.write(_QUEUE, bytes(0x3000))
+        self._set("w", 0x16, 0)
+        self._set("w", 0x18, _QUEUE_SIZE)
+        for offset, address in (0x20, _QUEUE), (0x28, _QUEUE + 0x1000), (0x30, _QUEUE + 0x2000):
+            self._set("l", offset, address)
+            self._set("l", offset + 4, 0)
+        self._set("w", 0x1C, 1)
+        self._set("b", 0x14, _ACKNOWLEDGE | _DRIVER | _FEATURES_OK | _DRIVER_OK)
+
+    def _submit(self, kind, body):
+        """Sends a command, which the device may leave until later; the one before must be done."""
+        request = struct.pack("<IIQII", kind, 0, 0, 0, 0) + body
+        self._qtest.write(_REQUEST, request)
+        self._qtest.write(_RESPONSE, bytes(24))
+        # Two descriptors: what the device reads, and what it writes.
+        self._qtest.write(_QUEUE, struct.pack("<QIHHQIHH", _REQUEST, len(request), 1, 1, _RESPONSE, 24, 2, 0))
+        self._qtest.write(_QUEUE + 0x1000 + 4 + 2 * (self._submitted % _QUEUE_SIZE), struct.pack("<H", 0))
+        self._submitted += 1
+        self._qtest.write(_QUEUE + 0x1000, struct.pack("<HH", 0, self._submitted))
+        self._qtest.command(f"writew {self._notify:#x} 0")
+
+    def is_idle(self):
+        """Whether the device has done what it was sent."""
+        return int(self._qtest.command(f"readw {_QUEUE + 0x2002:#x}")[0], 0) == self._submitted
+
+    def wait(self):
+        """Waits until the device has done what it was sent."""
+        until("virtio-gpu answers", self.is_idle)
+        answer = int(self._qtest.command(f"readl {_RESPONSE:#x}")[0], 0)
+        if answer != _OK:
+            raise Failure(f"virtio-gpu answered {answer:#x}")
+
+    def _do(self, kind, form, *values):
+        self._submit(kind, struct.pack(form, *values))
+        self.wait()
+
+    def set_mode(self, width, height):
+        """Scans out a new framebuffer."""
+        old, self._resource = self._resource, self._resource + 1
+        self._size = width, height
+        self._do(_CREATE_2D, "<IIII", self._resource, _B8G8R8X8, width, height)
+        self._do(_ATTACH_BACKING, "<IIQII", self._resource, 1, _PIXELS, 4 * width * height, 0)
+        self._do(_SET_SCANOUT, "<IIIIII", 0, 0, width, height, 0, self._resource)
+        if old:
+            self._do(_UNREF, "<II", old, 0)
+
+    def draw(self, picture):
+        """Draws a picture of the framebuffer's size, without showing it."""
+        self._qtest.write(_PIXELS, picture.tobytes("raw", "BGRX"))
+        self._do(_TRANSFER, "<IIIIQII", 0, 0, *self._size, 0, self._resource, 0)
+
+    def submit_flush(self):
+        """Asks the device to show what was drawn; wait() tells when it has."""
+        self._submit(_FLUSH, struct.pack("<IIIIII", 0, 0, *self._size, self._resource, 0))
+
+    def flush(self):
+        """Shows what was drawn."""
+        self.submit_flush()
+        self.wait()
