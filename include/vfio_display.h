@@ -199,15 +199,15 @@ typedef struct VfioDpyConsoleOps {
                            uint32_t hot_y);
     // Moves the upper left corner of the pointer above a scanout.
     void (*move_scanout_cursor)(void *console, int32_t x, int32_t y);
-    // Defines the pointer above a surface, in ARGB8888 with straight alpha, without padding; NULL hides it. The pixels are the
-    // library's, and valid during the call.
+    // Defines the pointer above a surface, or above a scanout if `uptake` has nobody for its dma-buf, in ARGB8888 with straight
+    // alpha, without padding; NULL hides it. The pixels are the library's, and valid during the call.
     void (*surface_cursor)(void *console,
                            const uint8_t *pixels,
                            uint32_t width,
                            uint32_t height,
                            uint32_t hot_x,
                            uint32_t hot_y);
-    // Moves the upper left corner of the pointer above a surface.
+    // Moves the upper left corner of that pointer.
     void (*move_surface_cursor)(void *console, int32_t x, int32_t y);
     // Has the front ends refresh soon, as if their timer had gone off. Not from within the callback.
     void (*request_refresh)(void *console);
@@ -470,6 +470,13 @@ struct VfioDpyEglImport *vfio_dpy_egl_import(void *display,
 // `import` is from vfio_dpy_egl_import().
 uint32_t vfio_dpy_egl_texture(const struct VfioDpyEglImport *import);
 
+// Whether the current context has an import's texture. If not, release the import, and import again.
+//
+// # Safety
+//
+// `import` is from vfio_dpy_egl_import().
+bool vfio_dpy_egl_is_here(const struct VfioDpyEglImport *import);
+
 // To be called before an import's texture is drawn, each time.
 //
 // Lets the GPU wait for those who still draw to the dma-buf, and converts pictures that cannot be textures as they are. Returns false if
@@ -499,7 +506,8 @@ void vfio_dpy_egl_drew(struct VfioDpyEglImport *import);
 // `import` is from vfio_dpy_egl_import().
 int vfio_dpy_egl_take_fence(struct VfioDpyEglImport *import);
 
-// Ends an import, whichever context is current, or none: its texture is deleted in the context that has it. NULL is fine.
+// Ends an import, whichever context is current, or none: its texture is deleted in the context that has it, on the GLib default main
+// context if that is current in another thread. NULL is fine.
 //
 // # Safety
 //

@@ -78,6 +78,16 @@ pub struct BufferPlane<'a> {
     pub stride: u32,
 }
 
+/// What a driver may mind about a buffer, whatever is in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kind {
+    format: Format,
+    width: u32,
+    height: u32,
+    /// Offsets and strides.
+    planes: Vec<(u32, u32)>,
+}
+
 /// Who reads the buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reader {
@@ -88,6 +98,12 @@ pub enum Reader {
 }
 
 impl Buffer<'_> {
+    /// What a driver may mind about it.
+    pub fn kind(&self) -> Kind {
+        let planes = self.planes.iter().map(|plane| (plane.offset, plane.stride)).collect();
+        Kind { format: self.format, width: self.width, height: self.height, planes }
+    }
+
     /// Checks that what will be read is there.
     pub fn check(&self, reader: Reader) -> Result<(), BufferError> {
         let (width, height) = (self.width, self.height);
