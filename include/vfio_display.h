@@ -451,6 +451,15 @@ bool vfio_dpy_egl_can_import(void *display,
                              const struct VfioDpyEglBuffer *buffer,
                              char **message);
 
+// Copies the pixels of a linear picture in ARGB8888 or XRGB8888 to `pixels`, as ARGB8888 without padding, for who does not draw it with
+// OpenGL. Returns false if the CPU cannot read them.
+//
+// # Safety
+//
+// `buffer` is valid, and its descriptors are open; `pixels` has room for `width * height` of them.
+bool vfio_dpy_egl_read(const struct VfioDpyEglBuffer *buffer,
+                       uint32_t *pixels);
+
 // Makes a texture of a picture, in the current context, which must be one of the display.
 //
 // The descriptors can be closed afterwards. Free the import with vfio_dpy_egl_release(). On failure NULL is returned, with *message

@@ -289,6 +289,31 @@ pub unsafe extern "C" fn vfio_dpy_egl_can_import(
     })
 }
 
+/// Copies the pixels of a linear picture in ARGB8888 or XRGB8888 to `pixels`, as ARGB8888 without padding, for who does not draw it with
+/// OpenGL. Returns false if the CPU cannot read them.
+///
+/// # Safety
+///
+/// `buffer` is valid, and its descriptors are open; `pixels` has room for `width * height` of them.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfio_dpy_egl_read(
+    buffer: *const VfioDpyEglBuffer,
+    pixels: *mut u32,
+) -> bool {
+    boundary(false, || {
+        let mut to = pixels.cast::<u8>();
+        let copy = |row: &[u8]| {
+            // SAFETY: there are no more rows than the buffer says, and as many bytes in each.
+            unsafe {
+                std::ptr::copy_nonoverlapping(row.as_ptr(), to, row.len());
+                to = to.add(row.len());
+            }
+        };
+        // SAFETY: as the caller says.
+        unsafe { (*buffer).with(|buffer| buffer.read(copy).is_ok()) }.unwrap_or(false)
+    })
+}
+
 /// Makes a texture of a picture, in the current context, which must be one of the display.
 ///
 /// The descriptors can be closed afterwards. Free the import with vfio_dpy_egl_release(). On failure NULL is returned, with *message

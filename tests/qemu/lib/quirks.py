@@ -1,10 +1,11 @@
 """Mesa's EGL as the EGL of another driver: see tests/quirks."""
 
+import grp
 import json
 import os
 import struct
 
-from .case import QUIRKS_LIBRARY, SCRATCH, Failure, say, until
+from .case import QUIRKS as LIBRARIES, SCRATCH, Failure, say, until
 
 # Those that any front end may meet.
 QUIRKS = ("external", "refuse-image", "pitch256", "no-image-target", "image-storage", "no-modifiers", "bad-modifier-query",
@@ -13,6 +14,19 @@ QUIRKS = ("external", "refuse-image", "pitch256", "no-image-target", "image-stor
 # What tests/quirks/quirks.c counts.
 _OBJECTS = "images", "textures of images", "syncs", "contexts"
 _COUNTS = struct.Struct(f"{len(_OBJECTS)}i")
+
+
+class RenderNodes:
+    """A /dev/dri with files in it, of which `locked` are not to be opened, for a QEMU that runs with its `environment`."""
+
+    def __init__(self, *names, locked=()):
+        self._directory = os.path.join(SCRATCH, "dri")
+        os.mkdir(self._directory)
+        for name in names + locked:
+            with open(os.path.join(self._directory, name), "wb") as file:
+                os.fchmod(file.fileno(), 0o660 if name in names else 0)
+        self.group = grp.getgrgid(os.stat(os.path.join(self._directory, (names + locked)[0])).st_gid).gr_name
+        self.environment = {"LD_PRELOAD": os.path.join(LIBRARIES, "libnodes.so"), "RENDER_NODES": self._directory}
 
 
 class Driver:
@@ -24,7 +38,7 @@ class Driver:
             file.write(bytes(_COUNTS.size))
         vendor = os.path.join(SCRATCH, "vendor.json")
         with open(vendor, "w", encoding="utf-8") as file:
-            json.dump({"file_format_version": "1.0.0", "ICD": {"library_path": QUIRKS_LIBRARY}}, file)
+            json.dump({"file_format_version": "1.0.0", "ICD": {"library_path": os.path.join(LIBRARIES, "libquirks.so")}}, file)
         self.environment = {"__EGL_VENDOR_LIBRARY_FILENAMES": vendor, "EGL_QUIRK": quirk, "EGL_QUIRK_OBJECTS": self._objects}
 
     def _left(self):
