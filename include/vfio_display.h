@@ -199,15 +199,15 @@ typedef struct VfioDpyConsoleOps {
                            uint32_t hot_y);
     // Moves the upper left corner of the pointer above a scanout.
     void (*move_scanout_cursor)(void *console, int32_t x, int32_t y);
-    // Defines the pointer above a surface, in ARGB8888 with straight alpha, without padding; NULL hides it. The pixels are the
-    // library's, and valid during the call.
+    // Defines the pointer above a surface, or above a scanout if `uptake` has nobody for its dma-buf, in ARGB8888 with straight
+    // alpha, without padding; NULL hides it. The pixels are the library's, and valid during the call.
     void (*surface_cursor)(void *console,
                            const uint8_t *pixels,
                            uint32_t width,
                            uint32_t height,
                            uint32_t hot_x,
                            uint32_t hot_y);
-    // Moves the upper left corner of the pointer above a surface.
+    // Moves the upper left corner of that pointer.
     void (*move_surface_cursor)(void *console, int32_t x, int32_t y);
     // Has the front ends refresh soon, as if their timer had gone off. Not from within the callback.
     void (*request_refresh)(void *console);
@@ -451,6 +451,15 @@ bool vfio_dpy_egl_can_import(void *display,
                              const struct VfioDpyEglBuffer *buffer,
                              char **message);
 
+// Copies the pixels of a linear picture in ARGB8888 or XRGB8888 to `pixels`, as ARGB8888 without padding, for who does not draw it with
+// OpenGL. Returns false if the CPU cannot read them.
+//
+// # Safety
+//
+// `buffer` is valid, and its descriptors are open; `pixels` has room for `width * height` of them.
+bool vfio_dpy_egl_read(const struct VfioDpyEglBuffer *buffer,
+                       uint32_t *pixels);
+
 // Makes a texture of a picture, in the current context, which must be one of the display.
 //
 // The descriptors can be closed afterwards. Free the import with vfio_dpy_egl_release(). On failure NULL is returned, with *message
@@ -469,6 +478,13 @@ struct VfioDpyEglImport *vfio_dpy_egl_import(void *display,
 //
 // `import` is from vfio_dpy_egl_import().
 uint32_t vfio_dpy_egl_texture(const struct VfioDpyEglImport *import);
+
+// Whether the current context has an import's texture. If not, release the import, and import again.
+//
+// # Safety
+//
+// `import` is from vfio_dpy_egl_import().
+bool vfio_dpy_egl_is_here(const struct VfioDpyEglImport *import);
 
 // To be called before an import's texture is drawn, each time.
 //
@@ -499,7 +515,8 @@ void vfio_dpy_egl_drew(struct VfioDpyEglImport *import);
 // `import` is from vfio_dpy_egl_import().
 int vfio_dpy_egl_take_fence(struct VfioDpyEglImport *import);
 
-// Ends an import, whichever context is current, or none: its texture is deleted in the context that has it. NULL is fine.
+// Ends an import, whichever context is current, or none: its texture is deleted in the context that has it, on the GLib default main
+// context if that is current in another thread. NULL is fine.
 //
 // # Safety
 //

@@ -69,10 +69,10 @@ pub trait Console {
     /// Moves the pointer above a scanout: its upper left corner.
     fn move_scanout_cursor(&self, x: i32, y: i32);
 
-    /// Defines the pointer above a surface. `None` hides it.
+    /// Defines the pointer above a surface, or above a scanout if the front ends do not take the dma-buf of its pointer. `None` hides it.
     fn surface_cursor(&self, cursor: Option<&CursorImage<'_>>);
 
-    /// Moves the pointer above a surface: its upper left corner, as QEMU's virtio-gpu means it and SPICE takes it.
+    /// Moves that pointer: its upper left corner, as QEMU's virtio-gpu means it and SPICE takes it.
     fn move_surface_cursor(&self, x: i32, y: i32);
 
     /// Has the front ends refresh soon, as if their timer had gone off: the guest flipped.

@@ -113,8 +113,8 @@ pub struct VfioDpyConsoleOps {
     ),
     /// Moves the upper left corner of the pointer above a scanout.
     pub move_scanout_cursor: unsafe extern "C" fn(console: *mut c_void, x: i32, y: i32),
-    /// Defines the pointer above a surface, in ARGB8888 with straight alpha, without padding; NULL hides it. The pixels are the
-    /// library's, and valid during the call.
+    /// Defines the pointer above a surface, or above a scanout if `uptake` has nobody for its dma-buf, in ARGB8888 with straight
+    /// alpha, without padding; NULL hides it. The pixels are the library's, and valid during the call.
     pub surface_cursor: unsafe extern "C" fn(
         console: *mut c_void,
         pixels: *const u8,
@@ -123,7 +123,7 @@ pub struct VfioDpyConsoleOps {
         hot_x: u32,
         hot_y: u32,
     ),
-    /// Moves the upper left corner of the pointer above a surface.
+    /// Moves the upper left corner of that pointer.
     pub move_surface_cursor: unsafe extern "C" fn(console: *mut c_void, x: i32, y: i32),
     /// Has the front ends refresh soon, as if their timer had gone off. Not from within the callback.
     pub request_refresh: unsafe extern "C" fn(console: *mut c_void),

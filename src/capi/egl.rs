@@ -9,7 +9,9 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use drm_fourcc::{DrmFourcc, DrmModifier};
 use serde_json::{Value, json};
 
-use crate::egl::{Buffer, BufferPlane, ColorSpace, Display, Import, Importer, MAX_PLANES, Usable};
+use crate::egl::{
+    Buffer, BufferPlane, ColorSpace, Display, Import, ImportError, Importer, MAX_PLANES, Usable,
+};
 use crate::format::{Format, FourccCode};
 
 use super::boundary;
@@ -91,8 +93,8 @@ impl KnownDisplay {
         }
         // SAFETY: as the caller says.
         let driver = unsafe { Display::new(display) }.ok_or("there is no EGL display")?;
-        let importer = Importer::new(driver).map_err(|error| error.to_string())?;
-        let known = Arc::new(Self { importer: Arc::new(importer), said: Mutex::default() });
+        let importer = Arc::new(Importer::new(driver));
+        let known = Arc::new(Self { importer, said: Mutex::default() });
         displays.insert(display.addr(), Arc::clone(&known));
         Ok(known)
     }
@@ -211,7 +213,7 @@ unsafe fn try_with<R>(
     display: *mut c_void,
     buffer: *const VfioDpyEglBuffer,
     message: *mut *mut c_char,
-    body: impl FnOnce(&Arc<KnownDisplay>, &Buffer<'_>) -> Result<R, String>,
+    body: impl FnOnce(&Arc<KnownDisplay>, &Buffer<'_>) -> Result<R, ImportError>,
 ) -> Option<R> {
     // SAFETY: as the caller says.
     let known = match unsafe { KnownDisplay::of(display) } {
@@ -223,9 +225,8 @@ unsafe fn try_with<R>(
         }
     };
     // SAFETY: as the caller says.
-    let result = unsafe {
-        (*buffer).with(|buffer| body(&known, buffer).map_err(|error| format!("{buffer}: {error}")))
-    };
+    let result =
+        unsafe { (*buffer).with(|buffer| body(&known, buffer).map_err(|error| error.of(buffer))) };
     let (result, error) = match result.and_then(|result| result) {
         Ok(result) => (Some(result), None),
         Err(error) => (None, Some(error)),
@@ -282,11 +283,34 @@ pub unsafe extern "C" fn vfio_dpy_egl_can_import(
     boundary(false, || {
         // SAFETY: as the caller says.
         let checked = unsafe {
-            try_with(display, buffer, message, |known, buffer| {
-                known.importer.check(buffer).map_err(|error| error.to_string())
-            })
+            try_with(display, buffer, message, |known, buffer| known.importer.check(buffer))
         };
         checked.is_some()
+    })
+}
+
+/// Copies the pixels of a linear picture in ARGB8888 or XRGB8888 to `pixels`, as ARGB8888 without padding, for who does not draw it with
+/// OpenGL. Returns false if the CPU cannot read them.
+///
+/// # Safety
+///
+/// `buffer` is valid, and its descriptors are open; `pixels` has room for `width * height` of them.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfio_dpy_egl_read(
+    buffer: *const VfioDpyEglBuffer,
+    pixels: *mut u32,
+) -> bool {
+    boundary(false, || {
+        let mut to = pixels.cast::<u8>();
+        let copy = |row: &[u8]| {
+            // SAFETY: there are no more rows than the buffer says, and as many bytes in each.
+            unsafe {
+                std::ptr::copy_nonoverlapping(row.as_ptr(), to, row.len());
+                to = to.add(row.len());
+            }
+        };
+        // SAFETY: as the caller says.
+        unsafe { (*buffer).with(|buffer| buffer.read(copy).is_ok()) }.unwrap_or(false)
     })
 }
 
@@ -308,7 +332,7 @@ pub unsafe extern "C" fn vfio_dpy_egl_import(
         // SAFETY: as the caller says.
         let import = unsafe {
             try_with(display, buffer, message, |known, buffer| {
-                let import = known.importer.import(buffer).map_err(|error| error.to_string())?;
+                let import = known.importer.import(buffer)?;
                 Ok(VfioDpyEglImport { import, display: Arc::clone(known) })
             })
         };
@@ -326,6 +350,18 @@ pub unsafe extern "C" fn vfio_dpy_egl_texture(import: *const VfioDpyEglImport) -
     // SAFETY: the caller gives an import.
     let import = unsafe { &*import };
     boundary(0, || import.import.texture())
+}
+
+/// Whether the current context has an import's texture. If not, release the import, and import again.
+///
+/// # Safety
+///
+/// `import` is from vfio_dpy_egl_import().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfio_dpy_egl_is_here(import: *const VfioDpyEglImport) -> bool {
+    // SAFETY: the caller gives an import.
+    let import = unsafe { &*import };
+    boundary(true, || import.import.is_here())
 }
 
 /// To be called before an import's texture is drawn, each time.
@@ -381,7 +417,8 @@ pub unsafe extern "C" fn vfio_dpy_egl_take_fence(import: *mut VfioDpyEglImport) 
     boundary(-1, || import.import.take_fence().ok().flatten().map_or(-1, IntoRawFd::into_raw_fd))
 }
 
-/// Ends an import, whichever context is current, or none: its texture is deleted in the context that has it. NULL is fine.
+/// Ends an import, whichever context is current, or none: its texture is deleted in the context that has it, on the GLib default main
+/// context if that is current in another thread. NULL is fine.
 ///
 /// # Safety
 ///
@@ -390,7 +427,15 @@ pub unsafe extern "C" fn vfio_dpy_egl_take_fence(import: *mut VfioDpyEglImport) 
 pub unsafe extern "C" fn vfio_dpy_egl_release(import: *mut VfioDpyEglImport) {
     if !import.is_null() {
         // SAFETY: the pointer is from `Box::into_raw` in vfio_dpy_egl_import(), and freed once.
-        boundary((), || drop(unsafe { Box::from_raw(import) }));
+        boundary((), || {
+            // SAFETY: as above.
+            let VfioDpyEglImport { import, display } = *unsafe { Box::from_raw(import) };
+            drop(import);
+            // A device may go in the thread of a guest's processor, and the contexts are the main loop's.
+            if display.importer.has_orphans() {
+                glib::idle_add_once(move || boundary((), || display.importer.sweep()));
+            }
+        });
     }
 }
 

@@ -1,13 +1,15 @@
 //! The cursor plane: when to ask for it, what changed of it, and how the console shows it.
 
+use std::os::fd::AsFd;
+
 use drm_fourcc::DrmFourcc;
 
 use crate::clock::Clock;
-use crate::console::{Console, CursorImage, Severity};
+use crate::console::{Console, CursorImage, Severity, Uptake};
 use crate::device::{Device, Failure};
 use crate::format::Conversion;
 use crate::plane::{Geometry, Plane, PlaneKind};
-use crate::pool::{Key, User};
+use crate::pool::{Buffer, Key, User};
 
 use super::problem::Problem;
 use super::{Display, Planes, Screen};
@@ -133,9 +135,13 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
 
     fn show_cursor(&mut self, key: Key, plane: Plane, again: bool) -> Result<(), Problem> {
         let pixels = match self.screen {
-            Screen::Scanout(_) => None,
+            Screen::Scanout(_) if self.takes_cursor(key) => None,
             _ => Some(self.cursor_pixels(key, &plane)?),
         };
+        let is_other = |shown: &Shown| shown.pixels.is_some() != pixels.is_some();
+        if self.cursor.shown.as_ref().is_some_and(is_other) {
+            self.hide_cursor();
+        }
         let before = self.cursor.shown.take();
         self.move_pin(before.as_ref().map(|b| b.key), Some(key), User::Cursor);
         let known = before.filter(|_| !again);
@@ -168,6 +174,15 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
         }
         self.cursor.shown = Some(Shown { key, plane, pixels });
         Ok(())
+    }
+
+    /// A front end that takes the picture need not take the cursor above it.
+    fn takes_cursor(&self, key: Key) -> bool {
+        let Planes::DmaBuf(planes) = &self.planes else { return false };
+        let Some(Buffer { dma_buf, geometry, host, .. }) = planes.pool.get(key) else {
+            return false;
+        };
+        self.console.uptake(dma_buf.as_fd(), geometry, host.as_ref()) != Uptake::None
     }
 
     fn cursor_pixels(&mut self, key: Key, plane: &Plane) -> Result<Vec<u8>, Problem> {

@@ -124,9 +124,6 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
             self.console_scanout(key);
             self.set_screen(Screen::Scanout(key));
             self.trace(format_args!("scanout of id {}: {geometry}", plane.handle));
-        } else if geometry.format.is_yuv() {
-            // Front ends show a copy in RGB, which they make when it is scanned out.
-            self.console_scanout(key);
         }
         self.console.update_scanout(Rect::full(geometry.width, geometry.height));
     }

@@ -6,7 +6,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use drm_fourcc::DrmModifier;
+use drm_fourcc::{DrmFourcc, DrmModifier};
 
 use crate::format::Format;
 use crate::memory::{DmaBuf, Memory};
@@ -78,6 +78,16 @@ pub struct BufferPlane<'a> {
     pub stride: u32,
 }
 
+/// What a driver may mind about a buffer, whatever is in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kind {
+    format: Format,
+    width: u32,
+    height: u32,
+    /// Offsets and strides.
+    planes: Vec<(u32, u32)>,
+}
+
 /// Who reads the buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reader {
@@ -88,6 +98,12 @@ pub enum Reader {
 }
 
 impl Buffer<'_> {
+    /// What a driver may mind about it.
+    pub fn kind(&self) -> Kind {
+        let planes = self.planes.iter().map(|plane| (plane.offset, plane.stride)).collect();
+        Kind { format: self.format, width: self.width, height: self.height, planes }
+    }
+
     /// Checks that what will be read is there.
     pub fn check(&self, reader: Reader) -> Result<(), BufferError> {
         let (width, height) = (self.width, self.height);
@@ -105,6 +121,32 @@ impl Buffer<'_> {
         }
         for (index, plane) in self.planes.iter().enumerate() {
             self.check_plane(index, plane, reader)?;
+        }
+        Ok(())
+    }
+
+    /// Copies the pixels of a linear picture in ARGB8888 or XRGB8888, without padding, as ARGB8888. Hands out each row's bytes.
+    pub fn read(&self, mut row: impl FnMut(&[u8])) -> Result<(), BufferError> {
+        self.check(Reader::Gpu)?;
+        let Format { fourcc, modifier } = self.format;
+        let opaque = match (fourcc, modifier, self.planes) {
+            (DrmFourcc::Argb8888, DrmModifier::Linear, [_]) => false,
+            (DrmFourcc::Xrgb8888, DrmModifier::Linear, [_]) => true,
+            _ => return Err(BufferError::UnknownLayout { format: self.format }),
+        };
+        let BufferPlane { fd, offset, stride } = self.planes[0];
+        let unmappable = |error| BufferError::Unmappable { index: 0, error };
+        let dma_buf = fd.try_clone_to_owned().and_then(DmaBuf::new).map_err(unmappable)?;
+        let memory = dma_buf.memory(dma_buf.size()).map_err(unmappable)?;
+        let _reading = memory.begin_reading();
+        let mut pixels = vec![0; self.width as usize * 4];
+        for y in 0..self.height {
+            let at = u64::from(offset) + u64::from(y) * u64::from(stride);
+            memory.read(at, &mut pixels).map_err(unmappable)?;
+            if opaque {
+                pixels.iter_mut().skip(3).step_by(4).for_each(|alpha| *alpha = 0xff);
+            }
+            row(&pixels);
         }
         Ok(())
     }
@@ -260,8 +302,6 @@ impl fmt::Display for BufferError {
 mod tests {
     use std::os::fd::AsFd;
 
-    use drm_fourcc::DrmFourcc;
-
     use super::*;
     use crate::memory::tests::memfd;
 
@@ -355,6 +395,29 @@ mod tests {
             "plane 0: the CPU cannot map the dma-buf: Permission denied (os error 13)"
         );
         buffer(XR24, &planes).check(Reader::Gpu).unwrap();
+    }
+
+    #[test]
+    fn pixels_are_read_without_padding_and_as_far_as_they_are_there() {
+        let bytes: Vec<u8> = (0..100).collect();
+        let file = memfd(&bytes, false);
+        let planes = [BufferPlane { fd: file.as_fd(), offset: 4, stride: 32 }];
+        let read = |fourcc, height| {
+            let format = Format { fourcc, modifier: DrmModifier::Linear };
+            let mut pixels = Vec::new();
+            let color_space = ColorSpace::Rec601;
+            Buffer { format, width: 1, height, planes: &planes, color_space, full_range: false }
+                .read(|row| pixels.extend_from_slice(row))
+                .map(|()| pixels)
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(read(DrmFourcc::Argb8888, 2).unwrap(), [4, 5, 6, 7, 36, 37, 38, 39]);
+        assert_eq!(read(DrmFourcc::Xrgb8888, 1).unwrap(), [4, 5, 6, 255]);
+        assert_eq!(
+            read(DrmFourcc::Argb8888, 4).unwrap_err(),
+            "plane 0 ends at byte 104, but its dma-buf has 100"
+        );
+        assert!(read(DrmFourcc::Rgb565, 1).is_err());
     }
 
     #[test]

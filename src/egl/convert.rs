@@ -24,7 +24,7 @@ uniform highp samplerExternalOES picture;
 in highp vec2 at;
 out highp vec4 pixel;
 void main() {
-    pixel = vec4(texture(picture, at).rgb, 1.0);
+    pixel = texture(picture, at);
 }
 ";
 
@@ -100,18 +100,19 @@ impl Converter {
     ) -> Result<(), ConvertError> {
         let mut drawn = Ok(());
         let mut done = None;
-        driver.visit(self.context, &mut |context| {
+        let visited = driver.visit(self.context, &mut |context| {
             drawn = driver.draw(context, self.program, conversion.source, conversion.target);
             if extensions.fence && extensions.wait {
                 done = driver.fence(context).ok();
             }
-        })?;
+        });
         if let Some(sync) = done {
-            if let Some(context) = driver.current() {
+            if let Some(context) = driver.current().filter(|_| visited.is_ok()) {
                 driver.wait(context, &sync).ok();
             }
             driver.destroy_sync(sync);
         }
+        visited?;
         Ok(drawn?)
     }
 
@@ -165,10 +166,11 @@ pub enum ConvertError {
 }
 
 impl ConvertError {
-    /// Whether the converter itself is of no use any more.
+    /// Whether it was lost where it was made: another attempt makes it anew.
     pub fn is_loss(&self) -> bool {
         const LOST: u32 = 0x0507;
         match self {
+            Self::ContextGone => true,
             Self::Egl(error) => {
                 matches!(error.code, EglErrorCode::ContextLost | EglErrorCode::BadContext)
             }

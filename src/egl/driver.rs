@@ -114,7 +114,7 @@ pub trait Driver {
     fn renderer(&self, context: Context) -> String;
     /// `GL_MAX_TEXTURE_SIZE`
     fn max_texture_side(&self, context: Context) -> u32;
-    /// Whether the context makes textures of images: `GL_OES_EGL_image`.
+    /// Whether the context makes textures of images: `GL_OES_EGL_image`, or `GL_EXT_EGL_image_storage`.
     fn takes_images(&self, context: Context) -> bool;
 
     /// Makes an image of a dma-buf. The list ends with `EGL_NONE`; descriptors in it stay the caller's.

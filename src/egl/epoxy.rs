@@ -68,6 +68,10 @@ const GL_COLOR_ATTACHMENT0: u32 = 0x8CE0;
 const GL_FRAMEBUFFER: u32 = 0x8D40;
 const GL_TEXTURE_EXTERNAL_OES: u32 = 0x8D65;
 
+/// What gives a texture the pixels of an image. NVIDIA's driver has had the latter only in contexts of OpenGL.
+const TEXTURE_OF_IMAGE: &CStr = c"GL_OES_EGL_image";
+const STORAGE_OF_IMAGE: &CStr = c"GL_EXT_EGL_image_storage";
+
 /// How many errors GL can have queued at most; a lost context reports its loss for ever.
 const MOST_GL_ERRORS: usize = 64;
 
@@ -128,6 +132,9 @@ functions! {
     epoxy_glDeleteTextures as gl_delete_textures(count: i32, textures: *const u32);
     epoxy_glDeleteVertexArrays as gl_delete_vertex_arrays(count: i32, arrays: *const u32);
     epoxy_glDrawArrays as gl_draw_arrays(mode: u32, first: i32, count: i32);
+    epoxy_glEGLImageTargetTexStorageEXT as gl_storage_from_image(
+        target: u32, image: *mut c_void, attributes: *const i32
+    );
     epoxy_glEGLImageTargetTexture2DOES as gl_texture_from_image(target: u32, image: *mut c_void);
     epoxy_glEndQuery as gl_end_query(target: u32);
     epoxy_glFlush as gl_flush();
@@ -289,7 +296,17 @@ impl Display {
     }
 
     /// Makes a texture whose pixels are the image's, and leaves the bindings as they were.
-    fn bind_image(target: u32, image: Image, filter: i32) -> Result<u32, GlError> {
+    fn bind_image(
+        context: Context,
+        target: u32,
+        image: Image,
+        filter: i32,
+    ) -> Result<u32, GlError> {
+        let call = if Self::has_gl(context, TEXTURE_OF_IMAGE) {
+            "glEGLImageTargetTexture2DOES"
+        } else {
+            "glEGLImageTargetTexStorageEXT"
+        };
         Self::clear_gl_errors();
         let mut texture = 0;
         let mut bound = 0;
@@ -304,9 +321,13 @@ impl Display {
             gl_texture_parameter(target, GL_TEXTURE_MAG_FILTER, filter);
             gl_texture_parameter(target, GL_TEXTURE_WRAP_S, GL_CLAMP_TO_EDGE);
             gl_texture_parameter(target, GL_TEXTURE_WRAP_T, GL_CLAMP_TO_EDGE);
-            gl_texture_from_image(target, pointer(image.0));
+            if call == "glEGLImageTargetTexture2DOES" {
+                gl_texture_from_image(target, pointer(image.0));
+            } else {
+                gl_storage_from_image(target, pointer(image.0), null());
+            }
         }
-        let result = Self::check_gl("glEGLImageTargetTexture2DOES");
+        let result = Self::check_gl(call);
         // SAFETY: as above; what was bound before is a texture, or none.
         unsafe {
             gl_bind_texture(target, unsigned(bound));
@@ -520,7 +541,7 @@ impl Driver for Display {
     }
 
     fn takes_images(&self, context: Context) -> bool {
-        Self::has_gl(context, c"GL_OES_EGL_image")
+        Self::has_gl(context, TEXTURE_OF_IMAGE) || Self::has_gl(context, STORAGE_OF_IMAGE)
     }
 
     fn create_image(&self, attributes: &[i32]) -> Result<Image, EglError> {
@@ -558,14 +579,14 @@ impl Driver for Display {
     }
 
     fn texture(&self, context: Context, image: Image, label: u64) -> Result<u32, GlError> {
-        let texture = Self::bind_image(GL_TEXTURE_2D, image, GL_LINEAR)?;
+        let texture = Self::bind_image(context, GL_TEXTURE_2D, image, GL_LINEAR)?;
         self.label_texture(context, texture, label);
         Ok(texture)
     }
 
-    fn external_texture(&self, _: Context, image: Image) -> Result<u32, GlError> {
+    fn external_texture(&self, context: Context, image: Image) -> Result<u32, GlError> {
         // Pixels are copied one to one, and the colours of neighbours are not mixed.
-        Self::bind_image(GL_TEXTURE_EXTERNAL_OES, image, GL_NEAREST)
+        Self::bind_image(context, GL_TEXTURE_EXTERNAL_OES, image, GL_NEAREST)
     }
 
     fn has_texture(&self, context: Context, texture: u32, label: u64) -> Option<bool> {

@@ -9,7 +9,7 @@ use drm_fourcc::{DrmFourcc, DrmModifier};
 
 use crate::format::{Format, FourccCode, ModifierName};
 
-use super::driver::{Driver, EglError, Modifier};
+use super::driver::{Driver, Modifier};
 
 /// So many alternatives are named in a message.
 const MOST_NAMED: usize = 8;
@@ -31,16 +31,15 @@ pub enum Telling {
 }
 
 impl FormatTable {
-    /// Asks the display. `with_modifiers`: it has the extension that tells them.
-    pub fn ask(driver: &impl Driver, with_modifiers: bool) -> Result<Self, EglError> {
-        if !with_modifiers {
-            return Ok(Self { known: None });
-        }
-        let mut known = BTreeMap::new();
-        for fourcc in driver.formats()? {
-            known.insert(fourcc, driver.modifiers(fourcc)?);
-        }
-        Ok(Self { known: Some(known) })
+    /// Asks the display. `with_modifiers`: it has the extension that tells them. A format whose modifiers it cannot tell is one that it
+    /// does not have; where it cannot tell its formats, it is as if it lacked the extension.
+    pub fn ask(driver: &impl Driver, with_modifiers: bool) -> Self {
+        let formats = with_modifiers.then(|| driver.formats().ok()).flatten();
+        let known = formats.map(|formats| {
+            let tell = |fourcc| Some((fourcc, driver.modifiers(fourcc).ok()?));
+            formats.into_iter().filter_map(tell).collect()
+        });
+        Self { known }
     }
 
     /// Finds out whether, and how, the display imports a format.

@@ -3,9 +3,12 @@
 //! Nothing reaches a driver that [`Importer::check`] refuses. A texture belongs to the context that was current when it was made, and
 //! to those that share with it. So each carries a label, and before a texture is used or deleted its name is looked up in the
 //! context at hand: contexts count their textures alike, and another one's texture of the same name is none of ours.
+//!
+//! What a driver lists is not what it takes: its answer to an import decides. A refusal holds for all buffers of the kind.
 
 #![forbid(unsafe_code)]
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -15,11 +18,14 @@ use serde_json::json;
 
 use crate::format::Format;
 
-use super::buffer::{Buffer, BufferError, Reader};
+use super::buffer::{Buffer, BufferError, Kind, Reader};
 use super::convert::{Conversion, ConvertError, Converter};
 use super::driver::{Context, Driver, EglError, EglErrorCode, EglSync, Extensions, GlError, Image};
 use super::fence;
 use super::formats::{FormatTable, Telling, Unsupported};
+
+/// So many kinds of buffers are remembered as refused: the last ones.
+const MOST_REFUSED: usize = 64;
 
 /// Makes textures of dma-bufs, on one display.
 #[derive(Debug)]
@@ -28,7 +34,12 @@ pub struct Importer<D: Driver> {
     pub(super) extensions: Extensions,
     formats: FormatTable,
     software: OnceLock<bool>,
+    /// Whether the host's contexts make textures of images: they are all of one sort.
+    takes_images: OnceLock<bool>,
+    /// What the driver did not take, and why.
+    refused: Mutex<VecDeque<(Kind, String)>>,
     converter: Mutex<Option<Converter>>,
+    orphans: Mutex<Vec<Texture>>,
     pub(super) next_label: AtomicU64,
     alive: AtomicUsize,
     /// Those of them that are conversions.
@@ -40,15 +51,22 @@ pub struct Importer<D: Driver> {
     pub(super) unchanged: AtomicU64,
 }
 
+/// A texture, and where it is.
+#[derive(Clone, Copy, Debug)]
+struct Texture {
+    name: u32,
+    context: Context,
+    label: u64,
+}
+
 /// A dma-buf's texture.
 ///
 /// It ends when it is dropped, wherever that is; [`Import::release`] tells whether that worked.
 #[derive(Debug)]
 pub struct Import<D: Driver> {
     importer: Arc<Importer<D>>,
-    texture: u32,
-    context: Context,
-    label: u64,
+    texture: Texture,
+    kind: Kind,
     conversion: Option<Conversion>,
     /// The dma-bufs, where they have fences and the driver takes them.
     fenced: Vec<OwnedFd>,
@@ -68,27 +86,30 @@ pub enum Usable {
 
 impl<D: Driver> Importer<D> {
     /// Asks the display what it can do.
-    pub fn new(driver: D) -> Result<Self, EglError> {
+    pub fn new(driver: D) -> Self {
         let extensions = driver.extensions();
         let can_ask = extensions.import && extensions.modifiers;
-        let formats = FormatTable::ask(&driver, can_ask)?;
+        let formats = FormatTable::ask(&driver, can_ask);
         let software = OnceLock::new();
         if let Some(known) = driver.is_software_device() {
             let _ = software.set(known);
         }
-        Ok(Self {
+        Self {
             driver,
             extensions,
             formats,
             software,
+            takes_images: OnceLock::new(),
+            refused: Mutex::default(),
             converter: Mutex::new(None),
+            orphans: Mutex::default(),
             next_label: AtomicU64::new(1),
             alive: AtomicUsize::new(0),
             converted: AtomicUsize::new(0),
             made: AtomicU64::new(0),
             read_back: AtomicU64::new(0),
             unchanged: AtomicU64::new(0),
-        })
+        }
     }
 
     /// Whether the display imports dma-bufs of a format.
@@ -111,6 +132,13 @@ impl<D: Driver> Importer<D> {
     /// Whether the display can import a buffer, as far as that is known before it does. No context is needed.
     pub fn check(&self, buffer: &Buffer<'_>) -> Result<(), ImportError> {
         self.telling(buffer.format)?;
+        if self.takes_images.get() == Some(&false) {
+            return Err(ImportError::NoTexturesOfImages);
+        }
+        let kind = buffer.kind();
+        if let Some((_, why)) = lock(&self.refused).iter().find(|(refused, _)| *refused == kind) {
+            return Err(ImportError::Refused(why.clone()));
+        }
         let reader = match self.is_software() {
             Some(true) => Reader::Cpu,
             _ => Reader::Gpu,
@@ -142,30 +170,47 @@ impl<D: Driver> Importer<D> {
     /// Makes a texture of a buffer, in the current context. The descriptors stay the caller's, and can be closed afterwards.
     pub fn import(self: &Arc<Self>, buffer: &Buffer<'_>) -> Result<Import<D>, ImportError> {
         let context = self.driver.current().ok_or(ImportError::NoContext)?;
+        self.sweep();
         self.check(buffer)?;
-        if !self.driver.takes_images(context) {
+        if !self.takes_images.get_or_init(|| self.driver.takes_images(context)) {
             return Err(ImportError::NoTexturesOfImages);
         }
+        let made = match self.make(context, buffer) {
+            // The next attempt makes anew what was lost.
+            Err(error) if error.is_loss() => self.make(context, buffer),
+            made => made,
+        };
+        made.map_err(|error| self.refuse(buffer.kind(), error))
+    }
+
+    fn make(
+        self: &Arc<Self>,
+        context: Context,
+        buffer: &Buffer<'_>,
+    ) -> Result<Import<D>, ImportError> {
         let most = self.driver.max_texture_side(context);
         if buffer.width > most || buffer.height > most {
             let (width, height) = (buffer.width, buffer.height);
             return Err(ImportError::TooLarge { width, height, most });
         }
         let telling = self.telling(buffer.format)?;
-        let image = self.driver.create_image(&buffer.attributes(telling))?;
+        let stride = buffer.planes.first().map_or(0, |plane| plane.stride);
+        let image = self
+            .driver
+            .create_image(&buffer.attributes(telling))
+            .map_err(|error| ImportError::Image { error, stride })?;
         let label = self.next_label.fetch_add(1, Ordering::Relaxed);
         let result = self.texture(context, image, buffer, label);
         self.driver.destroy_image(image);
-        let (texture, conversion) = result?;
+        let (name, conversion) = result?;
 
         self.alive.fetch_add(1, Ordering::Relaxed);
         self.converted.fetch_add(usize::from(conversion.is_some()), Ordering::Relaxed);
         self.made.fetch_add(1, Ordering::Relaxed);
         let import = Import {
             importer: Arc::clone(self),
-            texture,
-            context,
-            label,
+            texture: Texture { name, context, label },
+            kind: buffer.kind(),
             conversion,
             fenced: self.fenced(buffer),
             drawn: None,
@@ -173,6 +218,17 @@ impl<D: Driver> Importer<D> {
         };
         import.prepare()?;
         Ok(import)
+    }
+
+    /// Remembers that the driver does not take a kind of buffer.
+    fn refuse(&self, kind: Kind, error: ImportError) -> ImportError {
+        let why = error.to_string();
+        let mut refused = lock(&self.refused);
+        if refused.iter().all(|(known, _)| *known != kind) {
+            refused.truncate(MOST_REFUSED - 1);
+            refused.push_front((kind, why));
+        }
+        error
     }
 
     fn texture(
@@ -237,8 +293,53 @@ impl<D: Driver> Importer<D> {
         }
     }
 
+    /// A context holds on to what it drew last. It is of no use when nothing is left to convert.
+    fn end_converter(&self) {
+        if self.converted.load(Ordering::Relaxed) == 0 {
+            if let Some(converter) = self.converter().take() {
+                converter.free(&self.driver);
+            }
+        }
+    }
+
     fn converter(&self) -> MutexGuard<'_, Option<Converter>> {
-        self.converter.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.converter)
+    }
+
+    /// Whether the context has the texture: the one that made it, or one that shares with that.
+    fn has(&self, context: Context, texture: &Texture) -> bool {
+        self.driver
+            .has_texture(context, texture.name, texture.label)
+            .unwrap_or(context == texture.context)
+    }
+
+    fn delete(&self, texture: &Texture) -> Result<(), EglError> {
+        if let Some(context) = self.driver.current().filter(|&context| self.has(context, texture)) {
+            self.driver.delete_texture(context, texture.name);
+            return Ok(());
+        }
+        let visited = self.driver.visit(texture.context, &mut |context| {
+            // Not if another context has come to live where ours was.
+            if self.has(context, texture) {
+                self.driver.delete_texture(context, texture.name);
+            }
+        });
+        // Textures go with their context.
+        visited.or_else(|error| match error.code {
+            EglErrorCode::BadContext => Ok(()),
+            _ => Err(error),
+        })
+    }
+
+    /// Deletes the textures whose context was another thread's when they were to go. They wait for a call from that thread.
+    pub fn sweep(&self) {
+        let mut orphans = lock(&self.orphans);
+        orphans.retain(|texture| self.delete(texture).is_err());
+    }
+
+    /// Whether there is something to [`Importer::sweep`].
+    pub fn has_orphans(&self) -> bool {
+        !lock(&self.orphans).is_empty()
     }
 
     /// Descriptors of the dma-bufs whose fences the driver does not see to by itself. Empty where there are none.
@@ -319,7 +420,7 @@ impl<D: Driver> Drop for Importer<D> {
 impl<D: Driver> Import<D> {
     /// The texture's name: a plain texture of the context that it was imported in.
     pub fn texture(&self) -> u32 {
-        self.texture
+        self.texture.name
     }
 
     /// Whether the texture is a copy that [`Import::begin`] brings up to date.
@@ -327,18 +428,24 @@ impl<D: Driver> Import<D> {
         self.conversion.is_some()
     }
 
+    /// Whether the current context has the texture.
+    pub fn is_here(&self) -> bool {
+        let current = self.importer.driver.current();
+        current.is_some_and(|context| self.importer.has(context, &self.texture))
+    }
+
     /// To be called before the texture is drawn, each time: lets the GPU wait for those who still draw to the dma-buf, and
     /// converts what needs it.
     pub fn begin(&self) -> Result<Usable, ImportError> {
         let driver = &self.importer.driver;
         let context = driver.current().ok_or(ImportError::NoContext)?;
-        if !self.is_in(context) {
+        if !self.importer.has(context, &self.texture) {
             return Ok(Usable::NotHere);
         }
         match self.prepare() {
             Ok(()) => Ok(Usable::Yes),
-            Err(ImportError::Convert(ConvertError::ContextGone)) => Ok(Usable::NotHere),
-            Err(error) => Err(error),
+            Err(error) if error.is_loss() => Ok(Usable::NotHere),
+            Err(error) => Err(self.importer.refuse(self.kind.clone(), error)),
         }
     }
 
@@ -402,14 +509,6 @@ impl<D: Driver> Import<D> {
         self.end()
     }
 
-    /// Whether the context has our texture: the one that made it, or one that shares with that.
-    fn is_in(&self, context: Context) -> bool {
-        self.importer
-            .driver
-            .has_texture(context, self.texture, self.label)
-            .unwrap_or(context == self.context)
-    }
-
     fn end(&mut self) -> Result<(), ReleaseError> {
         if std::mem::replace(&mut self.ended, true) {
             return Ok(());
@@ -423,23 +522,12 @@ impl<D: Driver> Import<D> {
         }
         if let Some(conversion) = self.conversion.take() {
             importer.end_conversion(&conversion);
+            importer.end_converter();
         }
-        if let Some(context) = driver.current().filter(|&context| self.is_in(context)) {
-            driver.delete_texture(context, self.texture);
-            return Ok(());
-        }
-        let visited = driver.visit(self.context, &mut |context| {
-            // Not if another context has come to live where ours was.
-            if self.is_in(context) {
-                driver.delete_texture(context, self.texture);
-            }
-        });
-        match visited {
-            Ok(()) => Ok(()),
-            // The context is gone, and its textures with it.
-            Err(error) if error.code == EglErrorCode::BadContext => Ok(()),
-            Err(error) => Err(ReleaseError { texture: self.texture, error }),
-        }
+        importer.delete(&self.texture).map_err(|error| {
+            lock(&importer.orphans).push(self.texture);
+            ReleaseError { texture: self.texture.name, error }
+        })
     }
 }
 
@@ -447,6 +535,10 @@ impl<D: Driver> Drop for Import<D> {
     fn drop(&mut self) {
         let _ = self.end();
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn is_software_renderer(name: &str) -> bool {
@@ -464,10 +556,34 @@ pub enum ImportError {
     NoTexturesOfImages,
     Unsupported(Unsupported),
     Buffer(BufferError),
-    TooLarge { width: u32, height: u32, most: u32 },
+    TooLarge {
+        width: u32,
+        height: u32,
+        most: u32,
+    },
+    Image {
+        error: EglError,
+        stride: u32,
+    },
     Egl(EglError),
     Gl(GlError),
     Convert(ConvertError),
+    /// Another buffer of the kind was refused.
+    Refused(String),
+}
+
+impl ImportError {
+    /// The error, and what it is about, unless that is any buffer.
+    pub fn of(&self, buffer: &Buffer<'_>) -> String {
+        match self {
+            Self::NoImport | Self::NoTexturesOfImages => self.to_string(),
+            _ => format!("{buffer}: {self}"),
+        }
+    }
+
+    fn is_loss(&self) -> bool {
+        matches!(self, Self::Convert(error) if error.is_loss())
+    }
 }
 
 macro_rules! from {
@@ -498,21 +614,23 @@ impl fmt::Display for ImportError {
                 f.write_str("EGL cannot import dma-bufs: no EGL_EXT_image_dma_buf_import")
             }
             Self::NoTexturesOfImages => {
-                f.write_str("GL cannot make textures of dma-bufs: no GL_OES_EGL_image")
+                f.write_str("GL cannot make textures of dma-bufs: no GL_OES_EGL_image, nor GL_EXT_EGL_image_storage")
             }
             Self::Unsupported(error) => error.fmt(f),
             Self::Buffer(error) => error.fmt(f),
             Self::TooLarge { width, height, most } => {
                 write!(f, "{width}x{height} is more than the {most}x{most} of a texture")
             }
+            Self::Image { error, stride } => write!(f, "{error} (stride {stride})"),
             Self::Egl(error) => error.fmt(f),
             Self::Gl(error) => error.fmt(f),
+            Self::Refused(why) => f.write_str(why),
             Self::Convert(error) => write!(f, "the picture needs a conversion, but {error}"),
         }
     }
 }
 
-/// A texture could not be deleted, and stays until its context goes.
+/// A texture could not be deleted here: [`Importer::sweep`] will, or it goes with its context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReleaseError {
     texture: u32,

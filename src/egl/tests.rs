@@ -26,6 +26,7 @@ use crate::plane::{Geometry, PlaneInfo};
 use crate::testing::{FakeCanvas, FakeConsole, FakeDevice, ManualClock, cursor, plane};
 
 const GL_INVALID_OPERATION: u32 = 0x0502;
+const GL_OUT_OF_MEMORY: u32 = 0x0505;
 const ALL: Extensions = Extensions {
     image: true,
     import: true,
@@ -40,6 +41,7 @@ const ALL: Extensions = Extensions {
 
 /// What the fake has, and how it shall behave.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fault of its own")]
 struct State {
     extensions: Extensions,
     software_device: Option<bool>,
@@ -47,6 +49,14 @@ struct State {
     plain_textures: bool,
     keeps_labels: bool,
     make_current: Option<EglErrorCode>,
+    /// Going back to what was current fails.
+    go_back: Option<EglErrorCode>,
+    image_error: Option<EglErrorCode>,
+    draw_error: Option<u32>,
+    takes_no_images: bool,
+    formats_error: bool,
+    /// The format whose modifiers cannot be had.
+    unlisted: Option<DrmFourcc>,
     current: Option<Context>,
     /// Textures by context, with their labels; 0 has none.
     contexts: BTreeMap<usize, BTreeMap<u32, u64>>,
@@ -117,7 +127,7 @@ impl Fake {
         state.current = Some(state.new_context());
         change(&mut state);
         let fake = Self(Arc::new(Mutex::new(state)));
-        let importer = Arc::new(Importer::new(fake.clone()).unwrap());
+        let importer = Arc::new(Importer::new(fake.clone()));
         (fake, importer)
     }
 
@@ -150,10 +160,16 @@ impl Driver for Fake {
     }
 
     fn formats(&self) -> Result<Vec<u32>, EglError> {
+        if self.state().formats_error {
+            return Err(EglError { call: "formats", code: EglErrorCode::BadAlloc });
+        }
         Ok(vec![DrmFourcc::Xrgb8888 as u32, DrmFourcc::Yuyv as u32, DrmFourcc::Nv12 as u32])
     }
 
-    fn modifiers(&self, _: u32) -> Result<Vec<Modifier>, EglError> {
+    fn modifiers(&self, fourcc: u32) -> Result<Vec<Modifier>, EglError> {
+        if self.state().unlisted.is_some_and(|unlisted| unlisted as u32 == fourcc) {
+            return Err(EglError { call: "modifiers", code: EglErrorCode::BadParameter });
+        }
         Ok(vec![Modifier { code: 0, external: true }])
     }
 
@@ -178,8 +194,9 @@ impl Driver for Fake {
             state.current.replace(context)
         };
         body(context);
-        self.state().current = before;
-        Ok(())
+        let mut state = self.state();
+        state.current = before;
+        state.go_back.map_or(Ok(()), |code| Err(EglError { call: "eglMakeCurrent", code }))
     }
 
     fn create_context(&self) -> Result<Context, EglError> {
@@ -202,11 +219,16 @@ impl Driver for Fake {
 
     fn takes_images(&self, context: Context) -> bool {
         self.assert_current_exists(context);
-        true
+        !self.state().takes_no_images
     }
 
     fn create_image(&self, _: &[i32]) -> Result<Image, EglError> {
-        Ok(self.state().new_image())
+        let mut state = self.state();
+        if let Some(code) = state.image_error {
+            state.images_made += 1;
+            return Err(EglError { call: "eglCreateImageKHR", code });
+        }
+        Ok(state.new_image())
     }
 
     fn image_of_texture(&self, context: Context, texture: u32) -> Result<Image, EglError> {
@@ -273,7 +295,7 @@ impl Driver for Fake {
         assert!(state.textures(context).contains_key(&source));
         assert!(state.textures(context).contains_key(&target.texture));
         state.draws += 1;
-        Ok(())
+        state.draw_error.map_or(Ok(()), |code| Err(GlError { call: "glDrawArrays", code }))
     }
 
     fn reads_back(&self, context: Context) -> Option<Shading> {
@@ -463,11 +485,12 @@ fn what_is_no_plain_texture_is_converted() {
         assert_eq!(fake.state().draws, 1);
         assert_eq!(one.begin().unwrap(), Usable::Yes);
         assert_eq!(fake.state().draws, 2);
+        let other = import(&importer, fourcc).unwrap();
         one.release().unwrap();
-        assert_eq!(fake.textures(), 0);
-        assert!(fake.state().syncs.is_empty());
-        drop(importer);
+        assert_eq!(fake.state().contexts.len(), 2, "there is something to convert");
+        other.release().unwrap();
         assert_eq!(fake.state().contexts.len(), 1, "the host's context is left");
+        assert_eq!(fake.objects(), (0, 0, 0));
     }
 }
 
@@ -487,7 +510,7 @@ fn a_lost_converter_is_made_again() {
     let (fake, importer) = Fake::new(|_| ());
     let one = import(&importer, DrmFourcc::Yuyv).unwrap();
     fake.state().make_current = Some(EglErrorCode::ContextLost);
-    assert!(one.begin().is_err());
+    assert_eq!(one.begin().unwrap(), Usable::NotHere);
     fake.state().make_current = None;
     assert_eq!(one.begin().unwrap(), Usable::NotHere);
     let again = import(&importer, DrmFourcc::Yuyv).unwrap();
@@ -533,6 +556,100 @@ fn a_context_that_is_gone_is_no_error_and_one_in_use_is() {
     fake.state().make_current = Some(EglErrorCode::BadAccess);
     let error = busy.release().unwrap_err();
     assert_eq!(error.to_string(), "texture 1 stays: eglMakeCurrent: EGL_BAD_ACCESS");
+    assert!(importer.has_orphans());
+    importer.sweep();
+    assert!(importer.has_orphans(), "it is in use still");
+    fake.state().make_current = None;
+    importer.sweep();
+    assert_eq!((importer.has_orphans(), fake.objects()), (false, (0, 0, 0)));
+}
+
+#[test]
+fn what_a_driver_refuses_is_not_tried_again_and_harms_no_other_kind() {
+    let (fake, importer) = Fake::new(|_| ());
+    let message = "eglCreateImageKHR: EGL_BAD_ALLOC (stride 64)";
+    fake.state().image_error = Some(EglErrorCode::BadAlloc);
+    for _ in 0..3 {
+        let error = import(&importer, DrmFourcc::Xrgb8888).unwrap_err();
+        assert_eq!(error.to_string(), message);
+    }
+    assert_eq!(fake.state().images_made, 1, "the first answer counts");
+    fake.state().image_error = None;
+    let file = memfd(&[0; 1024], true);
+    let planes = [BufferPlane { fd: file.as_fd(), offset: 0, stride: 64 }];
+    let format = Format { fourcc: DrmFourcc::Xrgb8888, modifier: DrmModifier::Linear };
+    let color_space = ColorSpace::Rec601;
+    let refused =
+        Buffer { format, width: 16, height: 16, planes: &planes, color_space, full_range: false };
+    assert_eq!(importer.check(&refused).unwrap_err().to_string(), message);
+    let smaller = Buffer { height: 15, ..refused };
+    importer.check(&smaller).unwrap();
+    importer.import(&smaller).unwrap().release().unwrap();
+    import(&importer, DrmFourcc::Yuyv).unwrap().release().unwrap();
+    assert_eq!(importer.check(&refused).unwrap_err().to_string(), message);
+}
+
+#[test]
+fn what_cannot_be_drawn_any_more_is_refused_from_then_on() {
+    let (fake, importer) = Fake::new(|_| ());
+    let one = import(&importer, DrmFourcc::Yuyv).unwrap();
+    fake.state().draw_error = Some(GL_OUT_OF_MEMORY);
+    let message = "the picture needs a conversion, but glDrawArrays: GL_OUT_OF_MEMORY";
+    assert_eq!(one.begin().unwrap_err().to_string(), message);
+    let again = import(&importer, DrmFourcc::Yuyv).unwrap_err();
+    assert_eq!(again.to_string(), message);
+    one.release().unwrap();
+    assert_eq!(fake.objects(), (0, 0, 0));
+}
+
+#[test]
+fn a_converter_that_is_lost_again_at_once_is_given_up() {
+    let (fake, importer) = Fake::new(|_| ());
+    let one = import(&importer, DrmFourcc::Yuyv).unwrap();
+    fake.state().make_current = Some(EglErrorCode::ContextLost);
+    let error = import(&importer, DrmFourcc::Yuyv).unwrap_err();
+    let message = "the picture needs a conversion, but eglMakeCurrent: EGL_CONTEXT_LOST";
+    assert_eq!(error.to_string(), message);
+    fake.state().make_current = None;
+    assert!(import(&importer, DrmFourcc::Yuyv).is_err(), "twice in a row is no accident");
+    drop(one);
+    assert_eq!(fake.objects(), (0, 0, 0));
+}
+
+#[test]
+fn contexts_that_take_no_images_are_known_after_the_first() {
+    let (fake, importer) = Fake::new(|state| state.takes_no_images = true);
+    let message = "GL cannot make textures of dma-bufs: no GL_OES_EGL_image, nor \
+                   GL_EXT_EGL_image_storage";
+    let error = import(&importer, DrmFourcc::Xrgb8888).unwrap_err();
+    assert_eq!(error.to_string(), message);
+    fake.state().takes_no_images = false;
+    let error = import(&importer, DrmFourcc::Yuyv).unwrap_err();
+    assert_eq!(error.to_string(), message);
+    assert_eq!(fake.state().images_made, 0);
+}
+
+#[test]
+fn what_a_display_cannot_list_costs_that_and_no_more() {
+    let (_, importer) = Fake::new(|state| state.unlisted = Some(DrmFourcc::Yuyv));
+    let error = import(&importer, DrmFourcc::Yuyv).unwrap_err();
+    assert_eq!(error.to_string(), "EGL cannot import YUYV, but NV12, XR24");
+    assert!(import(&importer, DrmFourcc::Xrgb8888).is_ok());
+    let (_, importer) = Fake::new(|state| state.formats_error = true);
+    assert!(import(&importer, DrmFourcc::Xrgb8888).is_ok());
+    assert!(import_as(&importer, DrmFourcc::Xrgb8888, DrmModifier::I915_x_tiled).is_err());
+}
+
+#[test]
+fn a_sync_ends_where_there_is_no_way_back() {
+    let (fake, importer) = Fake::new(|_| ());
+    let one = import(&importer, DrmFourcc::Yuyv).unwrap();
+    fake.state().go_back = Some(EglErrorCode::BadSurface);
+    assert!(one.begin().is_err());
+    assert!(fake.state().syncs.is_empty());
+    fake.state().go_back = None;
+    drop(one);
+    assert_eq!(fake.objects(), (0, 0, 0));
 }
 
 #[test]

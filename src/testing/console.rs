@@ -351,7 +351,9 @@ impl Console for FakeConsole {
         let image = cursor.map(|image| {
             let CursorImage { width, height, hotspot, pixels } = *image;
             assert_eq!(pixels.len(), width as usize * height as usize * 4);
-            assert!(matches!(state.shows, Shows::Surface(..)), "above {:?}", state.shows);
+            let shows = &state.shows;
+            assert!(matches!(shows, Shows::Surface(..) | Shows::Scanout(_)), "above {shows:?}");
+            assert!(state.cursor.is_none(), "there is a pointer above the scanout");
             Image { width, height, hotspot, pixels: pixels.to_vec() }
         });
         state.calls.push(Call::SurfaceCursor(image));

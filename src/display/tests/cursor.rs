@@ -56,6 +56,30 @@ fn it_has_its_position_from_the_first_frame_on_even_at_0_0() {
 }
 
 #[test]
+fn one_that_the_front_end_does_not_take_is_a_pointer_above_the_scanout() {
+    let mut fixture = with_cursor();
+    fixture.console.set().formats = vec![DrmFourcc::Xrgb8888];
+    assert_eq!(
+        told(&mut fixture),
+        [
+            Call::ScanoutCursor(None, None),
+            image(64, 64, (0, 0), &[0x77; 64 * 64 * 4]),
+            Call::MoveSurfaceCursor(10, 20)
+        ]
+    );
+    assert_eq!(told(&mut fixture), []);
+    fixture.console.set().formats.clear();
+    assert_eq!(
+        told(&mut fixture),
+        [
+            Call::SurfaceCursor(None),
+            Call::ScanoutCursor(Some(1), None),
+            Call::MoveScanoutCursor(10, 20)
+        ]
+    );
+}
+
+#[test]
 fn it_moves_without_the_screen_being_scanned_out_again() {
     let mut fixture = with_cursor();
     fixture.device.set().cursor = cursor(7, 11, 21);

@@ -22,6 +22,8 @@ def _environment(name):
 
 QEMU = _environment("VFIO_DPY_TEST_QEMU")
 VGPU = _environment("VFIO_DPY_TEST_VGPU")
+# Where the libraries of tests/quirks are.
+QUIRKS = _environment("VFIO_DPY_TEST_QUIRKS")
 # "enabled": the library; "disabled": QEMU's own C.
 VARIANT = _environment("VFIO_DPY_TEST_VARIANT")
 OUTPUT = _environment("VFIO_DPY_TEST_OUTPUT")
