@@ -1,0 +1,338 @@
+"""What a walk walks through: vGPUs, a QEMU, its clients; and what must be true of them all the time."""
+
+import collections
+import contextlib
+import os
+import re
+import socket
+import time
+
+from lib import processes, spice
+from lib.case import Failure, until
+from lib.dbus import DBusScreen
+from lib.pictures import same_as_console, same_as_screen
+from lib.qemu import Qemu, QmpError, device
+from lib.spice import Spice
+from lib.vgpu import Vgpu, VgpuError
+from lib.vnc import Vnc
+
+# What the sanitizers say. QEMU's own errors have no such words.
+_SANITIZERS = "ERROR: AddressSanitizer", "runtime error:", "ERROR: LeakSanitizer", "SUMMARY: "
+# How many dma-bufs a display may keep, and what a quiet QEMU may hold beside them more than at the first quiet point: what is set
+# up at its first use, as threads for encoding.
+_POOL = 4
+_SLACK = {"fds": 8, "maps": 120}
+_DATED = re.compile(r"^\S+T(\d\d):(\d\d):([\d.]+)Z (.*)$")
+# Ctrl, Alt, and the digits of consoles.
+_CONTROL, _ALT = 0xFFE3, 0xFFE9
+
+
+class House:
+    """Plays the lines of a script."""
+
+    def __init__(self, monitor_limit, picture_limit):
+        self._monitor_limit, self._picture_limit = monitor_limit, picture_limit
+        self._stack = contextlib.ExitStack()
+        self._vgpus, self._options, self._plugged, self._clients = {}, {}, {}, {}
+        self._qemu = self._baseline = None
+        self.steps = self.quiet_points = 0
+        self.longest_answer = 0.0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *error):
+        try:
+            if kind is None:
+                self._end()
+        finally:
+            # What fails has said so already.
+            with contextlib.suppress(Exception):
+                for client in self._clients.values():
+                    client.__exit__(None, None, None)
+            with contextlib.suppress(Exception):
+                self._stack.__exit__(kind or Failure, *error)
+
+    def _end(self):
+        for name in list(self._clients):
+            self._close(name)
+        self._qemu.qmp("quit")
+        status = self._qemu.process.wait(120)
+        self._read_log()
+        if status:
+            raise Failure(f"quit: QEMU {processes.exit_text(status)}")
+
+    def play(self, line):
+        """Plays one line, and looks whether QEMU lives and answers."""
+        what, *words = line.split()
+        if what == "setup":
+            self._setup(**dict(word.split("=", 1) for word in words))
+            return
+        self.steps += 1
+        if what.startswith("vgpu"):
+            self._command(what, words)
+        elif what == "qemu":
+            getattr(self, f"_qemu_{words[0]}")(*words[1:])
+        else:
+            getattr(self, f"_{what}")(*words)
+        self._answers("query-name")
+        self._read_log()
+
+    # --- the steps -------------------------------------------------------------------------------
+
+    def _setup(self, screen, personalities, second, sealed):
+        unsealed = ["--memfd", "--unsealed"] if sealed == "no" else ["--memfd"]
+        for number, personality in enumerate(personalities.split(",")):
+            name = f"vgpu{number}"
+            self._options[name] = personality, unsealed
+            self._start(name)
+            self._plugged[name] = True
+        arguments = ["-msg", "timestamp=on"]
+        display = screen
+        if screen.startswith("spice"):
+            arguments += spice.arguments(gl=screen == "spice-gl")
+            display = "none"
+        # A second display that is not a vGPU; it has no guest.
+        devices = [] if second == "none" else [{"driver": second, "id": "second"}]
+        sanitizers = {"ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1:allocator_may_return_null=1",
+                      "UBSAN_OPTIONS": "print_stacktrace=1"}
+        # The monitor is asked for the time of its answers; a bus that unplugs at once needs no guest.
+        self._qemu = self._stack.enter_context(Qemu(
+            *self._vgpus.values(), properties={"x-gfx-timeout": 100}, options=f"pool-buffers={_POOL}", screen=display, vnc=True, devices=devices, arguments=arguments,
+            environment=sanitizers))
+
+    def _start(self, name):
+        personality, options = self._options[name]
+        if name in self._vgpus:
+            # What died has left its sockets.
+            for path in self._vgpus[name].socket, f"{self._vgpus[name].socket}.control":
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
+        self._vgpus[name] = self._stack.enter_context(Vgpu(personality, *options, name=name))
+
+    def _command(self, name, words):
+        if name not in self._vgpus:
+            return
+        if words == ["die"]:
+            self._vgpus[name].kill()
+            return
+        with contextlib.suppress(VgpuError, OSError, Failure):
+            self._vgpus[name].ask(" ".join(words))
+
+    def _pause(self, milliseconds):
+        time.sleep(int(milliseconds) / 1000)
+
+    def _qemu_reset(self):
+        # It waits for the device, as the guest's own accesses do.
+        self._qemu.qmp("system_reset")
+
+    def _qemu_stop(self):
+        self._answers("stop")
+
+    def _qemu_cont(self):
+        self._answers("cont")
+
+    def _qemu_info(self):
+        self._qemu.hmp("info vfio-display")
+        for name, plugged in self._plugged.items():
+            if plugged:
+                with contextlib.suppress(QmpError):
+                    self._qemu.status(name)
+
+    def _qemu_screendump(self):
+        # It may wait for the device, as long as a look may last.
+        self._qemu.refresh()
+
+    def _qemu_unplug(self, name):
+        if not self._plugged.get(name):
+            return
+        self._qemu.events.clear()
+        self._qemu.qmp("device_del", id=name)
+        # There is no guest that could keep it; a reset makes sure.
+        self._qemu.qmp("system_reset")
+        self._gone(name)
+
+    def _gone(self, name):
+        def gone():
+            found = self._qemu.qmp("qom-list", path="/machine/peripheral")
+            return name not in [entry["name"] for entry in found]
+
+        until(f"the end of {name}", gone, 60)
+        self._plugged[name] = False
+
+    def _qemu_plug(self, name):
+        if name not in self._vgpus or self._plugged[name] or self._vgpus[name].process.poll() is not None:
+            return
+        properties = {"x-gfx-timeout": 100, "rombar": 0, "x-display-options": f"pool-buffers={_POOL}"}
+        try:
+            self._qemu.qmp("device_add", **device(self._vgpus[name], **properties))
+        except QmpError:
+            return  # A device with faults may be refused.
+        self._plugged[name] = True
+
+    def _open(self, name, kind):
+        if name in self._clients:
+            return
+        if kind in ("dbus", "spice"):
+            # One at a time: the next takes the place of the one before.
+            for other in [other for other, client in self._clients.items() if isinstance(client, (DBusScreen, Spice))]:
+                self._close(other)
+        if kind == "silent":
+            client = _Silent(self._qemu.vnc_socket)
+        elif kind == "vnc":
+            client = Vnc(self._qemu.vnc_socket)
+        elif kind == "dbus":
+            client = DBusScreen(self._qemu)
+        else:
+            client = Spice()
+        self._clients[name] = client.__enter__()
+        if kind == "spice":
+            # libspice-server 0.15.1 crashes where a client goes before it has said what it can: see README.md.
+            until("a SPICE client's first picture", client.picture, 60)
+
+    def _close(self, name):
+        client = self._clients.pop(name, None)
+        if client:
+            with contextlib.suppress(OSError):
+                if getattr(client, "held", None):
+                    with contextlib.suppress(Exception):
+                        client.release()
+                client.__exit__(None, None, None)
+
+    def _act(self, name, action, *arguments):
+        method = getattr(self._clients.get(name), action, None)
+        if method:
+            with contextlib.suppress(OSError, TypeError):
+                method(*arguments)
+
+    def _hold(self, name):
+        self._act(name, "hold")
+
+    def _release(self, name):
+        self._act(name, "release")
+
+    def _forget(self, name):
+        self._act(name, "forget")
+
+    def _size(self, name, size):
+        width, height = map(int, size.split("x"))
+        self._act(name, "ask_size", width, height)
+        self._act(name, "set_size", width, height)
+
+    def _keys(self, name):
+        for digit in "2", "1":
+            self._act(name, "press", _CONTROL, _ALT, ord(digit))
+
+    # --- what must be true -----------------------------------------------------------------------
+
+    def _answers(self, command):
+        began = time.monotonic()
+        self._qemu.qmp(command)
+        took = time.monotonic() - began
+        self.longest_answer = max(self.longest_answer, took)
+        if took > self._monitor_limit:
+            raise Failure(f"the monitor took {took:.2f} s for {command}")
+
+    def _read_log(self):
+        last = {}
+        for line in self._qemu.messages():
+            if any(words in line for words in _SANITIZERS):
+                raise Failure(f"a sanitizer says: {line}")
+            dated = _DATED.match(line)
+            if not dated:
+                continue
+            hours, minutes, seconds, said = dated.groups()
+            if "Spice: " in said:
+                continue  # libspice-server says what it wants to say.
+            when = int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+            if said in last and 0 <= when - last[said] < 0.9:
+                raise Failure(f"said twice within a second: {said}")
+            last[said] = when
+
+    def _quiet(self):
+        """Devices tell the truth again: then everybody shows it, and nothing is left of what was before."""
+        self.quiet_points += 1
+        self._answers("cont")
+        for name in list(self._vgpus):
+            self._repair(name)
+        for name in [name for name, client in self._clients.items() if isinstance(client, _Silent)]:
+            self._close(name)
+        for name in list(self._clients):
+            self._act(name, "release")
+        # Which console is whose depends on what was plugged in when: all vGPUs show the same.
+        for vgpu in self._vgpus.values():
+            vgpu.show("640x480 buffers=2", "noise", self.quiet_points)
+        point = f"quiet point {self.quiet_points}"
+        for name, vgpu in self._vgpus.items():
+            same_as_console(f"{point}, {name}'s console", vgpu, self._qemu, device=name, seconds=self._picture_limit)
+        for name, client in self._clients.items():
+            same_as_screen(f"{point}, {type(client).__name__} {name}", self._vgpus["vgpu0"], client, seconds=self._picture_limit)
+        for name in list(self._clients):
+            self._close(name)
+        self._holds_no_more()
+
+    def _repair(self, name):
+        """The vGPU lives, is plugged in, and tells the truth."""
+        if self._vgpus[name].process.poll() is not None:
+            self._qemu_unplug(name)
+            self._start(name)
+        vgpu = self._vgpus[name]
+        for command in "fault clear", "stop", "plane on", "on-reset keep", "cursor off":
+            with contextlib.suppress(VgpuError):
+                vgpu.ask(command)
+        if self._plugged[name] and not vgpu.stats()["connected"]:
+            self._qemu_unplug(name)
+        if not self._plugged[name]:
+            until(f"{name} can be plugged in", lambda: self._plug_now(name), 60)
+
+    def _plug_now(self, name):
+        self._qemu_plug(name)
+        return self._plugged[name]
+
+    def _holds_no_more(self):
+        def held():
+            found = processes.resources(self._qemu.process.pid)
+            return {kind: found[kind] for kind in _SLACK}
+
+        def too_much(now):
+            pools = _POOL * len(self._vgpus)
+            return any(now[kind] > self._baseline[kind] + pools + _SLACK[kind] for kind in _SLACK)
+
+        if self._baseline is None:
+            self._baseline = held()
+            return
+        deadline = time.monotonic() + 30
+        while too_much(now := held()):
+            if time.monotonic() > deadline:
+                raise Failure(f"at quiet point {self.quiet_points} QEMU holds {now}, at the first one {self._baseline}; "
+                              f"descriptors: {_descriptors(self._qemu.process.pid)}")
+            time.sleep(0.2)
+
+
+def _descriptors(pid):
+    """What a process's descriptors are, counted."""
+    directory = f"/proc/{pid}/fd"
+    kinds = collections.Counter()
+    for number in os.listdir(directory):
+        with contextlib.suppress(FileNotFoundError):
+            kinds[re.sub(r"[\d\[\]]+", "", os.readlink(f"{directory}/{number}"))] += 1
+    return dict(kinds)
+
+
+class _Silent:
+    """A VNC client that begins to connect, or connects, and reads nothing more."""
+
+    def __init__(self, path):
+        self._vnc = socket.socket(socket.AF_UNIX)
+        self._vnc.connect(path)
+        self._vnc.sendall(b"RFB 003.008\n\x01\x01")
+        # All of a screen, again and again.
+        self._vnc.settimeout(1)
+        with contextlib.suppress(OSError):
+            self._vnc.sendall(b"\x03\0\0\0\0\0\xff\xff\xff\xff" * 20)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._vnc.close()

@@ -1,0 +1,123 @@
+"""Scripts: what a walk does, a step a line. Any subset of the lines after the first can be played, too, so that scripts can be reduced.
+
+    setup screen=none personalities=gvt,nvidia second=bochs-display sealed=yes
+    vgpu0 mode 800x600 buffers=3       a command of the vGPU's control socket
+    vgpu0 die                          its process ends as by a crash
+    qemu reset|stop|cont|screendump|info|unplug NAME|plug NAME|console NAME
+    open NAME KIND                     a client: vnc, dbus, spice, or silent (a VNC client that reads nothing)
+    close NAME, hold NAME, release NAME, size NAME WxH, keys NAME, forget NAME
+    pause MS
+    quiet                              devices tell the truth again; all is looked at
+"""
+
+import random
+
+_PERSONALITIES = "gvt", "mbochs", "nvidia", "mdpy"
+_FORMATS = "XR24", "XR24", "XR24", "AR24", "XB24", "RG16", "XR30"
+# Which clients each -display has besides VNC, and how often it is taken.
+SCREENS = {"none": (), "egl-headless": (), "dbus,p2p=yes": ("dbus",), "dbus,p2p=yes,gl=on": ("dbus",), "spice": ("spice",),
+           "spice-gl": ("spice",)}
+_CALLS = "query", "get", "region_info", "region_read", "edid_read", "edid_write", "reset", "any"
+_ERRNOS = "EIO", "ENOMEM", "EINVAL", "ENOENT", "EBUSY", "EAGAIN", "ENODEV", "65535"
+_LIES = {
+    "query": ("size", "width", "height", "stride", "drm_format", "drm_format_mod", "x_pos", "y_pos", "region_index", "dmabuf_id", "argsz",
+              "flags", "drm_plane_type", "x_hot", "y_hot"),
+    "region_info": ("argsz", "flags", "cap_offset", "size", "offset"),
+    "get": ("argsz", "flags", "dmabuf_id"),
+}
+_NUMBERS = "0", "1", "0x7fffffff", "0xffffffff", "0x80000000", "100000", "4096", "77"
+_SECOND = "bochs-display", "virtio-gpu-pci", "none"
+
+
+def read(path):
+    """The lines of a script in a file."""
+    with open(path, encoding="utf-8") as file:
+        return [line.rstrip("\n") for line in file if line.strip() and not line.startswith("#")]
+
+
+def random_walk(seed, steps):
+    """The lines of a walk: the same for the same seed."""
+    return _Walk(random.Random(seed)).lines(steps)
+
+
+class _Walk:
+    def __init__(self, chance):
+        self._chance = chance
+        self._personalities = [chance.choice(_PERSONALITIES) for _ in range(chance.choice((1, 1, 2)))]
+        self._screen = chance.choice(list(SCREENS))
+
+    def lines(self, steps):
+        chance = self._chance
+        yield (f"setup screen={self._screen} personalities={','.join(self._personalities)} second={chance.choice(_SECOND)} "
+               f"sealed={chance.choice(('yes', 'yes', 'no'))}")
+        yield "quiet"
+        for step in range(1, steps + 1):
+            yield from self._step()
+            if step % 25 == 0:
+                yield "quiet"
+        yield "quiet"
+
+    def _vgpu(self):
+        return f"vgpu{self._chance.randrange(len(self._personalities))}"
+
+    def _client(self):
+        return f"c{self._chance.randrange(5)}"
+
+    def _step(self):
+        # What a guest draws comes often, what ends something seldom.
+        kinds = {self._draw: 12, self._mode: 4, self._scene: 3, self._fault: 8, self._open: 5, self._client_acts: 6, self._qemu: 6,
+                 self._device: 1, self._pause: 4}
+        return [self._chance.choices(list(kinds), kinds.values())[0]()]
+
+    def _mode(self):
+        chance = self._chance
+        width, height = chance.choice(((640, 480), (800, 600), (1024, 768), (chance.randrange(64, 2000), chance.randrange(64, 1200))))
+        return f"{self._vgpu()} mode {width}x{height} fourcc={chance.choice(_FORMATS)} buffers={chance.randrange(1, 5)}"
+
+    def _draw(self):
+        chance = self._chance
+        what = chance.choice((
+            f"rect {chance.randrange(600)},{chance.randrange(400)},{chance.randrange(1, 300)}x{chance.randrange(1, 200)} "
+            f"{chance.randrange(1 << 24):06x}",
+            f"pattern {chance.choice(('gradient', 'bars', 'checker', 'noise', 'text'))} seed={chance.randrange(100)}",
+            "flip", "flip", "plane off", "plane on", "plane on",
+            f"cursor {chance.choice((64, 128, 256))}x64 {chance.randrange(-50, 700)},{chance.randrange(-50, 500)}",
+            f"cursor move {chance.randrange(-50, 700)},{chance.randrange(-50, 500)}", "cursor off",
+            f"on-reset {chance.choice(('keep', 'off', 'guest'))}", "guest"))
+        return f"{self._vgpu()} {what}"
+
+    def _scene(self):
+        chance = self._chance
+        return (f"{self._vgpu()} scene {chance.choice(('flips', 'block', 'typing', 'video', 'cursor', 'random'))} "
+                f"rate={chance.choice((10, 60, 250))} seconds={chance.choice((1, 3))} seed={chance.randrange(100)}")
+
+    def _fault(self):
+        chance = self._chance
+        call = chance.choice(_CALLS)
+        kinds = [f"errno {chance.choice(_ERRNOS)}", f"delay {chance.choice((20, 150, 900))}", f"size {chance.choice((-8, -1, 1, 64))}", "no-fd",
+                 "extra-fd", "silence"]
+        if call in _LIES:
+            kinds += [f"set {chance.choice(_LIES[call])}={chance.choice(_NUMBERS)}"] * 8
+        if call == "get":
+            kinds += ["id-race", "unreadable"]
+        if chance.random() < 0.03:
+            kinds = ["hangup"]
+        return f"{self._vgpu()} {chance.choice(('fault clear', f'fault {call} {chance.choice(kinds)} count={chance.choice((1, 3, 50))}'))}"
+
+    def _open(self):
+        kinds = ("vnc", "vnc", "silent", *SCREENS[self._screen] * 3)
+        return f"open {self._client()} {self._chance.choice(kinds)}"
+
+    def _client_acts(self):
+        chance = self._chance
+        size = f"{chance.randrange(1, 2500)}x{chance.randrange(1, 1600)}"
+        return chance.choice(("close {}", "close {}", "hold {}", "release {}", "size {} " + size, "keys {}", "forget {}")).format(self._client())
+
+    def _qemu(self):
+        return "qemu " + self._chance.choice(("reset", "stop", "cont", "cont", "screendump", "screendump", "info", "info"))
+
+    def _device(self):
+        return self._chance.choice((f"qemu unplug {self._vgpu()}", f"qemu plug {self._vgpu()}", f"{self._vgpu()} die"))
+
+    def _pause(self):
+        return f"pause {self._chance.choice((5, 40, 300, 1200))}"
