@@ -50,6 +50,9 @@ typedef enum VfioDpyEglColorSpace {
     VFIO_DPY_EGL_COLOR_SPACE_REC2020 = 2,
 } VfioDpyEglColorSpace;
 
+// What a descriptor leads to.
+typedef struct Odd Odd;
+
 // The display of one device.
 //
 // All functions of a display run on one thread, or under one lock; they may be called from within the callbacks, and then take
@@ -86,6 +89,9 @@ typedef struct VfioDpyRegion {
     // A descriptor to map the region from, which from then on belongs to the library; -1 if the
     // region cannot be mapped.
     int fd;
+    // Whether `fd` is the vfio device itself, which the host has opened; false if it came from the device, which may have given
+    // anything.
+    bool is_device;
 } VfioDpyRegion;
 
 // What a vfio device offers to its display. All callbacks are required.
@@ -244,6 +250,9 @@ typedef struct VfioDpyConfig {
     const char *options;
     // Let other devices of the VM have the scanout: see vfio_dpy_share_scanout().
     bool share;
+    // The name of the device's driver, as the symbolic link `driver` in sysfs has it; NULL if there is none, or it is not known. Some
+    // drivers must be treated with care.
+    const char *driver;
 } VfioDpyConfig;
 
 // A picture in dma-bufs.
@@ -316,7 +325,7 @@ int vfio_dpy_probe(const struct VfioDpyDeviceOps *ops, void *device);
 //
 // # Safety
 //
-// All pointers are valid, except that `message` may be NULL; `name` is a string, as are the options unless NULL; the tables work
+// All pointers are valid, except that `message` may be NULL; `name` is a string, as are those of `config` unless NULL; the tables work
 // with `device` and `console`.
 struct VfioDpy *vfio_dpy_new(int mode,
                              const struct VfioDpyDeviceOps *device_ops,

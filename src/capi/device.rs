@@ -33,6 +33,9 @@ pub struct VfioDpyRegion {
     /// A descriptor to map the region from, which from then on belongs to the library; -1 if the
     /// region cannot be mapped.
     pub fd: c_int,
+    /// Whether `fd` is the vfio device itself, which the host has opened; false if it came from the device, which may have given
+    /// anything.
+    pub is_device: bool,
 }
 
 /// What a vfio device offers to its display. All callbacks are required.
@@ -84,14 +87,24 @@ pub struct HostDevice {
     ops: VfioDpyDeviceOps,
     device: *mut c_void,
     name: String,
+    gives_once: bool,
 }
 
 impl HostDevice {
     /// # Safety
     ///
     /// The callbacks must be callable with `device`, from this thread, for as long as the value lives.
-    pub unsafe fn new(ops: VfioDpyDeviceOps, device: *mut c_void, name: String) -> Self {
-        Self { ops, device, name }
+    ///
+    /// `driver`: the kernel driver of the device, as far as it is known.
+    pub unsafe fn new(
+        ops: VfioDpyDeviceOps,
+        device: *mut c_void,
+        name: String,
+        driver: &str,
+    ) -> Self {
+        // And what is made of it, for instance a copy whose dma-bufs can be mapped.
+        let gives_once = driver == "mbochs" || driver.starts_with("mbochs_");
+        Self { ops, device, name, gives_once }
     }
 }
 
@@ -116,13 +129,13 @@ impl Device for HostDevice {
     }
 
     fn region(&self, index: u32) -> io::Result<RegionInfo> {
-        let mut region = VfioDpyRegion { size: 0, offset: 0, fd: -1 };
+        let mut region = VfioDpyRegion { size: 0, offset: 0, fd: -1, is_device: false };
         // SAFETY: `new` demands a callable table; `region` is writable.
         check(unsafe { (self.ops.region_info)(self.device, index, &raw mut region) })?;
         let memory = (region.fd >= 0).then(|| {
             // SAFETY: the callback gives a descriptor away that nobody else closes.
             let fd = unsafe { OwnedFd::from_raw_fd(region.fd) };
-            RegionMemory { fd, offset: region.offset }
+            RegionMemory { fd, offset: region.offset, is_device: region.is_device }
         });
         Ok(RegionInfo { size: region.size, memory })
     }
@@ -142,6 +155,10 @@ impl Device for HostDevice {
     fn keeps_ids(&self) -> bool {
         // SAFETY: `new` demands a callable table.
         unsafe { (self.ops.keeps_ids)(self.device) }
+    }
+
+    fn gives_once(&self) -> bool {
+        self.gives_once
     }
 
     fn signal_changes(&self, event: Option<BorrowedFd<'_>>) -> io::Result<()> {

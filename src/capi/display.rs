@@ -1,5 +1,6 @@
 //! `VfioDpy`: the display of one device.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
@@ -50,6 +51,9 @@ pub struct VfioDpyConfig {
     pub options: *const c_char,
     /// Let other devices of the VM have the scanout: see vfio_dpy_share_scanout().
     pub share: bool,
+    /// The name of the device's driver, as the symbolic link `driver` in sysfs has it; NULL if there is none, or it is not known. Some
+    /// drivers must be treated with care.
+    pub driver: *const c_char,
 }
 
 /// The display of one device.
@@ -121,7 +125,7 @@ pub unsafe extern "C" fn vfio_dpy_probe(
 ) -> c_int {
     boundary(-libc::EIO, || {
         // SAFETY: the caller gives a whole table that works with `device`.
-        let device = unsafe { HostDevice::new(*ops, device, String::new()) };
+        let device = unsafe { HostDevice::new(*ops, device, String::new(), "") };
         match display::probe(&device) {
             Ok(Some(Mode::DmaBuf)) => VfioDpyMode::DmaBuf as c_int,
             Ok(Some(Mode::Region)) => VfioDpyMode::Region as c_int,
@@ -141,7 +145,7 @@ pub unsafe extern "C" fn vfio_dpy_probe(
 ///
 /// # Safety
 ///
-/// All pointers are valid, except that `message` may be NULL; `name` is a string, as are the options unless NULL; the tables work
+/// All pointers are valid, except that `message` may be NULL; `name` is a string, as are those of `config` unless NULL; the tables work
 /// with `device` and `console`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfio_dpy_new(
@@ -166,14 +170,16 @@ pub unsafe extern "C" fn vfio_dpy_new(
             _ => return refuse(format!("{mode} is no mode of a display")),
         };
         // SAFETY: the caller gives a valid configuration.
+        let VfioDpyConfig { driver, .. } = unsafe { *config };
+        // SAFETY: as above.
         let config = match unsafe { (*config).to_config() } {
             Ok(config) => config,
             Err(error) => return refuse(error.to_string()),
         };
         // SAFETY: the caller gives a valid string.
-        let name = unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned();
+        let name = unsafe { text_of(name) }.into_owned();
         // SAFETY: the caller gives a whole table that works with `device`, until the display is freed.
-        let device = unsafe { HostDevice::new(*device_ops, device, name) };
+        let device = unsafe { HostDevice::new(*device_ops, device, name, &text_of(driver)) };
         // SAFETY: the caller gives a whole table that works with `console`, until the display is freed.
         let console = unsafe { HostConsole::new(*console_ops, console) };
 
@@ -195,14 +201,25 @@ impl VfioDpyConfig {
     ///
     /// `options` is a string or NULL.
     unsafe fn to_config(self) -> Result<Config, OptionError> {
-        let Self { xres, yres, options, share } = self;
+        let Self { xres, yres, options, share, driver: _ } = self;
         let mut config = Config { xres, yres, share, ..Config::default() };
-        if !options.is_null() {
-            // SAFETY: the caller gives a string.
-            config.apply(&unsafe { CStr::from_ptr(options) }.to_string_lossy())?;
-        }
+        // SAFETY: the caller gives a string or NULL.
+        config.apply(&unsafe { text_of(options) })?;
         Ok(config)
     }
+}
+
+/// A string from C; NULL is empty.
+///
+/// # Safety
+///
+/// `text` is a string that lives for as long as the result, or NULL.
+unsafe fn text_of<'a>(text: *const c_char) -> Cow<'a, str> {
+    if text.is_null() {
+        return Cow::Borrowed("");
+    }
+    // SAFETY: the caller gives a string.
+    unsafe { CStr::from_ptr(text) }.to_string_lossy()
 }
 
 /// Leaves a copy of the text, which g_free() frees, where a caller wants to be told.

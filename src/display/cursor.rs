@@ -182,7 +182,9 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
         let Some(Buffer { dma_buf, geometry, host, .. }) = planes.pool.get(key) else {
             return false;
         };
-        self.console.uptake(dma_buf.as_fd(), geometry, host.as_ref()) != Uptake::None
+        // Front ends map what they import, as do their clients.
+        dma_buf.can_be_mapped()
+            && self.console.uptake(dma_buf.as_fd(), geometry, host.as_ref()) != Uptake::None
     }
 
     fn cursor_pixels(&mut self, key: Key, plane: &Plane) -> Result<Vec<u8>, Problem> {

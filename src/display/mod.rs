@@ -205,7 +205,7 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
             None
         });
         let planes = match mode {
-            Mode::DmaBuf => Planes::DmaBuf(DmaBufPlanes::new(config.pool)),
+            Mode::DmaBuf => Planes::DmaBuf(DmaBufPlanes::new(config.pool, device.gives_once())),
             Mode::Region => Planes::Region(RegionPlane::default()),
         };
         let sharing = config.share.then(|| SharedObjects::global().owner(device.name()));

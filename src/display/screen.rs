@@ -25,7 +25,7 @@ const FRESH: Duration = Duration::from_millis(1);
 /// So many refreshes in a row may fail before the picture goes: a mode set takes a moment.
 pub(super) const PATIENCE: u32 = 3;
 
-/// A device that is gone or silent is left alone for this long.
+/// A device that is gone or silent, or gives what it should not, is left alone for this long.
 pub(super) const RESPITE: Duration = Duration::from_secs(1);
 
 /// The smallest size of messages, in pixels.
@@ -91,7 +91,8 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
     fn show_buffer(&mut self, key: Key, plane: &Plane) -> Result<(), Problem> {
         let Planes::DmaBuf(DmaBufPlanes { pool, .. }) = &mut self.planes else { return Ok(()) };
         let Some(buffer) = pool.get_mut(key) else { return Ok(()) };
-        let uptake = if self.config.import {
+        // Front ends map what they import, as do their clients.
+        let uptake = if self.config.import && buffer.dma_buf.can_be_mapped() {
             let Buffer { dma_buf, geometry, host, .. } = buffer;
             self.console.uptake(dma_buf.as_fd(), geometry, host.as_ref())
         } else {
@@ -293,7 +294,7 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
         self.failing += 1;
         let lasting = !problem.is_passing() || self.failing > PATIENCE;
         let failure = problem.failure();
-        if matches!(failure, Some(Failure::Gone | Failure::Silent)) {
+        if matches!(failure, Some(Failure::Gone | Failure::Silent)) || problem.is_refusal() {
             self.resume = self.clock.now() + RESPITE;
         }
         let topic = problem.topic();
