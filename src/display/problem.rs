@@ -22,7 +22,7 @@ pub enum Problem {
     RegionMemory { index: u32, error: io::Error },
     Region { index: u32, error: PlaneError },
     NoConversion { format: Format, with_gl: bool },
-    NoSurface { width: u32, height: u32 },
+    NoSurface { width: u32, height: u32, bytes: u64 },
 }
 
 impl Problem {
@@ -160,9 +160,10 @@ impl fmt::Display for Problem {
             Self::NoConversion { format, with_gl: false } => {
                 write!(f, "format {format} cannot be shown from a region")
             }
-            Self::NoSurface { width, height } => {
-                write!(f, "there is no memory for a surface of {width}x{height} pixels")
-            }
+            Self::NoSurface { width, height, bytes } => write!(
+                f,
+                "there is no memory for a surface of {width}x{height} pixels ({bytes} bytes)"
+            ),
         }
     }
 }
