@@ -3,17 +3,17 @@
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::rc::Rc;
 
 use crate::clock::Alarm;
 use crate::console::Monitor;
 use crate::display::{self, Config, Display, Mode, OptionError, ShareError};
 
-use super::boundary;
 use super::clock::{MainLoopClock, Sleeper};
 use super::console::{HostConsole, VfioDpyConsoleOps};
 use super::device::{HostDevice, VfioDpyDeviceOps};
+use super::{PANICKED, boundary, c_string, explained, tell};
 
 /// How a device gives its planes.
 #[repr(C)]
@@ -58,6 +58,9 @@ pub struct VfioDpyConfig {
 
 /// The display of one device.
 ///
+/// If the library fails in a call, that is printed, and the display stands still from then on: what it is told has no effect, and what it is
+/// asked for is what the functions return on failure.
+///
 /// All functions of a display run on one thread, or under one lock; they may be called from within the callbacks, and then take
 /// effect when the outer call ends.
 pub struct VfioDpy {
@@ -83,6 +86,17 @@ impl VfioDpy {
     /// Called when an alarm goes off.
     pub(super) fn wake(&self, alarm: Alarm) {
         self.handle(Event::Alarm(alarm));
+    }
+
+    /// Has the display do, or say, something at once; `None` if it is busy with a call that this one comes from, or broken.
+    fn with<R>(&self, body: impl FnOnce(&mut Engine) -> R) -> Option<R> {
+        if self.broken.get() {
+            return None;
+        }
+        let Ok(mut display) = self.display.try_borrow_mut() else { return None };
+        let result = boundary(None, || Some(body(&mut display)));
+        self.broken.set(result.is_none());
+        result
     }
 
     /// Callbacks may call back: what comes while the display is busy waits for its turn.
@@ -113,7 +127,7 @@ impl VfioDpy {
 
 /// Finds out how a device gives its planes.
 ///
-/// Returns a VfioDpyMode, or a negative errno if the device does not answer at all.
+/// Returns a VfioDpyMode, or a negative errno if the device does not answer at all; EINVAL: a callback is missing.
 ///
 /// # Safety
 ///
@@ -124,7 +138,11 @@ pub unsafe extern "C" fn vfio_dpy_probe(
     device: *mut c_void,
 ) -> c_int {
     boundary(-libc::EIO, || {
-        // SAFETY: the caller gives a whole table that works with `device`.
+        // SAFETY: the caller gives a table.
+        if unsafe { &*ops }.missing().is_some() {
+            return -libc::EINVAL;
+        }
+        // SAFETY: the table is whole, and works with `device`, as the caller says.
         let device = unsafe { HostDevice::new(*ops, device, String::new(), "") };
         match display::probe(&device) {
             Ok(Some(Mode::DmaBuf)) => VfioDpyMode::DmaBuf as c_int,
@@ -140,8 +158,8 @@ pub unsafe extern "C" fn vfio_dpy_probe(
 /// `name` is how messages name the device. The tables, the configuration and the name are copied; `device` and `console` are
 /// used until vfio_dpy_free().
 ///
-/// Returns NULL if `mode` is not VFIO_DPY_MODE_DMA_BUF or VFIO_DPY_MODE_REGION, or if the options are none; then, if `message` is
-/// not NULL, *message says why. Free it with g_free().
+/// Returns NULL if `mode` is not VFIO_DPY_MODE_DMA_BUF or VFIO_DPY_MODE_REGION, if a callback is missing, or if the options are none;
+/// then, if `message` is not NULL, *message says why. Free it with g_free().
 ///
 /// # Safety
 ///
@@ -158,12 +176,17 @@ pub unsafe extern "C" fn vfio_dpy_new(
     config: *const VfioDpyConfig,
     message: *mut *mut c_char,
 ) -> *mut VfioDpy {
-    boundary(std::ptr::null_mut(), || {
+    let make = || {
         let refuse = |why: String| {
             // SAFETY: the caller gives a valid place, or NULL.
-            unsafe { tell(message, why) };
+            unsafe { tell(message, &why) };
             std::ptr::null_mut()
         };
+        // SAFETY: the caller gives both tables.
+        let missing = unsafe { (*device_ops).missing().or((*console_ops).missing()) };
+        if let Some(callback) = missing {
+            return refuse(format!("the callback {callback} is missing"));
+        }
         let mode = match mode {
             m if m == VfioDpyMode::DmaBuf as c_int => Mode::DmaBuf,
             m if m == VfioDpyMode::Region as c_int => Mode::Region,
@@ -193,7 +216,9 @@ pub unsafe extern "C" fn vfio_dpy_new(
         }));
         sleeper.set(handle);
         handle
-    })
+    };
+    // SAFETY: the caller gives a valid place, or NULL.
+    unsafe { explained(message, std::ptr::null_mut(), make) }
 }
 
 impl VfioDpyConfig {
@@ -222,19 +247,6 @@ unsafe fn text_of<'a>(text: *const c_char) -> Cow<'a, str> {
     unsafe { CStr::from_ptr(text) }.to_string_lossy()
 }
 
-/// Leaves a copy of the text, which g_free() frees, where a caller wants to be told.
-///
-/// # Safety
-///
-/// `message` is writable, or NULL.
-unsafe fn tell(message: *mut *mut c_char, text: String) {
-    if !message.is_null() {
-        let text = CString::new(text).unwrap_or_default();
-        // SAFETY: the caller gives a valid place; the string is valid; the copy is GLib's.
-        unsafe { *message = glib::ffi::g_strdup(text.as_ptr()) };
-    }
-}
-
 /// Ends a display: releases all imports, and closes all descriptors. Not from within a callback. NULL is fine.
 ///
 /// # Safety
@@ -249,7 +261,10 @@ pub unsafe extern "C" fn vfio_dpy_free(dpy: *mut VfioDpy) {
     // SAFETY: the caller gives a display.
     let display = unsafe { &*dpy };
     display.handle(Event::Close);
-    display.broken.set(true);
+    if display.broken.replace(true) {
+        // Nobody knows what the console still shows: rather lose all of it than free what is used.
+        return;
+    }
     // SAFETY: the pointer is from `Box::into_raw` in vfio_dpy_new(), and freed once.
     boundary((), || drop(unsafe { Box::from_raw(dpy) }));
 }
@@ -263,7 +278,7 @@ pub unsafe extern "C" fn vfio_dpy_free(dpy: *mut VfioDpy) {
 pub unsafe extern "C" fn vfio_dpy_has_edid(dpy: *const VfioDpy) -> bool {
     // SAFETY: the caller gives a display.
     let dpy = unsafe { &*dpy };
-    boundary(false, || dpy.display.try_borrow().is_ok_and(|display| display.has_edid()))
+    dpy.with(|display| display.has_edid()).unwrap_or(false)
 }
 
 /// Looks at the device, and shows what it shows now: GraphicHwOps.gfx_update.
@@ -346,28 +361,35 @@ pub unsafe extern "C" fn vfio_dpy_share_scanout(
 ) -> c_int {
     // SAFETY: the caller gives a display.
     let dpy = unsafe { &*dpy };
-    boundary(-libc::EIO, || {
-        let Ok(mut display) = dpy.display.try_borrow_mut() else { return -libc::EBUSY };
-        match display.share_scanout() {
-            Ok(shared) => {
-                // SAFETY: the caller gives room for 16 bytes; an array of bytes has no alignment.
-                unsafe { *uuid.cast() = shared.into_bytes() };
-                0
-            }
-            Err(error) => {
-                // SAFETY: the caller gives a valid place, or NULL.
-                unsafe { tell(message, error.to_string()) };
-                -match error {
-                    ShareError::Off => libc::EPERM,
-                    ShareError::Region => libc::ENOTSUP,
-                    ShareError::NoPlane => libc::ENOENT,
-                    ShareError::Plane(_) | ShareError::Duplicate(_) | ShareError::Table(_) => {
-                        libc::EIO
-                    }
-                }
+    let share = || match dpy.with(Display::share_scanout) {
+        None => {
+            let (errno, why) = if dpy.broken.get() {
+                (libc::EIO, PANICKED)
+            } else {
+                (libc::EBUSY, "the display is busy")
+            };
+            // SAFETY: the caller gives a valid place, or NULL.
+            unsafe { tell(message, why) };
+            -errno
+        }
+        Some(Ok(shared)) => {
+            // SAFETY: the caller gives room for 16 bytes; an array of bytes has no alignment.
+            unsafe { *uuid.cast() = shared.into_bytes() };
+            0
+        }
+        Some(Err(error)) => {
+            // SAFETY: the caller gives a valid place, or NULL.
+            unsafe { tell(message, &error.to_string()) };
+            -match error {
+                ShareError::Off => libc::EPERM,
+                ShareError::Region => libc::ENOTSUP,
+                ShareError::NoPlane => libc::ENOENT,
+                ShareError::Plane(_) | ShareError::Duplicate(_) | ShareError::Table(_) => libc::EIO,
             }
         }
-    })
+    };
+    // SAFETY: the caller gives a valid place, or NULL.
+    unsafe { explained(message, -libc::EIO, share) }
 }
 
 /// What the display shows, holds and did, as a JSON object. Free it with g_free(). NULL from within a callback.
@@ -378,7 +400,7 @@ pub unsafe extern "C" fn vfio_dpy_share_scanout(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfio_dpy_status(dpy: *const VfioDpy) -> *mut c_char {
     // SAFETY: the caller gives a display.
-    unsafe { text(dpy, |display| display.status().to_string()) }
+    unsafe { text(dpy, r#"{"broken":true}"#, |display| display.status().to_string()) }
 }
 
 /// What the display shows, holds and did, in a few lines for people. Free it with g_free(). NULL from within a callback.
@@ -389,21 +411,21 @@ pub unsafe extern "C" fn vfio_dpy_status(dpy: *const VfioDpy) -> *mut c_char {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfio_dpy_describe(dpy: *const VfioDpy) -> *mut c_char {
     // SAFETY: the caller gives a display.
-    unsafe { text(dpy, Engine::describe) }
+    unsafe { text(dpy, &format!("{PANICKED}\n"), Engine::describe) }
 }
 
 /// # Safety
 ///
 /// `dpy` is from vfio_dpy_new().
-unsafe fn text(dpy: *const VfioDpy, tell: impl FnOnce(&Engine) -> String) -> *mut c_char {
+unsafe fn text(
+    dpy: *const VfioDpy,
+    broken: &str,
+    tell: impl FnOnce(&Engine) -> String,
+) -> *mut c_char {
     // SAFETY: the caller gives a display.
     let dpy = unsafe { &*dpy };
-    boundary(std::ptr::null_mut(), || {
-        let Ok(display) = dpy.display.try_borrow() else { return std::ptr::null_mut() };
-        let text = CString::new(tell(&display)).unwrap_or_default();
-        // SAFETY: the string is valid; the result is GLib's.
-        unsafe { glib::ffi::g_strdup(text.as_ptr()) }
-    })
+    let text = dpy.with(|display| tell(display)).or(dpy.broken.get().then(|| broken.to_owned()));
+    text.map_or(std::ptr::null_mut(), |text| c_string(&text))
 }
 
 /// A copy of the scanout, for those who cannot import it: `*height` rows of `*width` pixels in XRGB8888, without padding. Free it
@@ -423,8 +445,7 @@ pub unsafe extern "C" fn vfio_dpy_capture(
     // SAFETY: the caller gives a display.
     let dpy = unsafe { &*dpy };
     boundary(std::ptr::null_mut(), || {
-        let picture = dpy.display.try_borrow_mut().ok().and_then(|mut display| display.capture());
-        let Some(picture) = picture else { return std::ptr::null_mut() };
+        let Some(Some(picture)) = dpy.with(Display::capture) else { return std::ptr::null_mut() };
         // SAFETY: any size may be asked for.
         let copy = unsafe { glib::ffi::g_try_malloc(picture.pixels.len()) }.cast::<u8>();
         if !copy.is_null() {
