@@ -55,7 +55,7 @@ impl Kind {
             // Files that the kernel itself serves have none, so that it also answers what follows.
             0 if file_system(fd)? == DMA_BUF_MAGIC => Self::DmaBuf,
             0 => Self::Other("an anonymous file that is no dma-buf"),
-            libc::S_IFREG => Self::Other("a file that is not in memory"),
+            libc::S_IFREG => Self::Other("a regular file"),
             libc::S_IFDIR => Self::Other("a directory"),
             libc::S_IFSOCK => Self::Other("a socket"),
             libc::S_IFIFO => Self::Other("a pipe"),
@@ -167,7 +167,7 @@ mod tests {
         for (fd, kind) in [
             (open("/").as_fd(), "a directory"),
             (open("/dev/null").as_fd(), "a character device"),
-            (open("/proc/self/maps").as_fd(), "a file that is not in memory"),
+            (open("/proc/self/maps").as_fd(), "a regular file"),
             (pipe.as_fd(), "a pipe"),
             (socket.as_fd(), "a socket"),
             (event.as_fd(), "an anonymous file that is no dma-buf"),
