@@ -59,7 +59,7 @@ impl Screen {
         fcntl_add_seals(&file, SealFlags::SHRINK).unwrap();
         let memory = Memory::new(file.as_fd(), 0, size.into()).unwrap();
         assert!(memory.is_mapped());
-        let picture = Picture::new(width, height);
+        let picture = Picture::new(width, height).unwrap();
         let mut screen =
             Self { geometry, file, memory, picture, snapshot: Snapshot::default(), frame: 0 };
         screen.draw(Draw::Everything);

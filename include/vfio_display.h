@@ -10,16 +10,6 @@
 #include <stdint.h>
 #include <linux/vfio.h>
 
-// What the front ends of a console do with a dma-buf.
-typedef enum VfioDpyUptake {
-    // None imports it.
-    VFIO_DPY_UPTAKE_NONE = 0,
-    // The only one that imports it shows nothing itself: it copies the picture into the console's surface at each update.
-    VFIO_DPY_UPTAKE_READ_BACK = 1,
-    // One imports it, and shows it.
-    VFIO_DPY_UPTAKE_IMPORT = 2,
-} VfioDpyUptake;
-
 // How much a message matters.
 typedef enum VfioDpySeverity {
     // The user sees no picture, or a wrong one.
@@ -50,7 +40,23 @@ typedef enum VfioDpyEglColorSpace {
     VFIO_DPY_EGL_COLOR_SPACE_REC2020 = 2,
 } VfioDpyEglColorSpace;
 
+// What the front ends of a console do with a dma-buf.
+typedef enum VfioDpyUptake {
+    // None imports it.
+    VFIO_DPY_UPTAKE_NONE = 0,
+    // The only one that imports it shows nothing itself: it copies the picture into the console's surface at each update.
+    VFIO_DPY_UPTAKE_READ_BACK = 1,
+    // One imports it, and shows it.
+    VFIO_DPY_UPTAKE_IMPORT = 2,
+} VfioDpyUptake;
+
+// What a descriptor leads to.
+typedef struct Odd Odd;
+
 // The display of one device.
+//
+// If the library fails in a call, that is printed, and the display stands still from then on: what it is told has no effect, and what it is
+// asked for is what the functions return on failure.
 //
 // All functions of a display run on one thread, or under one lock; they may be called from within the callbacks, and then take
 // effect when the outer call ends.
@@ -86,6 +92,9 @@ typedef struct VfioDpyRegion {
     // A descriptor to map the region from, which from then on belongs to the library; -1 if the
     // region cannot be mapped.
     int fd;
+    // Whether `fd` is the vfio device itself, which the host has opened; false if it came from the device, which may have given
+    // anything.
+    bool is_device;
 } VfioDpyRegion;
 
 // What a vfio device offers to its display. All callbacks are required.
@@ -161,7 +170,7 @@ typedef struct VfioDpyMonitor {
 // one ends the other. `console` is what was given to vfio_dpy_new().
 typedef struct VfioDpyConsoleOps {
     // What the front ends would do with this dma-buf. `import` is what `import` returned for it, or NULL if it was not imported yet.
-    enum VfioDpyUptake (*uptake)(void *console, const struct VfioDpyBuffer *buffer, void *import);
+    VfioDpyUptake (*uptake)(void *console, const struct VfioDpyBuffer *buffer, void *import);
     // Prepares a dma-buf for the front ends. The result is given back to `release`.
     void *(*import)(void *console, const struct VfioDpyBuffer *buffer);
     // Ends an import, and frees it. It is not shown any more.
@@ -244,6 +253,9 @@ typedef struct VfioDpyConfig {
     const char *options;
     // Let other devices of the VM have the scanout: see vfio_dpy_share_scanout().
     bool share;
+    // The name of the device's driver, as the symbolic link `driver` in sysfs has it; NULL if there is none, or it is not known. Some
+    // drivers must be treated with care.
+    const char *driver;
 } VfioDpyConfig;
 
 // A picture in dma-bufs.
@@ -299,24 +311,25 @@ void vfio_dpy_memory_release(struct VfioDpyMemory *memory);
 
 // Finds out how a device gives its planes.
 //
-// Returns a VfioDpyMode, or a negative errno if the device does not answer at all.
+// Returns a VfioDpyMode, or a negative errno if the device does not answer at all; EINVAL: a callback is missing.
 //
 // # Safety
 //
 // `ops` points to a whole table, which works with `device`.
-int vfio_dpy_probe(const struct VfioDpyDeviceOps *ops, void *device);
+int vfio_dpy_probe(const struct VfioDpyDeviceOps *ops,
+                   void *device);
 
 // Makes the display of a device that vfio_dpy_probe() found to be in this mode.
 //
 // `name` is how messages name the device. The tables, the configuration and the name are copied; `device` and `console` are
 // used until vfio_dpy_free().
 //
-// Returns NULL if `mode` is not VFIO_DPY_MODE_DMA_BUF or VFIO_DPY_MODE_REGION, or if the options are none; then, if `message` is
-// not NULL, *message says why. Free it with g_free().
+// Returns NULL if `mode` is not VFIO_DPY_MODE_DMA_BUF or VFIO_DPY_MODE_REGION, if a callback is missing, or if the options are none;
+// then, if `message` is not NULL, *message says why. Free it with g_free().
 //
 // # Safety
 //
-// All pointers are valid, except that `message` may be NULL; `name` is a string, as are the options unless NULL; the tables work
+// All pointers are valid, except that `message` may be NULL; `name` is a string, as are those of `config` unless NULL; the tables work
 // with `device` and `console`.
 struct VfioDpy *vfio_dpy_new(int mode,
                              const struct VfioDpyDeviceOps *device_ops,

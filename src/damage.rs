@@ -17,6 +17,7 @@ use std::ops::{Range, RangeInclusive};
 
 use crate::format::Conversion;
 use crate::plane::Geometry;
+use crate::room::{self, NoRoom};
 
 /// Bytes read at a time from a source that is not mapped: half of a small second-level cache.
 const BAND_BYTES: usize = 128 << 10;
@@ -101,8 +102,9 @@ pub struct Picture {
 
 impl Picture {
     /// A black one.
-    pub fn new(width: u32, height: u32) -> Self {
-        Self { width, height, pixels: vec![0; width as usize * height as usize * 4] }
+    pub fn new(width: u32, height: u32) -> Result<Self, NoRoom> {
+        let pixels = room::zeros(width as usize * height as usize * 4)?;
+        Ok(Self { width, height, pixels })
     }
 }
 
@@ -170,6 +172,15 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// Makes room for pictures like this before one is looked at.
+    pub fn make_room(&mut self, geometry: &Geometry, conversion: Conversion) -> Result<(), NoRoom> {
+        if conversion.is_identity() {
+            return Ok(());
+        }
+        let len = row_len(geometry) * geometry.height as usize;
+        room::resize(&mut self.unconverted, len)
+    }
+
     /// Brings the canvas up to date, and says which parts of it changed.
     pub fn update<'a>(
         &'a mut self,
@@ -188,7 +199,7 @@ impl Snapshot {
         let height = geometry.height;
         let Self { band, unconverted, changed, damage, .. } = self;
         let mut rows = Rows::new(source, geometry, band);
-        let mut shown = Shown::new(&rows, canvas, conversion, unconverted);
+        let mut shown = Shown::new(&rows, canvas, conversion, unconverted)?;
         changed.clear();
         changed.resize(height as usize, None);
         damage.clear();
@@ -294,17 +305,17 @@ impl<'a> Shown<'a> {
         canvas: &'a mut impl Canvas,
         conversion: Conversion,
         unconverted: &'a mut Vec<u8>,
-    ) -> Self {
+    ) -> Result<Self, NoRoom> {
         if !conversion.is_identity() {
-            unconverted.resize(rows.len * rows.height as usize, 0);
+            room::resize(unconverted, rows.len * rows.height as usize)?;
         }
-        Self {
+        Ok(Self {
             stride: canvas.stride(),
             pixels: canvas.pixels(),
             conversion,
             unconverted,
             len: rows.len,
-        }
+        })
     }
 
     /// A row as it was read.
@@ -344,10 +355,7 @@ struct Rows<'a> {
 impl<'a> Rows<'a> {
     fn new(source: &'a dyn Source, geometry: &Geometry, band: &'a mut Vec<u8>) -> Self {
         let stride = geometry.stride as usize;
-        let len = geometry
-            .format
-            .row_bytes(geometry.width)
-            .map_or(stride, |bytes| usize::try_from(bytes).unwrap_or(stride));
+        let len = row_len(geometry);
         let pixel_len = (len / geometry.width as usize).max(1);
         Self { source, stride, height: geometry.height, len, pixel_len, band, held: 0..0 }
     }
@@ -409,6 +417,13 @@ impl<'a> Rows<'a> {
         }
         Ok(&self.band[(y - self.held.start) as usize * self.stride..][..self.len])
     }
+}
+
+/// Bytes of a row that are pixels.
+fn row_len(geometry: &Geometry) -> usize {
+    let stride = geometry.stride as usize;
+    let row = geometry.format.row_bytes(geometry.width);
+    row.map_or(stride, |bytes| usize::try_from(bytes).unwrap_or(stride))
 }
 
 /// Whether so many of all rows are too many for comparing to pay.

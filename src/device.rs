@@ -33,9 +33,14 @@ pub trait Device {
 
     /// Whether a dma-buf's id means that buffer for as long as a descriptor of it is open, even over a reset.
     ///
-    /// Kernel drivers see that, and so must not be asked for the same dma-buf again after a reset: mbochs, for one, corrupts
-    /// memory then. A process does not see who holds what it gave away.
+    /// Kernel drivers see that. A process does not see who holds what it gave away.
     fn keeps_ids(&self) -> bool;
+
+    /// Whether it must not be asked for the same dma-buf twice, be it after that was closed: the kernel's mbochs gives back pages then
+    /// that it did not take.
+    fn gives_once(&self) -> bool {
+        false
+    }
 
     /// `VFIO_DEVICE_SET_IRQS` for the display interrupt (docs/display-events.md): from now on the device signals this eventfd when
     /// what it shows has changed. `None`: it does not any more. [`Failure::Unsupported`] if it has no such interrupt.
@@ -63,6 +68,8 @@ pub struct RegionMemory {
     pub fd: OwnedFd,
     /// Where in the file the region begins, in bytes.
     pub offset: u64,
+    /// Whether the file is the vfio device itself, which the host has opened. Any other comes from the device.
+    pub is_device: bool,
 }
 
 /// What the error of a call means for the display.

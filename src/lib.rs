@@ -2,6 +2,7 @@
 //!
 //! - [`device`]: what a vfio device offers; [`plane`]: what it told, checked; [`format`](mod@format): pixels and their names
 //! - [`memory`]: device memory that is safe to read; [`pool`]: the dma-bufs we hold, and the contract on them
+//! - [`room`]: memory whose amount a device decides
 //! - [`display`]: the engine, which decides what is shown; [`damage`]: what changed in a frame buffer
 //! - [`console`]: what the host's console takes; [`clock`]: time and alarms
 //! - [`shared_objects`]: dma-bufs that devices of one VM share, by UUID
@@ -21,6 +22,7 @@ pub mod format;
 pub mod memory;
 pub mod plane;
 pub mod pool;
+pub mod room;
 pub mod shared_objects;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -15,19 +15,22 @@
 //!   to replace it at once, and it goes with its last pin. [`Pool::invalidate_id`] does so for one id.
 //! - Buffers that went are **retired**: the pool calls nobody, whoever holds the pool takes them with
 //!   [`Pool::take_retired`], lets the host drop its textures, and closes the descriptor by dropping them.
-//! - What its exporter gives only once ([`DmaBuf::is_given_once`]) is kept beyond the limits, up to [`KEPT_MOST`] of these buffers.
-//!   The ids of those that went are **spent** for the life of the pool: see [`Pool::is_spent`].
+//! - What the device gives only once ([`Device::gives_once`]) is kept beyond the limits, up to [`KEPT_MOST`] buffers. The ids of those
+//!   that went are **spent** for the life of the pool: see [`Pool::is_spent`].
+//! - A buffer has [`IDS_MOST`] ids at most: the device may make up a new one at each flip, and the oldest then means it no longer.
 //! - Unpinning what the user had not pinned and using a key whose buffer is gone are **violations**: harmless, counted
 //!   in [`Pool::violations`], and described, with a backtrace in debug builds, to the log of the display.
 //!
 //! Where it differs from the kernel's: pins belong to the kind of user, not to an attachment object; invalidating a pinned buffer is
 //! no violation, since devices reset while their screen is shown, but its users must react; and there are no
 //! fences here, as the pool does not wait for the GPU.
+//!
+//! [`Device::gives_once`]: crate::device::Device::gives_once
 
 #![forbid(unsafe_code)]
 
 use std::backtrace::Backtrace;
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::io;
 
@@ -61,7 +64,10 @@ pub struct Limits {
     pub bytes: u64,
 }
 
-/// So many dma-bufs that their exporter gives only once are kept. They take a descriptor or two each, of which a process has
+/// The most ids that lead to one buffer: more than a guest has buffers.
+pub const IDS_MOST: usize = 64;
+
+/// So many dma-bufs that the device gives only once are kept. They take a descriptor or two each, of which a process has
 /// 1024 as a rule, and no memory: all are parts of the same.
 pub const KEPT_MOST: usize = 256;
 
@@ -90,7 +96,7 @@ pub struct Buffer<H> {
     /// Its place in the table of shared objects, if somebody asked for one; it is given up with the buffer.
     pub claim: Option<Claim<'static>>,
     memory: Option<Memory>,
-    ids: Vec<u32>,
+    ids: VecDeque<u32>,
     pins: [u32; USERS],
     used: u64,
 }
@@ -136,6 +142,7 @@ pub struct Statistics {
 #[derive(Debug)]
 pub struct Pool<H> {
     limits: Limits,
+    gives_once: bool,
     buffers: SlotMap<Key, Buffer<H>>,
     // Each refresh looks for an id. foldhash's seed is random, and the device, which chooses the ids, does not see the hashes.
     by_id: HashMap<u32, Key, RandomState>,
@@ -153,10 +160,11 @@ pub struct Pool<H> {
 }
 
 impl<H> Pool<H> {
-    /// An empty pool.
-    pub fn new(limits: Limits) -> Self {
+    /// An empty pool. `gives_once`: of a device of [that kind](crate::device::Device::gives_once).
+    pub fn new(limits: Limits, gives_once: bool) -> Self {
         Self {
             limits,
+            gives_once,
             buffers: SlotMap::with_key(),
             by_id: HashMap::default(),
             by_identity: HashMap::new(),
@@ -195,12 +203,17 @@ impl<H> Pool<H> {
     pub fn insert(&mut self, id: u32, geometry: Geometry, dma_buf: DmaBuf) -> Key {
         self.invalidate_id(id);
         self.now += 1;
-        let identity = dma_buf.identity().map(|identity| (identity, geometry));
-        let held = identity.and_then(|identity| self.by_identity.get(&identity).copied());
+        let identity = (dma_buf.identity(), geometry);
+        let held = self.by_identity.get(&identity).copied();
         let now = self.now;
         if let Some((key, buffer)) = held.and_then(|key| Some((key, self.get_mut(key)?))) {
-            buffer.ids.push(id);
+            buffer.ids.push_back(id);
             buffer.used = now;
+            let too_old = if buffer.ids.len() > IDS_MOST { buffer.ids.pop_front() } else { None };
+            if let Some(too_old) = too_old {
+                self.by_id.remove(&too_old);
+                self.spend([too_old]);
+            }
             self.duplicates += 1;
             self.by_id.insert(id, key);
             return key;
@@ -212,27 +225,23 @@ impl<H> Pool<H> {
             host: None,
             claim: None,
             memory: None,
-            ids: vec![id],
+            ids: VecDeque::from([id]),
             pins: [0; USERS],
             used: now,
         });
-        if let Some(identity) = identity {
-            self.by_identity.insert(identity, key);
-        }
+        self.by_identity.insert(identity, key);
         self.by_id.insert(id, key);
         key
     }
 
-    /// Whether the device must not be asked for this id any more: its exporter gives each dma-buf once, and this one was closed.
+    /// Whether the device must not be asked for this id any more: it gives each dma-buf once, and this one was closed.
     pub fn is_spent(&self, id: u32) -> bool {
         self.spent.contains(&id)
     }
 
     /// What a get returned cannot be used, and is about to be closed.
-    pub fn refuse(&mut self, id: u32, dma_buf: &DmaBuf) {
-        if dma_buf.is_given_once() {
-            self.spent.insert(id);
-        }
+    pub fn refuse(&mut self, id: u32) {
+        self.spend([id]);
     }
 
     /// The buffer of this name, if it is still there.
@@ -274,15 +283,19 @@ impl<H> Pool<H> {
 
     /// Evicts cached buffers until the pool is within its limits, except `keep`, which is about to be pinned.
     pub fn evict(&mut self, keep: Option<Key>) {
-        while self.buffers.len() > self.limits.count || self.bytes > self.limits.bytes.into() {
-            let once =
-                self.buffers.values().filter(|buffer| buffer.dma_buf.is_given_once()).count();
-            let may_go = |buffer: &Buffer<H>| once > KEPT_MOST || !buffer.dma_buf.is_given_once();
+        let is_over = |pool: &Self| {
+            let (count, bytes) = (pool.buffers.len(), pool.bytes);
+            if pool.gives_once {
+                count > KEPT_MOST.max(pool.limits.count)
+            } else {
+                count > pool.limits.count || bytes > pool.limits.bytes.into()
+            }
+        };
+        while is_over(self) {
             let oldest = self
                 .buffers
                 .iter()
                 .filter(|(key, buffer)| !buffer.is_pinned() && Some(*key) != keep)
-                .filter(|(_, buffer)| may_go(buffer))
                 .min_by_key(|(_, buffer)| buffer.used)
                 .map(|(key, _)| key);
             let Some(oldest) = oldest else { return };
@@ -296,10 +309,10 @@ impl<H> Pool<H> {
         self.by_id.clear();
         self.by_identity.clear();
         for buffer in self.buffers.values_mut() {
-            if buffer.dma_buf.is_given_once() {
-                self.spent.extend(&buffer.ids);
+            let ids = buffer.ids.drain(..);
+            if self.gives_once {
+                self.spent.extend(ids);
             }
-            buffer.ids.clear();
         }
         let cached: Vec<Key> = self
             .buffers
@@ -321,10 +334,8 @@ impl<H> Pool<H> {
             return;
         }
         let is_pinned = buffer.is_pinned();
-        let identity = buffer.dma_buf.identity().map(|identity| (identity, buffer.geometry));
-        if let Some(identity) = identity {
-            self.by_identity.remove(&identity);
-        }
+        let identity = (buffer.dma_buf.identity(), buffer.geometry);
+        self.by_identity.remove(&identity);
         if !is_pinned {
             self.retire(key);
         }
@@ -358,19 +369,23 @@ impl<H> Pool<H> {
         self.unreported.take()
     }
 
+    /// These ids do not lead to their buffers any more.
+    fn spend(&mut self, ids: impl IntoIterator<Item = u32>) {
+        if self.gives_once {
+            self.spent.extend(ids);
+        }
+    }
+
     fn retire(&mut self, key: Key) {
         let Some(buffer) = self.buffers.remove(key) else { return };
         for id in &buffer.ids {
             self.by_id.remove(id);
         }
-        if buffer.dma_buf.is_given_once() {
-            self.spent.extend(&buffer.ids);
-        }
-        if let Some(identity) = buffer.dma_buf.identity().map(|it| (it, buffer.geometry)) {
-            // A newer buffer may have the same file by now.
-            if self.by_identity.get(&identity) == Some(&key) {
-                self.by_identity.remove(&identity);
-            }
+        self.spend(buffer.ids.iter().copied());
+        let identity = (buffer.dma_buf.identity(), buffer.geometry);
+        // A newer buffer may have the same file by now.
+        if self.by_identity.get(&identity) == Some(&key) {
+            self.by_identity.remove(&identity);
         }
         self.bytes -= u128::from(buffer.dma_buf.size());
         self.retired.push(buffer);
@@ -433,7 +448,7 @@ mod tests {
     };
 
     fn pool(count: usize) -> Pool<()> {
-        Pool::new(Limits { count, bytes: 1 << 20 })
+        Pool::new(Limits { count, bytes: 1 << 20 }, false)
     }
 
     fn dma_buf() -> DmaBuf {
@@ -477,35 +492,51 @@ mod tests {
 
     #[test]
     fn what_is_given_once_is_kept_longer_and_never_asked_for_again() {
-        let mut pool = pool(3);
-        let get = |pool: &mut Pool<()>, id| {
-            let dma_buf = DmaBuf::given_once(memfd(&[0; 1024], true).into()).unwrap();
-            let key = pool.insert(id, GEOMETRY, dma_buf);
-            pool.evict(Some(key));
-        };
+        let mut pool: Pool<()> = Pool::new(Limits { count: 3, bytes: 1024 }, true);
         let most = u32::try_from(KEPT_MOST).unwrap();
         for id in 0..most {
-            get(&mut pool, id);
+            insert(&mut pool, id);
         }
         assert_eq!(pool.take_retired().len(), 0);
         assert!(pool.look_up(0, &GEOMETRY).is_some() && !pool.is_spent(0));
-        get(&mut pool, most);
+        insert(&mut pool, most);
         assert_eq!(pool.take_retired().len(), 1);
         assert_eq!(pool.look_up(1, &GEOMETRY), None);
         assert!(pool.is_spent(1) && !pool.is_spent(0) && !pool.is_spent(most + 1));
-
-        insert(&mut pool, most + 1);
-        insert(&mut pool, most + 2);
-        assert!(!pool.is_spent(most + 1), "others go, and may be asked for again");
         pool.invalidate();
         assert!(pool.is_spent(0) && pool.is_spent(most));
-        pool.refuse(7777, &DmaBuf::given_once(memfd(&[0; 4], true).into()).unwrap());
+        pool.refuse(7777);
         assert!(pool.is_spent(7777));
+
+        let mut pool: Pool<()> = Pool::new(Limits { count: 1, bytes: 1024 }, false);
+        insert(&mut pool, 1);
+        insert(&mut pool, 2);
+        pool.refuse(3);
+        assert!(!pool.is_spent(1) && !pool.is_spent(3), "others give it again");
+    }
+
+    #[test]
+    fn a_new_id_at_each_flip_takes_no_more_room() {
+        for gives_once in [false, true] {
+            let mut pool: Pool<()> = Pool::new(Limits::default(), gives_once);
+            let file = memfd(&[0; 1024], true);
+            let again = || DmaBuf::new(file.try_clone().unwrap().into()).unwrap();
+            let key = pool.insert(0, GEOMETRY, again());
+            let most = u32::try_from(IDS_MOST).unwrap();
+            for id in 1..10 * most {
+                assert_eq!(pool.insert(id, GEOMETRY, again()), key);
+            }
+            assert_eq!((pool.by_id.len(), pool.buffers[key].ids.len()), (IDS_MOST, IDS_MOST));
+            assert_eq!(pool.look_up(9 * most, &GEOMETRY), Some(key));
+            assert_eq!(pool.look_up(9 * most - 1, &GEOMETRY), None);
+            assert_eq!(pool.is_spent(9 * most - 1), gives_once);
+            assert_eq!(pool.take_retired().len(), 0);
+        }
     }
 
     #[test]
     fn bytes_are_bounded_too() {
-        let mut pool: Pool<()> = Pool::new(Limits { count: 100, bytes: 2048 });
+        let mut pool: Pool<()> = Pool::new(Limits { count: 100, bytes: 2048 }, false);
         for id in 0..10 {
             insert(&mut pool, id);
         }

@@ -1,18 +1,19 @@
 //! `VfioDpy`: the display of one device.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::rc::Rc;
 
 use crate::clock::Alarm;
 use crate::console::Monitor;
 use crate::display::{self, Config, Display, Mode, OptionError, ShareError};
 
-use super::boundary;
 use super::clock::{MainLoopClock, Sleeper};
 use super::console::{HostConsole, VfioDpyConsoleOps};
 use super::device::{HostDevice, VfioDpyDeviceOps};
+use super::{PANICKED, boundary, c_string, explained, tell};
 
 /// How a device gives its planes.
 #[repr(C)]
@@ -50,9 +51,15 @@ pub struct VfioDpyConfig {
     pub options: *const c_char,
     /// Let other devices of the VM have the scanout: see vfio_dpy_share_scanout().
     pub share: bool,
+    /// The name of the device's driver, as the symbolic link `driver` in sysfs has it; NULL if there is none, or it is not known. Some
+    /// drivers must be treated with care.
+    pub driver: *const c_char,
 }
 
 /// The display of one device.
+///
+/// If the library fails in a call, that is printed, and the display stands still from then on: what it is told has no effect, and what it is
+/// asked for is what the functions return on failure.
 ///
 /// All functions of a display run on one thread, or under one lock; they may be called from within the callbacks, and then take
 /// effect when the outer call ends.
@@ -79,6 +86,17 @@ impl VfioDpy {
     /// Called when an alarm goes off.
     pub(super) fn wake(&self, alarm: Alarm) {
         self.handle(Event::Alarm(alarm));
+    }
+
+    /// Has the display do, or say, something at once; `None` if it is busy with a call that this one comes from, or broken.
+    fn with<R>(&self, body: impl FnOnce(&mut Engine) -> R) -> Option<R> {
+        if self.broken.get() {
+            return None;
+        }
+        let Ok(mut display) = self.display.try_borrow_mut() else { return None };
+        let result = boundary(None, || Some(body(&mut display)));
+        self.broken.set(result.is_none());
+        result
     }
 
     /// Callbacks may call back: what comes while the display is busy waits for its turn.
@@ -109,7 +127,7 @@ impl VfioDpy {
 
 /// Finds out how a device gives its planes.
 ///
-/// Returns a VfioDpyMode, or a negative errno if the device does not answer at all.
+/// Returns a VfioDpyMode, or a negative errno if the device does not answer at all; EINVAL: a callback is missing.
 ///
 /// # Safety
 ///
@@ -120,8 +138,12 @@ pub unsafe extern "C" fn vfio_dpy_probe(
     device: *mut c_void,
 ) -> c_int {
     boundary(-libc::EIO, || {
-        // SAFETY: the caller gives a whole table that works with `device`.
-        let device = unsafe { HostDevice::new(*ops, device, String::new()) };
+        // SAFETY: the caller gives a table.
+        if unsafe { &*ops }.missing().is_some() {
+            return -libc::EINVAL;
+        }
+        // SAFETY: the table is whole, and works with `device`, as the caller says.
+        let device = unsafe { HostDevice::new(*ops, device, String::new(), "") };
         match display::probe(&device) {
             Ok(Some(Mode::DmaBuf)) => VfioDpyMode::DmaBuf as c_int,
             Ok(Some(Mode::Region)) => VfioDpyMode::Region as c_int,
@@ -136,12 +158,12 @@ pub unsafe extern "C" fn vfio_dpy_probe(
 /// `name` is how messages name the device. The tables, the configuration and the name are copied; `device` and `console` are
 /// used until vfio_dpy_free().
 ///
-/// Returns NULL if `mode` is not VFIO_DPY_MODE_DMA_BUF or VFIO_DPY_MODE_REGION, or if the options are none; then, if `message` is
-/// not NULL, *message says why. Free it with g_free().
+/// Returns NULL if `mode` is not VFIO_DPY_MODE_DMA_BUF or VFIO_DPY_MODE_REGION, if a callback is missing, or if the options are none;
+/// then, if `message` is not NULL, *message says why. Free it with g_free().
 ///
 /// # Safety
 ///
-/// All pointers are valid, except that `message` may be NULL; `name` is a string, as are the options unless NULL; the tables work
+/// All pointers are valid, except that `message` may be NULL; `name` is a string, as are those of `config` unless NULL; the tables work
 /// with `device` and `console`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfio_dpy_new(
@@ -154,26 +176,33 @@ pub unsafe extern "C" fn vfio_dpy_new(
     config: *const VfioDpyConfig,
     message: *mut *mut c_char,
 ) -> *mut VfioDpy {
-    boundary(std::ptr::null_mut(), || {
+    let make = || {
         let refuse = |why: String| {
             // SAFETY: the caller gives a valid place, or NULL.
-            unsafe { tell(message, why) };
+            unsafe { tell(message, &why) };
             std::ptr::null_mut()
         };
+        // SAFETY: the caller gives both tables.
+        let missing = unsafe { (*device_ops).missing().or((*console_ops).missing()) };
+        if let Some(callback) = missing {
+            return refuse(format!("the callback {callback} is missing"));
+        }
         let mode = match mode {
             m if m == VfioDpyMode::DmaBuf as c_int => Mode::DmaBuf,
             m if m == VfioDpyMode::Region as c_int => Mode::Region,
             _ => return refuse(format!("{mode} is no mode of a display")),
         };
         // SAFETY: the caller gives a valid configuration.
+        let VfioDpyConfig { driver, .. } = unsafe { *config };
+        // SAFETY: as above.
         let config = match unsafe { (*config).to_config() } {
             Ok(config) => config,
             Err(error) => return refuse(error.to_string()),
         };
         // SAFETY: the caller gives a valid string.
-        let name = unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned();
+        let name = unsafe { text_of(name) }.into_owned();
         // SAFETY: the caller gives a whole table that works with `device`, until the display is freed.
-        let device = unsafe { HostDevice::new(*device_ops, device, name) };
+        let device = unsafe { HostDevice::new(*device_ops, device, name, &text_of(driver)) };
         // SAFETY: the caller gives a whole table that works with `console`, until the display is freed.
         let console = unsafe { HostConsole::new(*console_ops, console) };
 
@@ -187,7 +216,9 @@ pub unsafe extern "C" fn vfio_dpy_new(
         }));
         sleeper.set(handle);
         handle
-    })
+    };
+    // SAFETY: the caller gives a valid place, or NULL.
+    unsafe { explained(message, std::ptr::null_mut(), make) }
 }
 
 impl VfioDpyConfig {
@@ -195,27 +226,25 @@ impl VfioDpyConfig {
     ///
     /// `options` is a string or NULL.
     unsafe fn to_config(self) -> Result<Config, OptionError> {
-        let Self { xres, yres, options, share } = self;
+        let Self { xres, yres, options, share, driver: _ } = self;
         let mut config = Config { xres, yres, share, ..Config::default() };
-        if !options.is_null() {
-            // SAFETY: the caller gives a string.
-            config.apply(&unsafe { CStr::from_ptr(options) }.to_string_lossy())?;
-        }
+        // SAFETY: the caller gives a string or NULL.
+        config.apply(&unsafe { text_of(options) })?;
         Ok(config)
     }
 }
 
-/// Leaves a copy of the text, which g_free() frees, where a caller wants to be told.
+/// A string from C; NULL is empty.
 ///
 /// # Safety
 ///
-/// `message` is writable, or NULL.
-unsafe fn tell(message: *mut *mut c_char, text: String) {
-    if !message.is_null() {
-        let text = CString::new(text).unwrap_or_default();
-        // SAFETY: the caller gives a valid place; the string is valid; the copy is GLib's.
-        unsafe { *message = glib::ffi::g_strdup(text.as_ptr()) };
+/// `text` is a string that lives for as long as the result, or NULL.
+unsafe fn text_of<'a>(text: *const c_char) -> Cow<'a, str> {
+    if text.is_null() {
+        return Cow::Borrowed("");
     }
+    // SAFETY: the caller gives a string.
+    unsafe { CStr::from_ptr(text) }.to_string_lossy()
 }
 
 /// Ends a display: releases all imports, and closes all descriptors. Not from within a callback. NULL is fine.
@@ -232,7 +261,10 @@ pub unsafe extern "C" fn vfio_dpy_free(dpy: *mut VfioDpy) {
     // SAFETY: the caller gives a display.
     let display = unsafe { &*dpy };
     display.handle(Event::Close);
-    display.broken.set(true);
+    if display.broken.replace(true) {
+        // Nobody knows what the console still shows: rather lose all of it than free what is used.
+        return;
+    }
     // SAFETY: the pointer is from `Box::into_raw` in vfio_dpy_new(), and freed once.
     boundary((), || drop(unsafe { Box::from_raw(dpy) }));
 }
@@ -246,7 +278,7 @@ pub unsafe extern "C" fn vfio_dpy_free(dpy: *mut VfioDpy) {
 pub unsafe extern "C" fn vfio_dpy_has_edid(dpy: *const VfioDpy) -> bool {
     // SAFETY: the caller gives a display.
     let dpy = unsafe { &*dpy };
-    boundary(false, || dpy.display.try_borrow().is_ok_and(|display| display.has_edid()))
+    dpy.with(|display| display.has_edid()).unwrap_or(false)
 }
 
 /// Looks at the device, and shows what it shows now: GraphicHwOps.gfx_update.
@@ -329,28 +361,35 @@ pub unsafe extern "C" fn vfio_dpy_share_scanout(
 ) -> c_int {
     // SAFETY: the caller gives a display.
     let dpy = unsafe { &*dpy };
-    boundary(-libc::EIO, || {
-        let Ok(mut display) = dpy.display.try_borrow_mut() else { return -libc::EBUSY };
-        match display.share_scanout() {
-            Ok(shared) => {
-                // SAFETY: the caller gives room for 16 bytes; an array of bytes has no alignment.
-                unsafe { *uuid.cast() = shared.into_bytes() };
-                0
-            }
-            Err(error) => {
-                // SAFETY: the caller gives a valid place, or NULL.
-                unsafe { tell(message, error.to_string()) };
-                -match error {
-                    ShareError::Off => libc::EPERM,
-                    ShareError::Region => libc::ENOTSUP,
-                    ShareError::NoPlane => libc::ENOENT,
-                    ShareError::Plane(_) | ShareError::Duplicate(_) | ShareError::Table(_) => {
-                        libc::EIO
-                    }
-                }
+    let share = || match dpy.with(Display::share_scanout) {
+        None => {
+            let (errno, why) = if dpy.broken.get() {
+                (libc::EIO, PANICKED)
+            } else {
+                (libc::EBUSY, "the display is busy")
+            };
+            // SAFETY: the caller gives a valid place, or NULL.
+            unsafe { tell(message, why) };
+            -errno
+        }
+        Some(Ok(shared)) => {
+            // SAFETY: the caller gives room for 16 bytes; an array of bytes has no alignment.
+            unsafe { *uuid.cast() = shared.into_bytes() };
+            0
+        }
+        Some(Err(error)) => {
+            // SAFETY: the caller gives a valid place, or NULL.
+            unsafe { tell(message, &error.to_string()) };
+            -match error {
+                ShareError::Off => libc::EPERM,
+                ShareError::Region => libc::ENOTSUP,
+                ShareError::NoPlane => libc::ENOENT,
+                ShareError::Plane(_) | ShareError::Duplicate(_) | ShareError::Table(_) => libc::EIO,
             }
         }
-    })
+    };
+    // SAFETY: the caller gives a valid place, or NULL.
+    unsafe { explained(message, -libc::EIO, share) }
 }
 
 /// What the display shows, holds and did, as a JSON object. Free it with g_free(). NULL from within a callback.
@@ -361,7 +400,7 @@ pub unsafe extern "C" fn vfio_dpy_share_scanout(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfio_dpy_status(dpy: *const VfioDpy) -> *mut c_char {
     // SAFETY: the caller gives a display.
-    unsafe { text(dpy, |display| display.status().to_string()) }
+    unsafe { text(dpy, r#"{"broken":true}"#, |display| display.status().to_string()) }
 }
 
 /// What the display shows, holds and did, in a few lines for people. Free it with g_free(). NULL from within a callback.
@@ -372,21 +411,21 @@ pub unsafe extern "C" fn vfio_dpy_status(dpy: *const VfioDpy) -> *mut c_char {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfio_dpy_describe(dpy: *const VfioDpy) -> *mut c_char {
     // SAFETY: the caller gives a display.
-    unsafe { text(dpy, Engine::describe) }
+    unsafe { text(dpy, &format!("{PANICKED}\n"), Engine::describe) }
 }
 
 /// # Safety
 ///
 /// `dpy` is from vfio_dpy_new().
-unsafe fn text(dpy: *const VfioDpy, tell: impl FnOnce(&Engine) -> String) -> *mut c_char {
+unsafe fn text(
+    dpy: *const VfioDpy,
+    broken: &str,
+    tell: impl FnOnce(&Engine) -> String,
+) -> *mut c_char {
     // SAFETY: the caller gives a display.
     let dpy = unsafe { &*dpy };
-    boundary(std::ptr::null_mut(), || {
-        let Ok(display) = dpy.display.try_borrow() else { return std::ptr::null_mut() };
-        let text = CString::new(tell(&display)).unwrap_or_default();
-        // SAFETY: the string is valid; the result is GLib's.
-        unsafe { glib::ffi::g_strdup(text.as_ptr()) }
-    })
+    let text = dpy.with(|display| tell(display)).or(dpy.broken.get().then(|| broken.to_owned()));
+    text.map_or(std::ptr::null_mut(), |text| c_string(&text))
 }
 
 /// A copy of the scanout, for those who cannot import it: `*height` rows of `*width` pixels in XRGB8888, without padding. Free it
@@ -406,8 +445,7 @@ pub unsafe extern "C" fn vfio_dpy_capture(
     // SAFETY: the caller gives a display.
     let dpy = unsafe { &*dpy };
     boundary(std::ptr::null_mut(), || {
-        let picture = dpy.display.try_borrow_mut().ok().and_then(|mut display| display.capture());
-        let Some(picture) = picture else { return std::ptr::null_mut() };
+        let Some(Some(picture)) = dpy.with(Display::capture) else { return std::ptr::null_mut() };
         // SAFETY: any size may be asked for.
         let copy = unsafe { glib::ffi::g_try_malloc(picture.pixels.len()) }.cast::<u8>();
         if !copy.is_null() {

@@ -1,7 +1,7 @@
 //! `VfioDpyEglImport`: a dma-buf as a texture of the host's GL.
 
 use std::collections::BTreeMap;
-use std::ffi::{CString, c_char, c_int, c_void};
+use std::ffi::{c_char, c_int, c_void};
 use std::fmt::Display as Show;
 use std::os::fd::{BorrowedFd, IntoRawFd};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
@@ -14,7 +14,7 @@ use crate::egl::{
 };
 use crate::format::{Format, FourccCode};
 
-use super::boundary;
+use super::{boundary, c_string, explained};
 
 /// The most messages that are remembered, and so said, for one display.
 const MOST_MESSAGES: usize = 256;
@@ -178,12 +178,6 @@ impl VfioDpyEglBuffer {
     }
 }
 
-fn copy(text: &str) -> *mut c_char {
-    let text = CString::new(text.replace('\0', " ")).unwrap_or_default();
-    // SAFETY: the text is a string; the result is GLib's.
-    unsafe { glib::ffi::g_strdup(text.as_ptr()) }
-}
-
 /// Tells what is new; the pointer is set in any case.
 ///
 /// # Safety
@@ -201,7 +195,7 @@ pub unsafe fn tell(
     let text = error.map(|error| format!("{work}: {error}"));
     let new = text.filter(|text| display.is_none_or(|display| display.is_new(text)));
     // SAFETY: the pointer is valid, as the caller says.
-    unsafe { *message = new.map_or(std::ptr::null_mut(), |text| copy(&text)) };
+    unsafe { *message = new.map_or(std::ptr::null_mut(), |text| c_string(&text)) };
 }
 
 /// What one of the functions below does with a display and a buffer.
@@ -280,13 +274,15 @@ pub unsafe extern "C" fn vfio_dpy_egl_can_import(
     buffer: *const VfioDpyEglBuffer,
     message: *mut *mut c_char,
 ) -> bool {
-    boundary(false, || {
+    let body = || {
         // SAFETY: as the caller says.
         let checked = unsafe {
             try_with(display, buffer, message, |known, buffer| known.importer.check(buffer))
         };
         checked.is_some()
-    })
+    };
+    // SAFETY: as the caller says.
+    unsafe { explained(message, false, body) }
 }
 
 /// Copies the pixels of a linear picture in ARGB8888 or XRGB8888 to `pixels`, as ARGB8888 without padding, for who does not draw it with
@@ -328,7 +324,7 @@ pub unsafe extern "C" fn vfio_dpy_egl_import(
     buffer: *const VfioDpyEglBuffer,
     message: *mut *mut c_char,
 ) -> *mut VfioDpyEglImport {
-    boundary(std::ptr::null_mut(), || {
+    let body = || {
         // SAFETY: as the caller says.
         let import = unsafe {
             try_with(display, buffer, message, |known, buffer| {
@@ -337,7 +333,9 @@ pub unsafe extern "C" fn vfio_dpy_egl_import(
             })
         };
         import.map_or(std::ptr::null_mut(), |import| Box::into_raw(Box::new(import)))
-    })
+    };
+    // SAFETY: as the caller says.
+    unsafe { explained(message, std::ptr::null_mut(), body) }
 }
 
 /// The name of an import's texture, which is a GL_TEXTURE_2D with its first row at coordinate 0.
@@ -380,13 +378,15 @@ pub unsafe extern "C" fn vfio_dpy_egl_begin(
 ) -> bool {
     // SAFETY: the caller gives an import.
     let import = unsafe { &*import };
-    boundary(true, || {
+    let body = || {
         let begun = import.import.begin();
         let error = begun.as_ref().err().map(|error| error as &dyn Show);
         // SAFETY: as the caller says.
         unsafe { tell(message, Some(&import.display), IMPORT, error) };
         !matches!(begun, Ok(Usable::NotHere))
-    })
+    };
+    // SAFETY: as the caller says.
+    unsafe { explained(message, true, body) }
 }
 
 /// To be called after an import's texture was drawn, and before glFlush(): vfio_dpy_egl_take_fence() tells when that is done.
@@ -452,7 +452,7 @@ pub unsafe extern "C" fn vfio_dpy_egl_status(display: *mut c_void) -> *mut c_cha
             Ok(known) => known.status(),
             Err(error) => json!({ "imports-dmabufs": false, "error": error }),
         };
-        copy(&status.to_string())
+        c_string(&status.to_string())
     })
 }
 
@@ -461,6 +461,6 @@ pub unsafe extern "C" fn vfio_dpy_egl_status(display: *mut c_void) -> *mut c_cha
 pub extern "C" fn vfio_dpy_egl_describe() -> *mut c_char {
     boundary(std::ptr::null_mut(), || {
         let displays = DISPLAYS.lock().unwrap_or_else(PoisonError::into_inner);
-        copy(&displays.values().map(|known| known.describe()).collect::<String>())
+        c_string(&displays.values().map(|known| known.describe()).collect::<String>())
     })
 }

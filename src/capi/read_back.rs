@@ -10,9 +10,9 @@ use glib::{ControlFlow, IOCondition, Priority};
 
 use crate::egl::{Display, Drawn, ReadBack, ReadBackError, Taken};
 
-use super::boundary;
 use super::clock::Attached;
 use super::egl::{KnownDisplay, tell};
+use super::{boundary, explained};
 
 /// How often a fence that has no descriptor is looked at.
 const POLL: Duration = Duration::from_millis(1);
@@ -173,7 +173,7 @@ pub unsafe extern "C" fn vfio_dpy_egl_read_back_target(
 ) -> u32 {
     // SAFETY: the caller gives one of ours.
     let this = unsafe { &mut *read_back };
-    boundary(0, || {
+    let body = || {
         let target = this.read_back.target(width, height);
         // SAFETY: as the caller says.
         unsafe { this.tell(message, target.as_ref().err()) };
@@ -181,7 +181,9 @@ pub unsafe extern "C" fn vfio_dpy_egl_read_back_target(
             this.source = None;
         }
         target.ok().flatten().unwrap_or(0)
-    })
+    };
+    // SAFETY: as the caller says.
+    unsafe { explained(message, 0, body) }
 }
 
 /// To be called when a picture was drawn to vfio_dpy_egl_read_back_target(), in the same context.
@@ -200,7 +202,7 @@ pub unsafe extern "C" fn vfio_dpy_egl_read_back_start(
 ) -> bool {
     // SAFETY: the caller gives one of ours.
     let this = unsafe { &mut *read_back };
-    boundary(false, || {
+    let body = || {
         let was_busy = this.read_back.is_busy();
         let started = this.read_back.start(if anew { Drawn::Anew } else { Drawn::Perhaps });
         // SAFETY: as the caller says.
@@ -209,7 +211,9 @@ pub unsafe extern "C" fn vfio_dpy_egl_read_back_start(
             this.watch();
         }
         started.is_ok()
-    })
+    };
+    // SAFETY: as the caller says.
+    unsafe { explained(message, false, body) }
 }
 
 /// Copies the picture that was read last to `pixels`, where it differs, if it is there; whichever context is current, or none.
@@ -230,7 +234,7 @@ pub unsafe extern "C" fn vfio_dpy_egl_read_back_take(
 ) {
     // SAFETY: the caller gives one of ours.
     let (this, pixels) = unsafe { (&mut *read_back, &mut *pixels) };
-    boundary((), || {
+    let body = || {
         (pixels.first_changed_row, pixels.changed_rows) = (0, 0);
         if this.read_back.size() != Some((pixels.width, pixels.height)) {
             this.read_back.forget();
@@ -248,7 +252,9 @@ pub unsafe extern "C" fn vfio_dpy_egl_read_back_take(
         {
             this.watch();
         }
-    });
+    };
+    // SAFETY: as the caller says.
+    unsafe { explained(message, (), body) }
 }
 
 /// What the host has is not what was read last any more: its memory is another one, or shows something else. What is on its way is

@@ -2,7 +2,7 @@
 //!
 //! Unlike a display's, these functions may be called from any thread, at the same time.
 
-use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
+use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::num::NonZeroUsize;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::shared_objects::{
     AddError, Claim, Device, DmaBuf, Kind, LookupError, Object, Owner, SharedObjects,
 };
 
-use super::boundary;
+use super::{boundary, c_string, explained, tell};
 
 const NO_WAIT: Duration = Duration::ZERO;
 
@@ -239,7 +239,7 @@ pub unsafe extern "C" fn vfio_dpy_objects_reserve(
     claim: *mut *mut VfioDpyObjectsClaim,
     message: *mut *mut c_char,
 ) -> c_int {
-    boundary(-libc::EIO, || {
+    let reserve = || {
         // SAFETY: the caller gives an owner and a UUID.
         let (owner, uuid) = unsafe { (&*owner, Uuid::from_bytes(*uuid.cast())) };
         match owner.0.reserve(uuid) {
@@ -251,7 +251,9 @@ pub unsafe extern "C" fn vfio_dpy_objects_reserve(
             // SAFETY: the caller gives a valid place or NULL.
             Err(error) => unsafe { refuse(&error, message) },
         }
-    })
+    };
+    // SAFETY: the caller gives a valid place or NULL.
+    unsafe { explained(message, -libc::EIO, reserve) }
 }
 
 /// Completes an entry with a dma-buf, and wakes the lookups that wait for it.
@@ -287,7 +289,11 @@ pub unsafe extern "C" fn vfio_dpy_objects_complete_vhost_device(
     device: *mut c_void,
     message: *mut *mut c_char,
 ) -> c_int {
-    let Some(device) = device_from(device) else { return -libc::EINVAL };
+    let Some(device) = device_from(device) else {
+        // SAFETY: the caller's promise.
+        unsafe { tell(message, "there is no device") };
+        return -libc::EINVAL;
+    };
     // SAFETY: the caller's promise.
     unsafe { complete(claim, Object::Device(device), message) }
 }
@@ -300,7 +306,7 @@ unsafe fn complete(
     object: Object,
     message: *mut *mut c_char,
 ) -> c_int {
-    boundary(-libc::EIO, || {
+    let complete = || {
         // SAFETY: the caller gives a claim.
         let claim = unsafe { &*claim };
         match claim.0.complete(object) {
@@ -308,7 +314,9 @@ unsafe fn complete(
             // SAFETY: the caller gives a valid place or NULL.
             Err(error) => unsafe { refuse(&error, message) },
         }
-    })
+    };
+    // SAFETY: the caller gives a valid place or NULL.
+    unsafe { explained(message, -libc::EIO, complete) }
 }
 
 /// Ends a claim: its entry goes, complete or not; lookups that wait for it fail. NULL is fine.
@@ -443,10 +451,8 @@ fn errno_of(error: &LookupError) -> c_int {
 ///
 /// `message` is valid or NULL.
 unsafe fn refuse(error: &AddError, message: *mut *mut c_char) -> c_int {
-    if !message.is_null() {
-        // SAFETY: the caller's promise.
-        unsafe { *message = c_string(&error.to_string()) };
-    }
+    // SAFETY: the caller's promise.
+    unsafe { tell(message, &error.to_string()) };
     -match error {
         AddError::Held(_) => libc::EEXIST,
         AddError::Full(_) => libc::ENOSPC,
@@ -454,11 +460,4 @@ unsafe fn refuse(error: &AddError, message: *mut *mut c_char) -> c_int {
         AddError::Gone(_) => libc::ESTALE,
         AddError::Complete(_) => libc::EALREADY,
     }
-}
-
-/// A string that g_free() frees. Names come from C, so there is no NUL in them.
-fn c_string(text: &str) -> *mut c_char {
-    let text = CString::new(text).unwrap_or_default();
-    // SAFETY: the string is valid; the result is GLib's.
-    unsafe { glib::ffi::g_strdup(text.as_ptr()) }
 }

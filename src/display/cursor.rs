@@ -10,6 +10,7 @@ use crate::device::{Device, Failure};
 use crate::format::Conversion;
 use crate::plane::{Geometry, Plane, PlaneKind};
 use crate::pool::{Buffer, Key, User};
+use crate::room;
 
 use super::problem::Problem;
 use super::{Display, Planes, Screen};
@@ -182,7 +183,9 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
         let Some(Buffer { dma_buf, geometry, host, .. }) = planes.pool.get(key) else {
             return false;
         };
-        self.console.uptake(dma_buf.as_fd(), geometry, host.as_ref()) != Uptake::None
+        // Front ends map what they import, as do their clients.
+        dma_buf.can_be_mapped()
+            && self.console.uptake(dma_buf.as_fd(), geometry, host.as_ref()) != Uptake::None
     }
 
     fn cursor_pixels(&mut self, key: Key, plane: &Plane) -> Result<Vec<u8>, Problem> {
@@ -194,7 +197,8 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
         }
         let memory = buffer.memory().map_err(|error| Problem::Map { what, handle, error })?;
         let row_bytes = geometry.width as usize * 4;
-        let mut pixels = vec![0; row_bytes * geometry.height as usize];
+        let mut pixels = room::zeros(row_bytes * geometry.height as usize)
+            .map_err(|error| Problem::Read { what, handle, error: error.into() })?;
         let _reading = memory.begin_reading();
         for (y, row) in (0..).zip(pixels.chunks_exact_mut(row_bytes)) {
             memory.read(y * u64::from(geometry.stride), row).map_err(|error| Problem::Read {

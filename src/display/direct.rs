@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::damage::{Source, is_nearly_all};
 use crate::memory::Memory;
 use crate::plane::Geometry;
+use crate::room;
 
 /// Rows that are looked at, evenly spread: of a picture in 4K half a megabyte of 32.
 const SAMPLE_ROWS: u32 = 32;
@@ -106,7 +107,7 @@ impl Sample {
         let row = |n: u32| u64::from(2 * n + 1) * u64::from(geometry.height) / u64::from(2 * count);
         let rows: Vec<u64> = (0..count).map(|n| row(n) * u64::from(geometry.stride)).collect();
         let len = geometry.width as usize * 4;
-        let mut sample = Self { pixels: vec![0; len * rows.len()], rows, len };
+        let mut sample = Self { pixels: room::zeros(len * rows.len())?, rows, len };
         for (offset, row) in sample.rows.iter().zip(sample.pixels.chunks_exact_mut(len)) {
             memory.read(*offset, row)?;
         }

@@ -11,7 +11,7 @@ use drm_fourcc::DrmModifier;
 
 use crate::clock::Clock;
 use crate::device::{Device, Failure};
-use crate::memory::{DmaBuf, Memory};
+use crate::memory::{Gate, Memory};
 use crate::plane::{Geometry, Plane, PlaneInfo, PlaneKind};
 use crate::pool::{Buffer, Key, Limits, Pool};
 
@@ -37,6 +37,7 @@ const SAMPLES: usize = 4;
 pub struct DmaBufPlanes<H> {
     /// What we hold.
     pub pool: Pool<H>,
+    gate: Gate,
     primary: Option<Known>,
     cursor: Option<Known>,
     /// Size of the last picture.
@@ -58,9 +59,10 @@ struct Known {
 
 impl<H> DmaBufPlanes<H> {
     /// Holds nothing yet.
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: Limits, gives_once: bool) -> Self {
         Self {
-            pool: Pool::new(limits),
+            pool: Pool::new(limits, gives_once),
+            gate: Gate::default(),
             primary: None,
             cursor: None,
             mode: None,
@@ -144,6 +146,17 @@ impl<H> DmaBufPlanes<H> {
         *self.fast.entry(kind).or_insert_with(|| is_fast(memory, clock))
     }
 
+    /// Other devices map what they are given.
+    pub fn check_passing_on(&self, key: Key, id: u32) -> Result<(), Problem> {
+        match self.pool.get(key) {
+            Some(buffer) if !buffer.dma_buf.can_be_mapped() => {
+                let error = io::Error::other("memory that may shrink is not passed on");
+                Err(Problem::DmaBuf { id, error })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The device was reset, or is gone: nothing that it told holds any more.
     pub fn invalidate(&mut self) {
         self.primary = None;
@@ -162,11 +175,13 @@ impl<H> DmaBufPlanes<H> {
         if self.pool.is_spent(id) {
             return Err(Problem::Spent { id });
         }
+        let refused = |error| Problem::DmaBuf { id, error };
+        self.gate.check().map_err(refused)?;
         counters.gets += 1;
         let fd = device.get_dmabuf(id).map_err(|error| Problem::Get { id, attempts: 1, error })?;
-        let dma_buf = DmaBuf::new(fd).map_err(|error| Problem::DmaBuf { id, error })?;
+        let dma_buf = self.gate.dma_buf(fd).map_err(refused)?;
         if let Err(error) = plane.fits(dma_buf.size()) {
-            self.pool.refuse(id, &dma_buf);
+            self.pool.refuse(id);
             return Err(Problem::Lie { kind, error });
         }
         let key = self.pool.insert(id, plane.geometry, dma_buf);

@@ -40,8 +40,9 @@ use crate::console::{Console, Monitor, Severity};
 use crate::damage::{Look, Picture, Snapshot};
 use crate::device::{Device, Failure};
 use crate::format::Conversion;
-use crate::plane::{Plane, PlaneInfo, PlaneKind};
+use crate::plane::{Geometry, Plane, PlaneInfo, PlaneKind};
 use crate::pool::{Key, User};
+use crate::room::NoRoom;
 use crate::shared_objects::{Owner, SharedObjects};
 
 use cursor::Cursor;
@@ -205,7 +206,7 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
             None
         });
         let planes = match mode {
-            Mode::DmaBuf => Planes::DmaBuf(DmaBufPlanes::new(config.pool)),
+            Mode::DmaBuf => Planes::DmaBuf(DmaBufPlanes::new(config.pool, device.gives_once())),
             Mode::Region => Planes::Region(RegionPlane::default()),
         };
         let sharing = config.share.then(|| SharedObjects::global().owner(device.name()));
@@ -424,7 +425,14 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
         let geometry = buffer.geometry;
         let conversion = Conversion::to_xrgb8888(geometry.format)?;
         let memory = buffer.memory().ok()?;
-        let mut picture = Picture::new(geometry.width, geometry.height);
+        let mut picture = match Picture::new(geometry.width, geometry.height) {
+            Ok(picture) => picture,
+            Err(NoRoom(bytes)) => {
+                let Geometry { width, height, .. } = geometry;
+                self.complain(&Problem::NoSurface { width, height, bytes }, Severity::Warning);
+                return None;
+            }
+        };
         let _reading = memory.begin_reading();
         Snapshot::default().update(memory, &geometry, conversion, &mut picture, Look::Copy).ok()?;
         Some(picture)

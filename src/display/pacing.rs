@@ -304,10 +304,15 @@ impl Rhythm {
     /// The next flip that comes after now.
     fn skip_to(&mut self, now: Duration) {
         // A look just before may be the one that saw the flip which was due.
-        while self.due <= now + self.period / 4 {
-            self.due += self.period;
-            self.periods = self.periods.wrapping_add(1);
+        let after = now + self.period / 4;
+        if self.due > after {
+            return;
         }
+        // Nobody may have looked for days.
+        let periods = after.saturating_sub(self.due).as_nanos() / self.period.as_nanos() + 1;
+        let skipped = u64::try_from(periods * self.period.as_nanos()).unwrap_or(u64::MAX);
+        self.due += Duration::from_nanos(skipped);
+        self.periods = self.periods.wrapping_add(u32::try_from(periods).unwrap_or(u32::MAX));
     }
 }
 
@@ -399,6 +404,23 @@ mod tests {
         let mut sorted: Vec<_> = latencies.iter().flatten().copied().collect();
         sorted.sort();
         sorted
+    }
+
+    #[test]
+    fn an_absence_takes_no_longer_the_longer_it_was() {
+        let period = MS * 5;
+        for absent in [0, 3, 4, 5, 9, 86_400_000, 1 << 43].map(Duration::from_millis) {
+            let (due, jitter) = (MS * 1000, Duration::ZERO);
+            let mut rhythm = Rhythm { period, due, jitter, periods: 0, surprises: 0 };
+            let now = due + absent;
+            rhythm.skip_to(now);
+            let next = rhythm.due.saturating_sub(now + period / 4);
+            assert!(!next.is_zero() && next <= period, "{absent:?}: {next:?}");
+            let skipped = rhythm.due.saturating_sub(due).as_nanos();
+            assert_eq!(skipped % period.as_nanos(), 0);
+            let periods = u32::try_from(skipped / period.as_nanos()).unwrap_or(u32::MAX);
+            assert_eq!(rhythm.periods, periods);
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::io;
 
 use crate::device::Failure;
 use crate::format::Format;
+use crate::memory::Refused;
 use crate::plane::{PlaneError, PlaneKind};
 
 /// Why there is no picture.
@@ -18,9 +19,10 @@ pub enum Problem {
     Map { what: &'static str, handle: u32, error: io::Error },
     Read { what: &'static str, handle: u32, error: io::Error },
     RegionInfo { index: u32, error: io::Error },
+    RegionMemory { index: u32, error: io::Error },
     Region { index: u32, error: PlaneError },
     NoConversion { format: Format, with_gl: bool },
-    NoSurface { width: u32, height: u32 },
+    NoSurface { width: u32, height: u32, bytes: u64 },
 }
 
 impl Problem {
@@ -31,10 +33,12 @@ impl Problem {
             | Self::Get { error, .. }
             | Self::RegionInfo { error, .. }
             | Self::Read { error, .. } => Failure::of(error) != Failure::Gone,
-            Self::Spent { .. } | Self::DmaBuf { .. } | Self::Lie { .. } | Self::Region { .. } => {
-                true
-            }
-            Self::Map { .. } | Self::NoConversion { .. } | Self::NoSurface { .. } => false,
+            Self::DmaBuf { error, .. } => !Refused::is(error),
+            Self::Spent { .. } | Self::Lie { .. } | Self::Region { .. } => true,
+            Self::RegionMemory { .. }
+            | Self::Map { .. }
+            | Self::NoConversion { .. }
+            | Self::NoSurface { .. } => false,
         }
     }
 
@@ -56,6 +60,12 @@ impl Problem {
         }
     }
 
+    /// Whether asking again would take one more descriptor that has to be closed again.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::DmaBuf { error, .. } | Self::RegionMemory { error, .. }
+            if Refused::is(error))
+    }
+
     /// How the device failed, if it was the device that refused.
     pub fn failure(&self) -> Option<Failure> {
         match self {
@@ -74,6 +84,7 @@ impl Problem {
             Self::Get { .. } | Self::Spent { .. } => "get",
             Self::Lie { .. } | Self::Region { .. } => "invalid-plane",
             Self::DmaBuf { .. } => "dma-buf",
+            Self::RegionMemory { .. } => "region-memory",
             Self::Map { .. } => "map",
             Self::Read { .. } => "read",
             Self::RegionInfo { .. } => "region-info",
@@ -87,6 +98,7 @@ impl Problem {
         match self {
             Self::Get { error, .. }
             | Self::DmaBuf { error, .. }
+            | Self::RegionMemory { error, .. }
             | Self::Map { error, .. }
             | Self::Read { error, .. } => format!("{}: {error}", self.category()),
             Self::Spent { .. } => "spent".to_owned(),
@@ -100,9 +112,10 @@ impl Problem {
             Some(Failure::Gone) => "The device is gone.",
             Some(Failure::Silent) => "The device does not answer.",
             _ => match self {
-                Self::Lie { .. } | Self::Region { .. } | Self::DmaBuf { .. } => {
-                    "The device describes its display wrongly."
-                }
+                Self::Lie { .. }
+                | Self::Region { .. }
+                | Self::DmaBuf { .. }
+                | Self::RegionMemory { .. } => "The device describes its display wrongly.",
                 Self::Map { .. } => "The picture can only be shown with OpenGL on a GPU.",
                 Self::NoConversion { .. } => "The picture has a format that cannot be shown.",
                 Self::NoSurface { .. } => "The picture is too large for the memory of the host.",
@@ -121,21 +134,22 @@ impl fmt::Display for Problem {
             Self::Get { id, attempts, error } if *attempts > 1 => {
                 write!(f, "GET_GFX_DMABUF of id {id} ({attempts} attempts): {error}")
             }
-            Self::Get { id, error, .. } => write!(f, "GET_GFX_DMABUF of id {id}: {error}"),
             Self::Lie { kind, error } => write!(f, "QUERY_GFX_PLANE of the {kind} plane: {error}"),
             Self::Spent { id } => write!(
                 f,
                 "GET_GFX_DMABUF of id {id} is not called: it was let go for others, and the driver damages the kernel's memory \
                  when it is asked for a dma-buf twice"
             ),
-            Self::DmaBuf { id, error } => write!(f, "dma-buf with id {id}: {error}"),
+            Self::Get { id, error, .. } | Self::DmaBuf { id, error } => {
+                write!(f, "GET_GFX_DMABUF of id {id}: {error}")
+            }
             Self::Map { what, handle, error } => write!(
                 f,
                 "{what} {handle} cannot be mapped ({error}), so it can only be shown by a display with OpenGL \
                  on a GPU (gl=on)"
             ),
             Self::Read { what, handle, error } => write!(f, "reading {what} {handle}: {error}"),
-            Self::RegionInfo { index, error } => {
+            Self::RegionInfo { index, error } | Self::RegionMemory { index, error } => {
                 write!(f, "GET_REGION_INFO of the graphics region {index}: {error}")
             }
             Self::Region { index, error } => write!(f, "graphics region {index}: {error}"),
@@ -146,9 +160,10 @@ impl fmt::Display for Problem {
             Self::NoConversion { format, with_gl: false } => {
                 write!(f, "format {format} cannot be shown from a region")
             }
-            Self::NoSurface { width, height } => {
-                write!(f, "there is no memory for a surface of {width}x{height} pixels")
-            }
+            Self::NoSurface { width, height, bytes } => write!(
+                f,
+                "there is no memory for a surface of {width}x{height} pixels ({bytes} bytes)"
+            ),
         }
     }
 }

@@ -5,10 +5,11 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use crate::damage::Source;
-use crate::device::Device;
+use crate::device::{Device, RegionMemory};
 use crate::format::Conversion;
-use crate::memory::Memory;
+use crate::memory::{Gate, Memory, Refused};
 use crate::plane::{Geometry, Plane, PlaneInfo, PlaneKind};
+use vfio_bindings::bindings::vfio::VFIO_PCI_NUM_REGIONS;
 
 use super::problem::Problem;
 use super::{Counters, query};
@@ -16,6 +17,7 @@ use super::{Counters, query};
 /// The plane of a device in region mode.
 #[derive(Debug, Default)]
 pub struct RegionPlane {
+    gate: Gate,
     known: Option<Known>,
 }
 
@@ -86,7 +88,7 @@ impl RegionPlane {
         if moved {
             self.known = None;
             counters.maps += 1;
-            let pixels = Self::open(device, &plane)?;
+            let pixels = self.open(device, &plane)?;
             self.known = Some(Known { index, geometry, pixels });
         }
         Ok(Some((plane, conversion, moved)))
@@ -110,14 +112,25 @@ impl RegionPlane {
         self.known = None;
     }
 
-    fn open(device: &impl Device, plane: &Plane) -> Result<Pixels, Problem> {
+    fn open(&self, device: &impl Device, plane: &Plane) -> Result<Pixels, Problem> {
         let index = plane.handle;
+        let refused = |error| Problem::RegionMemory { index, error };
+        self.gate.check().map_err(refused)?;
         let region = device.region(index).map_err(|error| Problem::RegionInfo { index, error })?;
         plane.fits(region.size).map_err(|error| Problem::Region { index, error })?;
-        let Some(memory) = region.memory else { return Ok(Pixels::Reads(index)) };
+        let Some(RegionMemory { fd, offset, is_device }) = region.memory else {
+            return Ok(Pixels::Reads(index));
+        };
         let needed = plane.geometry.bytes_needed();
-        match Memory::new(memory.fd.as_fd(), memory.offset, needed) {
+        let memory = match (is_device, index < VFIO_PCI_NUM_REGIONS) {
+            (false, _) => self.gate.memory(fd, offset, needed),
+            (true, false) => Memory::of_device(fd.as_fd(), offset, needed),
+            // The guest can switch them off, and what is mapped of them is gone then.
+            (true, true) => return Ok(Pixels::Reads(index)),
+        };
+        match memory {
             Ok(memory) => Ok(Pixels::Memory(Arc::new(memory))),
+            Err(error) if Refused::is(&error) => Err(refused(error)),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 Err(Problem::Read { what: "graphics region", handle: index, error })
             }

@@ -11,6 +11,7 @@ use crate::device::{Device, Failure};
 use crate::format::Conversion;
 use crate::plane::{Geometry, Plane, PlaneKind};
 use crate::pool::{Buffer, Key, User};
+use crate::room::NoRoom;
 
 use super::direct::Direct;
 use super::dmabuf::DmaBufPlanes;
@@ -25,7 +26,7 @@ const FRESH: Duration = Duration::from_millis(1);
 /// So many refreshes in a row may fail before the picture goes: a mode set takes a moment.
 pub(super) const PATIENCE: u32 = 3;
 
-/// A device that is gone or silent is left alone for this long.
+/// A device that is gone or silent, or gives what it should not, is left alone for this long.
 pub(super) const RESPITE: Duration = Duration::from_secs(1);
 
 /// The smallest size of messages, in pixels.
@@ -91,7 +92,8 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
     fn show_buffer(&mut self, key: Key, plane: &Plane) -> Result<(), Problem> {
         let Planes::DmaBuf(DmaBufPlanes { pool, .. }) = &mut self.planes else { return Ok(()) };
         let Some(buffer) = pool.get_mut(key) else { return Ok(()) };
-        let uptake = if self.config.import {
+        // Front ends map what they import, as do their clients.
+        let uptake = if self.config.import && buffer.dma_buf.can_be_mapped() {
             let Buffer { dma_buf, geometry, host, .. } = buffer;
             self.console.uptake(dma_buf.as_fd(), geometry, host.as_ref())
         } else {
@@ -150,7 +152,7 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
                 handle,
                 error,
             })?;
-            self.show_surface(&geometry, Some(key))?;
+            self.show_surface(&geometry, conversion, Some(key))?;
         } else if self.screen.buffer() != Some(key) {
             self.exact = true;
             self.repin(Some(key));
@@ -192,7 +194,7 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
         }
         self.note_plane(plane);
         if !fits {
-            self.show_surface(&geometry, None)?;
+            self.show_surface(&geometry, conversion, None)?;
         }
         if moved {
             self.trace(format_args!("region {}: {geometry}", plane.handle));
@@ -268,7 +270,7 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
         let (memory, geometry) = direct.picture();
         let memory = Arc::clone(memory);
         let Some(conversion) = Conversion::to_xrgb8888(geometry.format) else { return false };
-        if self.show_surface(&geometry, None).is_err() {
+        if self.show_surface(&geometry, conversion, None).is_err() {
             return false;
         }
         let Screen::Surface(surface, _) = &mut self.screen else { return false };
@@ -293,7 +295,7 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
         self.failing += 1;
         let lasting = !problem.is_passing() || self.failing > PATIENCE;
         let failure = problem.failure();
-        if matches!(failure, Some(Failure::Gone | Failure::Silent)) {
+        if matches!(failure, Some(Failure::Gone | Failure::Silent)) || problem.is_refusal() {
             self.resume = self.clock.now() + RESPITE;
         }
         let topic = problem.topic();
@@ -317,14 +319,20 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
     }
 
     /// Puts a new surface on the console, to be drawn.
-    fn show_surface(&mut self, geometry: &Geometry, key: Option<Key>) -> Result<(), Problem> {
+    fn show_surface(
+        &mut self,
+        geometry: &Geometry,
+        conversion: Conversion,
+        key: Option<Key>,
+    ) -> Result<(), Problem> {
         self.hide_cursor();
-        let Geometry { width, height, .. } = *geometry;
-        let Some(surface) = Surface::new(&self.console, width, height) else {
-            // Nor would there be room for a message of this size.
-            self.size = MESSAGE_SIZE;
-            return Err(Problem::NoSurface { width, height });
-        };
+        let surface =
+            Surface::new(&self.console, geometry, conversion).map_err(|NoRoom(bytes)| {
+                // Nor would there be room for a message of this size.
+                self.size = MESSAGE_SIZE;
+                let Geometry { width, height, .. } = *geometry;
+                Problem::NoSurface { width, height, bytes }
+            })?;
         self.set_screen(Screen::Surface(surface, key));
         Ok(())
     }

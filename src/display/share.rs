@@ -48,10 +48,11 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
         let owner = self.sharing.as_ref().ok_or(ShareError::Off)?;
         let Planes::DmaBuf(planes) = &mut self.planes else { return Err(ShareError::Region) };
         // Nobody may look at the console, so that what is known may be old.
-        let (key, _) = planes
+        let (key, plane) = planes
             .look(&self.device, PlaneKind::Primary, None, &mut self.counters)
             .map_err(ShareError::Plane)?
             .ok_or(ShareError::NoPlane)?;
+        planes.check_passing_on(key, plane.handle).map_err(ShareError::Plane)?;
         let buffer = planes.pool.get_mut(key).ok_or(ShareError::NoPlane)?;
         if let Some(claim) = &buffer.claim {
             return Ok(claim.uuid());

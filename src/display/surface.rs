@@ -6,6 +6,7 @@ use crate::console::Console;
 use crate::damage::{Counts, Look, Snapshot, Source};
 use crate::format::{Conversion, Format};
 use crate::plane::Geometry;
+use crate::room::NoRoom;
 
 /// What the console shows while it shows a surface.
 pub struct Surface<C: Console> {
@@ -18,10 +19,15 @@ pub struct Surface<C: Console> {
 }
 
 impl<C: Console> Surface<C> {
-    /// Puts a surface of this size on the console, if that has room for it. It is drawn by the first update.
-    pub fn new(console: &C, width: u32, height: u32) -> Option<Self> {
-        let canvas = console.show_surface(width, height)?;
-        Some(Self { canvas, width, height, snapshot: Snapshot::default(), drawn: None })
+    /// Puts a surface for pictures like this on the console, if there is room for it and for what is beside it. It is drawn by the first
+    /// update.
+    pub fn new(console: &C, geometry: &Geometry, conversion: Conversion) -> Result<Self, NoRoom> {
+        let Geometry { width, height, .. } = *geometry;
+        let mut snapshot = Snapshot::default();
+        snapshot.make_room(geometry, conversion)?;
+        let pixels = u64::from(width) * u64::from(height);
+        let canvas = console.show_surface(width, height).ok_or(NoRoom(pixels * 4))?;
+        Ok(Self { canvas, width, height, snapshot, drawn: None })
     }
 
     /// Whether pictures of this size can go on this surface.

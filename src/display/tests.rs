@@ -1,6 +1,7 @@
 //! The rules of the engine, between fakes.
 
 mod cursor;
+mod descriptors;
 mod direct;
 mod dmabuf;
 mod edid;

@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use drm_fourcc::{DrmFourcc, DrmModifier};
 
 use crate::format::Format;
-use crate::memory::{DmaBuf, Memory};
+use crate::memory::{self, DmaBuf, Memory};
 use crate::plane::MAX_SIDE;
 
 use super::driver::signed;
@@ -162,7 +162,11 @@ impl Buffer<'_> {
             return Err(BufferError::TooFar { index, offset, stride });
         }
         let failed = |error| BufferError::Descriptor { index, fd: fd.as_raw_fd(), error };
-        let dma_buf = fd.try_clone_to_owned().and_then(DmaBuf::new).map_err(failed)?;
+        // Only memory is touched, be it to close a descriptor of it.
+        let dma_buf = memory::Kind::of_memory(fd)
+            .and_then(|_| fd.try_clone_to_owned())
+            .and_then(DmaBuf::new)
+            .map_err(failed)?;
         let size = dma_buf.size();
         match layout::extent(self.format, index, (self.width, self.height), stride) {
             Some(extent) if u64::from(stride) < extent.row => {

@@ -22,6 +22,7 @@ pub struct FakeDevice {
 
 /// What the device is and did.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "they are switches")]
 pub struct Inner {
     /// The flags of the probes that it grants.
     pub probes: u32,
@@ -33,6 +34,8 @@ pub struct Inner {
     pub leaves_question: bool,
     /// The dma-bufs that can be got.
     pub dma_bufs: HashMap<u32, File>,
+    /// Whether it keeps no descriptor of what it gave: who was given it is the last to close it.
+    pub gives_away: bool,
     /// What the guest flips to before each get; the buffer shown before is then gone.
     pub flips_before_gets: VecDeque<PlaneInfo>,
     /// Its regions with pixels.
@@ -300,6 +303,10 @@ impl Device for FakeDevice {
             inner.dma_bufs.remove(&before);
             inner.primary = next;
         }
+        if inner.gives_away {
+            let file = inner.dma_bufs.remove(&id).ok_or_else(|| no_such(libc::ENOENT))?;
+            return Ok(file.into());
+        }
         inner.dma_bufs.get(&id).map_or_else(|| Err(no_such(libc::ENOENT)), Self::descriptor)
     }
 
@@ -307,9 +314,16 @@ impl Device for FakeDevice {
         let mut inner = self.set();
         inner.counts.regions += 1;
         inner.region_errors.check()?;
-        let region = inner.regions.get(&index).ok_or_else(|| no_such(libc::EINVAL))?;
+        let gives_away = inner.gives_away;
+        let taken = if gives_away { inner.regions.remove(&index) } else { None };
+        let region = taken.as_ref().or_else(|| inner.regions.get(&index));
+        let region = region.ok_or_else(|| no_such(libc::EINVAL))?;
         let memory = if region.mappable {
-            Some(RegionMemory { fd: Self::descriptor(&region.file)?, offset: region.offset })
+            Some(RegionMemory {
+                fd: Self::descriptor(&region.file)?,
+                offset: region.offset,
+                is_device: false,
+            })
         } else {
             None
         };

@@ -8,6 +8,7 @@
 mod clock;
 mod console;
 mod device;
+mod odd;
 pub mod script;
 
 use std::fs::{self, File};
@@ -25,6 +26,7 @@ use crate::plane::{HOTSPOT_UNSET, PlaneInfo};
 pub use clock::ManualClock;
 pub use console::{Call, FakeCanvas, FakeConsole, Image, Import, SeenMemory, Shows};
 pub use device::{Counts, Errors, FakeDevice, FakeEdid, FakeRegion, Write};
+pub use odd::Odd;
 
 /// A display between fakes.
 pub struct Fixture {

@@ -4,6 +4,7 @@
 //! missing, they are zero. Whatever the bytes are, the display must not panic, must read and import no more than there is, and must give
 //! everything back in the end.
 
+use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::display::{Config, Mode};
 use crate::plane::PlaneInfo;
 use crate::pool::Limits;
 
-use super::{Errors, FakeDevice, FakeEdid, FakeRegion, Fixture};
+use super::{Errors, FakeDevice, FakeEdid, FakeRegion, Fixture, Odd};
 
 /// No buffer is larger, in bytes, so that scripts run fast.
 const MAX_FILE: u64 = 1 << 20;
@@ -137,6 +138,15 @@ impl Bytes<'_> {
         }
     }
 
+    /// A file of a device's; once in a while something else.
+    fn file(&mut self, device: &FakeDevice, len: u64) -> File {
+        let choice = self.byte();
+        match Odd::ALL.get(usize::from(choice >> 5)) {
+            Some(odd) if choice & 0x10 != 0 => odd.open(),
+            _ => device.files().create(len, choice & 1 != 0),
+        }
+    }
+
     fn errors(&mut self) -> Errors {
         let errno = self.one_of(ERRNOS);
         match self.byte() {
@@ -217,13 +227,14 @@ fn step(fixture: &mut Fixture, bytes: &mut Bytes<'_>) {
         2 => device.set().cursor = bytes.any_plane(),
         3 => device.set().cursor = bytes.likely_plane(),
         4 => {
-            let file = device.files().create(bytes.len(), bytes.flag());
+            let len = bytes.len();
+            let file = bytes.file(&device, len);
             device.set().dma_bufs.insert(bytes.handle(), file);
         }
         5 => {
             let plane = bytes.likely_plane();
             let size = u64::from(plane.size).min(MAX_FILE);
-            let file = device.files().create(size, bytes.flag());
+            let file = bytes.file(&device, size);
             device.set().dma_bufs.insert(plane.handle, file);
             device.set().primary = plane;
         }
@@ -232,9 +243,11 @@ fn step(fixture: &mut Fixture, bytes: &mut Bytes<'_>) {
             device.set().dma_bufs.remove(&handle);
         }
         7 => {
+            let size = bytes.one_of([0, 4096, 1 << 16, u64::MAX]);
+            let len = bytes.len();
             let region = FakeRegion {
-                size: bytes.one_of([0, 4096, 1 << 16, u64::MAX]),
-                file: device.files().create(bytes.len(), bytes.flag()),
+                size,
+                file: bytes.file(&device, len),
                 offset: bytes.one_of([0, 0, 4096, 1, u64::MAX]),
                 mappable: bytes.flag(),
             };
@@ -243,7 +256,7 @@ fn step(fixture: &mut Fixture, bytes: &mut Bytes<'_>) {
         8 => {
             let plane = bytes.likely_plane();
             let size = u64::from(plane.size).min(MAX_FILE);
-            let file = device.files().create(size, bytes.flag());
+            let file = bytes.file(&device, size);
             let region = FakeRegion { size, file, offset: 0, mappable: bytes.flag() };
             device.set().regions.insert(plane.handle, region);
             device.set().primary = plane;

@@ -136,6 +136,8 @@ typedef struct Console {
     bool takes_dmabufs;
     bool block_at_update;
     bool no_memory;
+    bool narrow;
+    unsigned answer;
     int imports, scanouts, scanout_updates, surface_updates, errors;
     int refreshes_requested;
     void *shown;
@@ -150,6 +152,9 @@ static VfioDpyUptake uptake(void *opaque, const VfioDpyBuffer *buffer,
 {
     CHECK(buffer->fourcc == XR24 && buffer->modifier == 0);
     CHECK(!imported || *(int *)imported == buffer->fd);
+    if (((Console *)opaque)->answer) {
+        return (VfioDpyUptake)((Console *)opaque)->answer;
+    }
     return ((Console *)opaque)->takes_dmabufs ? VFIO_DPY_UPTAKE_IMPORT
                                               : VFIO_DPY_UPTAKE_NONE;
 }
@@ -208,7 +213,7 @@ static uint8_t *show_surface(void *opaque, uint32_t width, uint32_t height,
         return NULL;
     }
     forget_surface(console);
-    *surface_stride = STRIDE;
+    *surface_stride = console->narrow ? STRIDE - 4 : STRIDE;
     return console->pixels = calloc(1, SIZE);
 }
 
@@ -370,6 +375,86 @@ static void test_probe(void)
     vfio_dpy_free(NULL);
 }
 
+/* Each callback is missing once. */
+static void test_tables(void)
+{
+    VfioDpyConfig config = { 0 };
+    VfioDpyDeviceOps device = device_ops;
+    VfioDpyConsoleOps console = console_ops;
+    void **of_device = (void **)&device;
+    void **of_console = (void **)&console;
+
+    for (size_t i = 0; i < sizeof(device) / sizeof(void *); i++) {
+        void *callback = of_device[i];
+        char *message = NULL;
+
+        of_device[i] = NULL;
+        CHECK(vfio_dpy_probe(&device, &memory) == -EINVAL);
+        CHECK(!vfio_dpy_new(VFIO_DPY_MODE_REGION, &device, &memory, "",
+                            &console_ops, NULL, &config, &message));
+        CHECK(strstr(message, "is missing"));
+        g_free(message);
+        of_device[i] = callback;
+    }
+    for (size_t i = 0; i < sizeof(console) / sizeof(void *); i++) {
+        void *callback = of_console[i];
+        char *message = NULL;
+
+        of_console[i] = NULL;
+        CHECK(!vfio_dpy_new(VFIO_DPY_MODE_REGION, &device_ops, &memory, "",
+                            &console, NULL, &config, &message));
+        CHECK(strstr(message, "is missing"));
+        g_free(message);
+        of_console[i] = callback;
+    }
+}
+
+/* An answer that is no value of its enum, which an older host may give. */
+static void test_unknown_answer(void)
+{
+    Console console = { .answer = 99 };
+
+    start(&console);
+    vfio_dpy_refresh(dpy, true);
+    CHECK(console.imports == 0 && console.pixels);
+    stop(&console);
+}
+
+/* The console breaks its word, and the library fails. */
+static void test_broken(void)
+{
+    static VfioDpy *lost;
+    Console console = { .narrow = true };
+    uint8_t uuid[16];
+    uint32_t width, height;
+    char *text;
+
+    start(&console);
+    vfio_dpy_refresh(dpy, true);
+    vfio_dpy_refresh(dpy, true);
+    vfio_dpy_invalidate(dpy);
+    vfio_dpy_block(dpy, true);
+    vfio_dpy_set_monitor(dpy, &(VfioDpyMonitor){ .width = 800 });
+    vfio_dpy_reset(dpy);
+    CHECK(!vfio_dpy_has_edid(dpy) && !vfio_dpy_capture(dpy, &width, &height));
+    text = vfio_dpy_status(dpy);
+    CHECK(!strcmp(text, "{\"broken\":true}"));
+    g_free(text);
+    text = vfio_dpy_describe(dpy);
+    CHECK(strstr(text, "has failed"));
+    g_free(text);
+    text = NULL;
+    CHECK(vfio_dpy_share_scanout(dpy, uuid, &text) == -EIO);
+    CHECK(strstr(text, "has failed"));
+    g_free(text);
+    CHECK(console.surface_updates == 0 && console.errors == 0);
+    /* What it holds is lost, since nobody knows what the console shows. */
+    lost = dpy;
+    CHECK(lost);
+    vfio_dpy_free(dpy);
+    forget_surface(&console);
+}
+
 static void test_scanout(void)
 {
     Console console = { .takes_dmabufs = true };
@@ -421,7 +506,8 @@ static void test_surface(bool region)
     vfio_dpy_refresh(dpy, true);
     CHECK(console.surface_updates == 1);
     pixels[STRIDE * 3]++;
-    vfio_dpy_refresh(dpy, true);
+    /* Who looks once sees a row at once. */
+    vfio_dpy_refresh(dpy, false);
     CHECK(console.surface_updates == 2 && !memcmp(console.pixels, pixels, SIZE));
     vfio_dpy_invalidate(dpy);
     vfio_dpy_refresh(dpy, true);
@@ -471,7 +557,6 @@ static void test_memory(void)
     const uint8_t *in_place;
     char *status;
 
-    CHECK(fcntl(memory, F_ADD_SEALS, F_SEAL_SHRINK) == 0);
     region_mode = true;
     start(&console);
     for (int frame = 1; !console.in_place; frame++) {
@@ -619,8 +704,11 @@ int main(void)
     descriptors = open_descriptors();
     memory = memfd_create("pixels", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     CHECK(memory >= 0 && ftruncate(memory, SIZE) == 0);
+    CHECK(fcntl(memory, F_ADD_SEALS, F_SEAL_SHRINK) == 0);
 
     test_probe();
+    test_tables();
+    test_unknown_answer();
     test_scanout();
     test_surface(false);
     test_surface(true);
@@ -631,5 +719,8 @@ int main(void)
     test_events();
     close(memory);
     CHECK(open_descriptors() == descriptors);
+    memory = memfd_create("pixels", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    CHECK(memory >= 0 && ftruncate(memory, SIZE) == 0);
+    test_broken();
     return 0;
 }

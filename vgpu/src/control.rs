@@ -26,7 +26,7 @@ const MAX_BUFFERS: u64 = 64;
 
 /// What `help` answers; the README says more.
 pub const COMMANDS: &str = "mode, pattern, rect, text, flip, run, scene, wait, stop, cursor, plane, guest, fault, \
-                            shrink-buffer, on-reset, flip-on-query, stats, edid, stamps, state, screenshot, help, quit";
+                            shrink-buffer, punch, on-reset, flip-on-query, stats, edid, stamps, state, screenshot, help, quit";
 
 /// Answers clients until the process ends.
 pub fn run(listener: &UnixListener, vgpu: &Arc<Vgpu>) {
@@ -169,6 +169,7 @@ fn execute(line: &str, vgpu: &Arc<Vgpu>) -> Result<Answer, String> {
             Answer::Done
         }),
         "shrink-buffer" => shrink_buffer(words, vgpu),
+        "punch" => punch(words, vgpu),
         "on-reset" => on_reset(words, vgpu),
         "flip-on-query" => flip_on_query(words, vgpu),
         "stats" => stats(words, vgpu),
@@ -416,6 +417,18 @@ fn shrink_buffer(words: &mut Words<'_>, vgpu: &Vgpu) -> Result<Answer, String> {
     // What a client of a display region maps is the region.
     let memory = device.personality.region().map_or(picture.memory, |(_, memory)| memory);
     memory.resize(bytes).map_err(|e| e.to_string())?;
+    Ok(Answer::Done)
+}
+
+fn punch(words: &mut Words<'_>, vgpu: &Vgpu) -> Result<Answer, String> {
+    words.end()?;
+    let mut device = vgpu.device();
+    let picture = device.primary().ok_or("the plane is off")?;
+    picture.memory.punch().map_err(|e| e.to_string())?;
+    if let Some((_, memory)) = device.personality.region() {
+        memory.punch().map_err(|e| e.to_string())?;
+    }
+    device.drawn();
     Ok(Answer::Done)
 }
 

@@ -1,8 +1,11 @@
 //! Faults: what a device, its driver or its process may do wrong, on request.
 
+use std::os::fd::OwnedFd;
+
 use rustix::io::Errno;
 use serde_json::{Value, json};
 
+use crate::given::Given;
 use crate::server::protocol::{PlaneInfo, command};
 
 /// The messages that can go wrong.
@@ -79,6 +82,8 @@ pub enum Action {
     Size(i64),
     NoFd,
     ExtraFd,
+    /// The descriptor leads elsewhere.
+    Fd(Given),
     /// The dma-buf can be neither mapped nor read.
     Unreadable,
     /// The connection closes.
@@ -107,6 +112,8 @@ struct Fault {
 #[derive(Debug, Default)]
 pub struct Faults {
     list: Vec<Fault>,
+    /// What descriptors that were given need to do what they do.
+    kept: Vec<OwnedFd>,
 }
 
 /// A call that is about to be answered.
@@ -158,6 +165,12 @@ impl Faults {
 
     pub fn clear(&mut self) {
         self.list.clear();
+        self.kept.clear();
+    }
+
+    /// Keeps this open until the faults are cleared.
+    pub fn keep(&mut self, fd: OwnedFd) {
+        self.kept.push(fd);
     }
 
     /// What goes wrong with this call, which is counted as gone wrong.
@@ -204,6 +217,12 @@ fn action(call: Option<Call>, kind: &str, args: &[&str]) -> Result<Action, Strin
         [] => Ok(action),
         _ => Err(format!("fault {kind} takes no argument")),
     };
+    if let Some(given) = kind.strip_prefix("fd=") {
+        return match call {
+            Some(Call::Get | Call::RegionInfo) => none(Action::Fd(Given::parse(given)?)),
+            _ => Err("only get and region_info give descriptors".into()),
+        };
+    }
     match kind {
         "errno" => Ok(Action::Errno(errno(one()?)?)),
         "silence" => none(Action::Silence),
@@ -229,7 +248,7 @@ fn action(call: Option<Call>, kind: &str, args: &[&str]) -> Result<Action, Strin
         "id-race" if call == Some(Call::Get) => none(Action::IdRace),
         "id-race" => Err("only a get can race".into()),
         _ => Err(format!(
-            "no fault '{kind}' (errno, silence, delay, size, no-fd, extra-fd, unreadable, hangup, set, id-race)"
+            "no fault '{kind}' (errno, silence, delay, size, no-fd, extra-fd, fd=, unreadable, hangup, set, id-race)"
         )),
     }
 }
@@ -412,6 +431,8 @@ mod tests {
             ("query errno EFROB", "EINVAL"),
             ("query errno", "one argument"),
             ("query silence 3", "no argument"),
+            ("query fd=tcp", "only get and region_info"),
+            ("get fd=udp", "absolute path"),
             ("query set height", "FIELD=VALUE"),
             ("query set depth=3", "drm_format"),
             ("query set width=4294967296", "32 bits"),

@@ -15,6 +15,7 @@ mod device;
 mod export;
 mod fault;
 mod format;
+mod given;
 mod memory;
 mod pace;
 mod personality;

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags, fallocate};
 
 /// What memfds and udmabufs are multiples of.
 pub const PAGE: u64 = 4096;
@@ -84,6 +84,12 @@ impl Memory {
         self.file.set_len(len)?;
         self.len.store(len, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Gives all pages back: what is read then is zero, also where it is mapped.
+    pub fn punch(&self) -> io::Result<()> {
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        Ok(fallocate(&self.file, flags, 0, self.capacity)?)
     }
 
     /// Fills `data` from `offset` on.

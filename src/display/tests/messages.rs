@@ -85,7 +85,10 @@ fn a_picture_without_room_on_the_host_is_a_message_until_there_is_room() {
         let said = "The picture is too large for the memory of the host.";
         assert_eq!(fixture.refresh(), [Call::ShowMessage(640, 480, said.to_owned())]);
         let log = fixture.console.take_log();
-        assert!(log[0].ends_with("there is no memory for a surface of 32x16 pixels"), "{log:?}");
+        assert!(
+            log[0].ends_with("there is no memory for a surface of 32x16 pixels (2048 bytes)"),
+            "{log:?}"
+        );
         assert_eq!(fixture.refresh(), []);
         assert_eq!(status(&mut fixture, "/errors/surface"), 2);
         assert_eq!(fixture.console.take_log(), [""; 0]);

@@ -9,6 +9,10 @@ import time
 import traceback
 
 
+# How a test ends that could not be run.
+SKIPPED = 77
+
+
 class Failure(Exception):
     """The test failed; the message says what was expected and what came."""
 
@@ -74,6 +78,12 @@ def expect(what, expected, actual):
     if actual != expected:
         raise Failure(f"{what}: expected {expected!r}, got {actual!r}")
     say(f"{what}: {actual}")
+
+
+def skip(why):
+    """Ends the test: this machine does not have what it needs. `check` says so."""
+    say(f"SKIPPED: {why}")
+    sys.exit(SKIPPED)
 
 
 def attempt(what, action, *errors):

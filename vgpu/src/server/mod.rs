@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::device::Device;
 use crate::fault::{Action, Call, Subject};
+use crate::given::Given;
 use crate::personality::Truncation;
 use crate::sys;
 use crate::vgpu::Vgpu;
@@ -60,11 +61,13 @@ pub fn run(listener: &UnixListener, vgpu: &Arc<Vgpu>) {
 struct Reply {
     payload: Vec<u8>,
     fds: Vec<OwnedFd>,
+    /// Whether closing what it brings may take long.
+    is_odd: bool,
 }
 
 impl Reply {
     fn of(payload: impl Into<Vec<u8>>) -> Self {
-        Self { payload: payload.into(), fds: Vec::new() }
+        Self { payload: payload.into(), ..Self::default() }
     }
 }
 
@@ -117,14 +120,30 @@ impl Session<'_> {
                 continue;
             }
             let answer = answer.map(|mut reply| {
-                if let Some(fault) = &fault {
-                    spoil(&mut reply, fault);
+                match &fault {
+                    Some(Action::Fd(given)) => self.give(&mut reply, given),
+                    Some(fault) => spoil(&mut reply, fault),
+                    None => {}
                 }
                 reply
             });
             self.reply(header, answer)?;
         }
         Ok(())
+    }
+
+    /// Gives another descriptor than the right one.
+    fn give(&self, reply: &mut Reply, given: &Given) {
+        match given.open() {
+            Ok((fd, needed)) => {
+                reply.fds = vec![fd];
+                reply.is_odd = true;
+                if let Some(needed) = needed {
+                    self.vgpu.device().faults.keep(needed);
+                }
+            }
+            Err(e) => eprintln!("vgpu: fault {given:?}: {e}"),
+        }
     }
 
     fn reply(&self, request: Header, answer: Result<Reply, Errno>) -> io::Result<()> {
@@ -140,7 +159,12 @@ impl Session<'_> {
         let header = Header { id: request.id, command: request.command, size, flags, error };
         let mut bytes = header.bytes().to_vec();
         bytes.extend_from_slice(&reply.payload);
-        wire::send(self.stream, &bytes, &reply.fds)
+        let sent = wire::send(self.stream, &bytes, &reply.fds);
+        if reply.is_odd {
+            // If the client has closed them already, it is we whom they make wait.
+            std::thread::spawn(move || drop(reply.fds));
+        }
+        sent
     }
 
     /// Descriptors that came with a message and are not wanted are closed with it.
@@ -212,7 +236,7 @@ impl Session<'_> {
                 }
                 let id = u32_at(&payload, 8)?;
                 let fds = vec![device.get(id)?];
-                Ok(Reply { payload: words(&[16, 0, id, 0]), fds })
+                Ok(Reply { payload: words(&[16, 0, id, 0]), fds, is_odd: false })
             }
             command::QUERY_GFX_PLANE | command::GET_GFX_DMABUF => Err(Errno::NOTTY),
             _ => Err(Errno::NOSYS),
@@ -337,7 +361,7 @@ fn region_info(device: &mut Device, payload: &[u8]) -> Result<Reply, Errno> {
     if fits {
         reply.extend(capability);
     }
-    Ok(Reply { payload: reply, fds: info.fd.into_iter().collect() })
+    Ok(Reply { payload: reply, fds: info.fd.into_iter().collect(), is_odd: false })
 }
 
 fn set_irqs(device: &mut Device, payload: &[u8], mut fds: Vec<OwnedFd>) -> Result<(), Errno> {

@@ -1,0 +1,125 @@
+//! Descriptors that a device has no business to give.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::net::sockopt::set_socket_linger;
+
+/// Of files in memory: larger than any picture that a test shows.
+const SIZE: u64 = 64 << 20;
+
+/// What is given in place of memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Given {
+    /// Can be mapped at any length; each access is SIGBUS.
+    Tcp,
+    /// Whose closing waits until the fault is cleared.
+    Linger,
+    Pipe,
+    /// Not sealed.
+    Memfd,
+    /// Memory in huge pages, sealed.
+    Hugetlb,
+    /// Truncated, and then sealed against shrinking, while the client looks at it.
+    ShrinkThenSeal,
+    /// Whatever this path names.
+    Path(PathBuf),
+}
+
+impl Given {
+    pub const NAMES: &'static str =
+        "tcp, linger, pipe, memfd, hugetlb, shrink-then-seal, or an absolute path";
+
+    pub fn parse(text: &str) -> Result<Self, String> {
+        Ok(match text {
+            "tcp" => Self::Tcp,
+            "linger" => Self::Linger,
+            "pipe" => Self::Pipe,
+            "memfd" => Self::Memfd,
+            "hugetlb" => Self::Hugetlb,
+            "shrink-then-seal" => Self::ShrinkThenSeal,
+            path if path.starts_with('/') => Self::Path(path.into()),
+            _ => return Err(format!("fd={text}: {}", Self::NAMES)),
+        })
+    }
+
+    /// A descriptor to give, and what must stay open for as long as it shall do what it does.
+    pub fn open(&self) -> io::Result<(OwnedFd, Option<OwnedFd>)> {
+        static TURN: AtomicU64 = AtomicU64::new(0);
+
+        let memfd = |flags| -> io::Result<File> {
+            let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | flags;
+            let file = File::from(memfd_create("vgpu-given", flags)?);
+            file.set_len(SIZE)?;
+            Ok(file)
+        };
+        Ok(match self {
+            Self::Tcp => (TcpListener::bind("127.0.0.1:0")?.into(), None),
+            Self::Linger => {
+                let listener = TcpListener::bind("127.0.0.1:0")?;
+                let mut ours = TcpStream::connect(listener.local_addr()?)?;
+                let theirs = listener.accept()?.0;
+                ours.set_nonblocking(true)?;
+                while ours.write(&[0; 4096]).is_ok() {}
+                ours.set_nonblocking(false)?;
+                set_socket_linger(&ours, Some(Duration::from_secs(3600)))?;
+                (ours.into(), Some(theirs.into()))
+            }
+            Self::Pipe => (rustix::pipe::pipe()?.0, None),
+            Self::Memfd => (memfd(MemfdFlags::empty())?.into(), None),
+            Self::Hugetlb => {
+                let file = memfd(MemfdFlags::HUGETLB)?;
+                fcntl_add_seals(&file, SealFlags::SHRINK)?;
+                (file.into(), None)
+            }
+            Self::ShrinkThenSeal => {
+                let file = memfd(MemfdFlags::empty())?;
+                let ours = file.try_clone()?;
+                // When the client looks is not known: it is another moment each time.
+                let delay = 40 * (TURN.fetch_add(1, Ordering::Relaxed) % 16);
+                thread::spawn(move || {
+                    thread::sleep(Duration::from_micros(delay));
+                    let _ = ours.set_len(0).map(|()| fcntl_add_seals(&ours, SealFlags::SHRINK));
+                });
+                (file.into(), None)
+            }
+            Self::Path(path) => (File::open(path)?.into(), None),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_be_given_is_named() {
+        assert_eq!(Given::parse("tcp"), Ok(Given::Tcp));
+        assert_eq!(Given::parse("/dev/null"), Ok(Given::Path("/dev/null".into())));
+        assert!(Given::parse("udp").unwrap_err().contains("shrink-then-seal"));
+    }
+
+    #[test]
+    fn all_but_huge_pages_can_be_had_anywhere() {
+        for given in [
+            Given::Tcp,
+            Given::Linger,
+            Given::Pipe,
+            Given::Memfd,
+            Given::ShrinkThenSeal,
+            Given::Path("/".into()),
+        ] {
+            let (fd, needed) = given.open().unwrap();
+            // The other end first, or closing waits.
+            drop(needed);
+            drop(fd);
+        }
+    }
+}
