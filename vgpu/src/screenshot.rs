@@ -87,12 +87,12 @@ impl Image {
     }
 }
 
-/// Straight alpha, rounded to the nearest.
+/// The source's colours are multiplied by its alpha, as DRM's planes are by default; rounded to the nearest.
 fn blend(source: Color, target: Color) -> Color {
-    let alpha = u32::from(source[3]);
+    let rest = u32::from(255 - source[3]);
     let channel = |i: usize| {
-        let value = u32::from(source[i]) * alpha + u32::from(target[i]) * (255 - alpha) + 127;
-        u8::try_from(value / 255).unwrap_or(u8::MAX)
+        let value = u32::from(source[i]) + (u32::from(target[i]) * rest + 127) / 255;
+        u8::try_from(value).unwrap_or(u8::MAX)
     };
     [channel(0), channel(1), channel(2), 255]
 }
@@ -137,7 +137,7 @@ mod tests {
         let mut screen = read(&primary).unwrap();
         screen.compose(&cursor).unwrap();
         let grey = [10, 10, 10, 255];
-        assert_eq!(screen.pixels, [[105, 55, 5, 255], grey, grey, grey]);
+        assert_eq!(screen.pixels, [[205, 105, 5, 255], grey, grey, grey]);
         (cursor.x, cursor.y) = (1, 1);
         let mut screen = read(&primary).unwrap();
         screen.compose(&cursor).unwrap();

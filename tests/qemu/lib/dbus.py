@@ -37,6 +37,9 @@ _INTERFACE = """
   <property type="as" name="Interfaces" access="read"/>
 </interface></node>
 """
+# What QEMU may say when a client goes while an update is on its way to it.
+IN_FLIGHT = ("Failed to call update",)
+
 # pixman's x8r8g8b8 and a8r8g8b8, as DRM's XR24 and AR24.
 _PIXMAN = (0x20020888, 0x20028888)
 
@@ -134,7 +137,10 @@ class DBusScreen:
         """Goes away."""
         self._listener.close_sync()
         self._display.close_sync()
-        self._loop.quit()
+        # The thread may not have come to run the loop yet.
+        quit_loop = GLib.idle_source_new()
+        quit_loop.set_callback(lambda *_: self._loop.quit())
+        quit_loop.attach(self._context)
         self._thread.join()
         if self._dmabuf:
             os.close(self._dmabuf[0])

@@ -165,7 +165,7 @@ class Vnc:
             raise Failure(f"VNC: {self.error}")
         with self._lock:
             found = self.cursor
-        return found and pointer(found["size"], found["pixels"], "BGRA", hotspot=found["hotspot"])
+        return found and pointer(found["size"], found["pixels"], "RGBA", hotspot=found["hotspot"])
 
     def ask_size(self, width, height):
         """The user drags the window to this size (SetDesktopSize)."""
