@@ -431,13 +431,6 @@ uint8_t *vfio_dpy_capture(const struct VfioDpy *dpy,
 // `display` is initialised and never terminated, or EGL_NO_DISPLAY.
 bool vfio_dpy_egl_imports(void *display);
 
-// Whether the CPU draws for a display, as far as can be told.
-//
-// # Safety
-//
-// As for vfio_dpy_egl_imports().
-bool vfio_dpy_egl_is_software(void *display);
-
 // Whether a display can import a picture, as far as that is known before it does. No context is needed.
 //
 // `display` is an EGLDisplay. If it cannot, and `message` is not NULL, *message says why, to be freed with g_free(); it is NULL if the

@@ -251,20 +251,6 @@ pub unsafe extern "C" fn vfio_dpy_egl_imports(display: *mut c_void) -> bool {
     })
 }
 
-/// Whether the CPU draws for a display, as far as can be told.
-///
-/// # Safety
-///
-/// As for vfio_dpy_egl_imports().
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn vfio_dpy_egl_is_software(display: *mut c_void) -> bool {
-    boundary(false, || {
-        // SAFETY: as the caller says.
-        unsafe { KnownDisplay::of(display) }
-            .is_ok_and(|known| known.importer.is_software() == Some(true))
-    })
-}
-
 /// Whether a display can import a picture, as far as that is known before it does. No context is needed.
 ///
 /// `display` is an EGLDisplay. If it cannot, and `message` is not NULL, *message says why, to be freed with g_free(); it is NULL if the
