@@ -444,13 +444,6 @@ uint8_t *vfio_dpy_capture(const struct VfioDpy *dpy,
 // `display` is initialised and never terminated, or EGL_NO_DISPLAY.
 bool vfio_dpy_egl_imports(void *display);
 
-// Whether the CPU draws for a display, as far as can be told.
-//
-// # Safety
-//
-// As for vfio_dpy_egl_imports().
-bool vfio_dpy_egl_is_software(void *display);
-
 // Whether a display can import a picture, as far as that is known before it does. No context is needed.
 //
 // `display` is an EGLDisplay. If it cannot, and `message` is not NULL, *message says why, to be freed with g_free(); it is NULL if the
@@ -501,9 +494,8 @@ bool vfio_dpy_egl_is_here(const struct VfioDpyEglImport *import);
 
 // To be called before an import's texture is drawn, each time.
 //
-// Lets the GPU wait for those who still draw to the dma-buf, and converts pictures that cannot be textures as they are. Returns false if
-// the current context does not have the texture: release the import, and import again. *message is as
-// vfio_dpy_egl_can_import() has it; then the texture shows what it showed before.
+// Converts pictures that cannot be textures as they are. Returns false if the current context does not have the texture: release the
+// import, and import again. *message is as vfio_dpy_egl_can_import() has it; then the texture shows what it showed before.
 //
 // # Safety
 //
@@ -520,8 +512,7 @@ void vfio_dpy_egl_drew(struct VfioDpyEglImport *import);
 
 // A descriptor that can be read once what vfio_dpy_egl_drew() spoke of is done (a sync_file); to be called after glFlush().
 //
-// It is the caller's to close. Returns -1 where the display has no native fences. The dma-bufs get the fence too: who draws
-// to them next waits for it.
+// It is the caller's to close. Returns -1 where the display has no native fences.
 //
 // # Safety
 //

@@ -193,8 +193,6 @@ pub trait Driver {
     fn fence(&self, context: Context) -> Result<EglSync, EglError>;
     /// The same, that [`Driver::fence_of_sync`] can make a descriptor of once the commands were flushed.
     fn native_fence(&self, context: Context) -> Result<EglSync, EglError>;
-    /// A sync that fires with a fence of the kernel.
-    fn sync_of_fence(&self, context: Context, fence: OwnedFd) -> Result<EglSync, EglError>;
     /// Lets the GPU, not the CPU, wait for a sync before it carries out what comes next.
     fn wait(&self, context: Context, sync: &EglSync) -> Result<(), EglError>;
     /// The kernel's fence behind a sync of [`Driver::native_fence`].

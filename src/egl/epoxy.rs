@@ -6,7 +6,7 @@
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::num::NonZeroUsize;
-use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::ptr::{null, null_mut};
 
 use super::driver::{
@@ -25,7 +25,6 @@ const EGL_OPENGL_ES_API: u32 = 0x30A0;
 const EGL_GL_TEXTURE_2D_KHR: u32 = 0x30B1;
 const EGL_SYNC_FENCE_KHR: u32 = 0x30F9;
 const EGL_SYNC_NATIVE_FENCE_ANDROID: u32 = 0x3144;
-const EGL_SYNC_NATIVE_FENCE_FD_ANDROID: i32 = 0x3145;
 const EGL_LINUX_DMA_BUF_EXT: u32 = 0x3270;
 const EGL_DEVICE_EXT: i32 = 0x322C;
 const EGL_TIMEOUT_EXPIRED: i32 = 0x30F5;
@@ -901,21 +900,6 @@ impl Driver for Display {
         // SAFETY: a context is current; a list of attributes is not needed.
         let sync = unsafe { create(self.raw(), EGL_SYNC_NATIVE_FENCE_ANDROID, null()) };
         handle(sync).map(EglSync).ok_or_else(|| Self::failure("eglCreateSyncKHR"))
-    }
-
-    fn sync_of_fence(&self, _: Context, fence: OwnedFd) -> Result<EglSync, EglError> {
-        let create = Self::function(self.functions.create_sync, "eglCreateSyncKHR")?;
-        let fd = fence.into_raw_fd();
-        let attributes = [EGL_SYNC_NATIVE_FENCE_FD_ANDROID, fd, EGL_NONE];
-        // SAFETY: the list ends with EGL_NONE; the descriptor becomes EGL's on success.
-        let sync =
-            unsafe { create(self.raw(), EGL_SYNC_NATIVE_FENCE_ANDROID, attributes.as_ptr()) };
-        handle(sync).map(EglSync).ok_or_else(|| {
-            let error = Self::failure("eglCreateSyncKHR");
-            // SAFETY: EGL refused the descriptor, so it is ours to close.
-            drop(unsafe { OwnedFd::from_raw_fd(fd) });
-            error
-        })
     }
 
     fn wait(&self, _: Context, sync: &EglSync) -> Result<(), EglError> {

@@ -10,7 +10,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -21,7 +21,6 @@ use crate::format::Format;
 use super::buffer::{Buffer, BufferError, Kind, Reader};
 use super::convert::{Conversion, ConvertError, Converter};
 use super::driver::{Context, Driver, EglError, EglErrorCode, EglSync, Extensions, GlError, Image};
-use super::fence;
 use super::formats::{FormatTable, Telling, Unsupported};
 
 /// So many kinds of buffers are remembered as refused: the last ones.
@@ -68,8 +67,6 @@ pub struct Import<D: Driver> {
     texture: Texture,
     kind: Kind,
     conversion: Option<Conversion>,
-    /// The dma-bufs, where they have fences and the driver takes them.
-    fenced: Vec<OwnedFd>,
     /// Fires when the host has drawn the texture.
     drawn: Option<EglSync>,
     ended: bool,
@@ -212,7 +209,6 @@ impl<D: Driver> Importer<D> {
             texture: Texture { name, context, label },
             kind: buffer.kind(),
             conversion,
-            fenced: self.fenced(buffer),
             drawn: None,
             ended: false,
         };
@@ -342,20 +338,6 @@ impl<D: Driver> Importer<D> {
         !lock(&self.orphans).is_empty()
     }
 
-    /// Descriptors of the dma-bufs whose fences the driver does not see to by itself. Empty where there are none.
-    fn fenced(&self, buffer: &Buffer<'_>) -> Vec<OwnedFd> {
-        if !self.extensions.native_fence || !self.extensions.wait {
-            return Vec::new();
-        }
-        let has_fences = buffer.planes.iter().all(|plane| fence::writers(plane.fd).is_ok());
-        if !has_fences {
-            return Vec::new();
-        }
-        let dups: Result<Vec<_>, _> =
-            buffer.planes.iter().map(|plane| plane.fd.try_clone_to_owned()).collect();
-        dups.unwrap_or_default()
-    }
-
     /// What the display can do, and what is imported.
     pub fn status(&self) -> serde_json::Value {
         json!({
@@ -434,8 +416,7 @@ impl<D: Driver> Import<D> {
         current.is_some_and(|context| self.importer.has(context, &self.texture))
     }
 
-    /// To be called before the texture is drawn, each time: lets the GPU wait for those who still draw to the dma-buf, and
-    /// converts what needs it.
+    /// To be called before the texture is drawn, each time: converts what needs it.
     pub fn begin(&self) -> Result<Usable, ImportError> {
         let driver = &self.importer.driver;
         let context = driver.current().ok_or(ImportError::NoContext)?;
@@ -450,27 +431,10 @@ impl<D: Driver> Import<D> {
     }
 
     fn prepare(&self) -> Result<(), ImportError> {
-        self.wait_for_writers();
         if let Some(conversion) = &self.conversion {
             self.importer.draw_conversion(conversion)?;
         }
         Ok(())
-    }
-
-    /// Fences that cannot be had or waited for are no reason to show nothing: at worst, a frame is torn.
-    fn wait_for_writers(&self) {
-        let driver = &self.importer.driver;
-        for dma_buf in &self.fenced {
-            let Ok(fence) = fence::writers(dma_buf.as_fd()) else { continue };
-            if fence::has_fired(fence.as_fd()) {
-                continue;
-            }
-            let Some(context) = driver.current() else { return };
-            if let Ok(sync) = driver.sync_of_fence(context, fence) {
-                driver.wait(context, &sync).ok();
-                driver.destroy_sync(sync);
-            }
-        }
     }
 
     /// To be called after the texture was drawn, and before `glFlush`: [`Import::take_fence`] will tell when that is done.
@@ -489,19 +453,12 @@ impl<D: Driver> Import<D> {
 
     /// A fence of the kernel (`sync_file`) that fires when what [`Import::drew`] spoke of is done; to be called after `glFlush`.
     /// `None` where the display has none.
-    ///
-    /// The dma-bufs get it too: who draws to them next waits for it.
     pub fn take_fence(&mut self) -> Result<Option<OwnedFd>, ImportError> {
         let driver = &self.importer.driver;
         let Some(sync) = self.drawn.take() else { return Ok(None) };
         let fence = driver.fence_of_sync(&sync);
         driver.destroy_sync(sync);
-        let fence = fence?;
-        for dma_buf in &self.fenced {
-            // A kernel before 6.0 cannot, and needs no telling: its drivers do that by themselves.
-            fence::add_reader(dma_buf.as_fd(), fence.as_fd()).ok();
-        }
-        Ok(Some(fence))
+        Ok(Some(fence?))
     }
 
     /// Ends the import, whichever context is current, or none.

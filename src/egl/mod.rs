@@ -8,7 +8,7 @@
 //! | import   | [`Importer`]: from a buffer to a texture, and its end                     |
 //! | convert  | YUV, and what is an external texture only, drawn to an RGBA texture       |
 //! | readback | [`ReadBack`]: from a texture to memory, without waiting for the GPU          |
-//! | fence    | fences of dma-bufs                                                        |
+//! | fence    | fences of the kernel                                                      |
 //! | driver   | what the above ask of EGL and GL; tests have a fake                       |
 //! | epoxy    | the raw binding                                                           |
 

@@ -403,10 +403,6 @@ impl Driver for Fake {
         Ok(self.state().new_sync())
     }
 
-    fn sync_of_fence(&self, context: Context, _: OwnedFd) -> Result<EglSync, EglError> {
-        self.native_fence(context)
-    }
-
     fn wait(&self, context: Context, sync: &EglSync) -> Result<(), EglError> {
         self.assert_current_exists(context);
         assert!(self.state().syncs.contains(&sync.0.get()));

@@ -20,6 +20,8 @@ use crate::sys;
 pub enum Access {
     ReadOnly,
     ReadWrite,
+    /// For a GPU: nobody maps it to read, nor reads it.
+    WriteOnly,
 }
 
 /// Makes exports.
@@ -44,8 +46,6 @@ impl Exporter {
 
     /// Prepares a picture for being handed out; no descriptor is made yet.
     pub fn export(&self, picture: &Picture) -> io::Result<Export> {
-        static MARK: AtomicU64 = AtomicU64::new(1);
-
         let size = picture.geometry.bytes().next_multiple_of(PAGE);
         let source = if let Some(device) = &self.udmabuf {
             Source::Udmabuf { device: device.clone(), size, given: RefCell::default() }
@@ -55,8 +55,7 @@ impl Exporter {
             let copy = Memory::new("vgpu-copy", size, true)?;
             Source::Copy(Arc::new(copy))
         };
-        let mark = MARK.fetch_add(1, Ordering::Relaxed);
-        Ok(Export { picture: picture.clone(), source, mark })
+        Ok(Export { picture: picture.clone(), source, marks: RefCell::default() })
     }
 }
 
@@ -72,8 +71,8 @@ enum Source {
 pub struct Export {
     pub picture: Picture,
     source: Source,
-    /// Byte of the memfd where the descriptors that we gave away are marked as used.
-    mark: u64,
+    /// Bytes of the memfd where the descriptors that we gave away are marked as used, each for itself.
+    marks: RefCell<Vec<u64>>,
 }
 
 impl Export {
@@ -102,13 +101,18 @@ impl Export {
                 given.last().ok_or(io::ErrorKind::NotFound)?.try_clone()
             }
             Source::Memory(memory) | Source::Copy(memory) => {
+                static MARK: AtomicU64 = AtomicU64::new(1);
+
                 let flags = match access {
                     Access::ReadOnly => OFlags::RDONLY,
                     Access::ReadWrite => OFlags::RDWR,
+                    Access::WriteOnly => OFlags::WRONLY,
                 };
                 // Its own open file: so that we see when the client has closed it.
                 let fd = sys::reopen(memory.as_fd(), flags)?;
-                sys::mark_use(fd.as_fd(), self.mark)?;
+                let mark = MARK.fetch_add(1, Ordering::Relaxed);
+                sys::mark_use(fd.as_fd(), mark, access == Access::WriteOnly)?;
+                self.marks.borrow_mut().push(mark);
                 Ok(fd)
             }
         }
@@ -124,7 +128,9 @@ impl Export {
                 !given.is_empty()
             }
             Source::Memory(memory) | Source::Copy(memory) => {
-                sys::in_use(memory.as_fd(), self.mark).unwrap_or(true)
+                let mut marks = self.marks.borrow_mut();
+                marks.retain(|&mark| sys::in_use(memory.as_fd(), mark).unwrap_or(true));
+                !marks.is_empty()
             }
         }
     }
@@ -176,5 +182,16 @@ mod tests {
         assert!(one.held() && !two.held());
         drop(fd);
         assert!(!one.held());
+    }
+
+    #[test]
+    fn what_is_for_a_gpu_is_held_and_neither_mapped_nor_read() {
+        let export = Exporter { udmabuf: None }.export(&picture(0)).unwrap();
+        let [one, two] = [(); 2].map(|()| export.descriptor(Access::WriteOnly, true).unwrap());
+        assert!(rustix::io::pread(&one, &mut [0; 1], 0).is_err());
+        drop(one);
+        assert!(export.held());
+        drop(two);
+        assert!(!export.held());
     }
 }

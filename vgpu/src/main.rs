@@ -132,6 +132,9 @@ struct Serve {
     /// what they import for writing too, and cannot then.
     #[arg(long)]
     read_only: bool,
+    /// As gvt, hand out dma-bufs that a CPU can map, which those of GVT-g's driver are not: they are for a GPU.
+    #[arg(long)]
+    mappable: bool,
     /// Write a line to this descriptor, and close it, when the server is ready.
     #[arg(long, value_name = "N")]
     ready_fd: Option<RawFd>,
@@ -171,6 +174,7 @@ fn main() -> ExitCode {
                 sealed: !serve.unsealed,
                 read_only: serve.read_only,
                 region_mmap: !serve.no_region_mmap,
+                mappable: serve.mappable,
                 memfd: serve.memfd || serve.read_only,
             };
             let access = serve::Access { mode: serve.socket_mode, group: serve.socket_group };

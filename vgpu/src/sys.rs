@@ -77,8 +77,10 @@ fn flock(kind: libc::c_int, byte: u64) -> libc::flock {
 
 /// Marks `byte` of the file as used by this open file. The mark lasts until the last descriptor and mapping of the open
 /// file is gone, in whatever process they are.
-pub fn mark_use(fd: BorrowedFd<'_>, byte: u64) -> io::Result<()> {
-    let lock = flock(libc::F_RDLCK, byte);
+///
+/// `writes`: it is open for writing only. Then nobody else may mark the byte.
+pub fn mark_use(fd: BorrowedFd<'_>, byte: u64, writes: bool) -> io::Result<()> {
+    let lock = flock(if writes { libc::F_WRLCK } else { libc::F_RDLCK }, byte);
     // SAFETY: F_OFD_SETLK reads a `struct flock` that lives for the call.
     let rc = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) };
     if rc == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
@@ -136,7 +138,7 @@ mod tests {
     fn use_is_seen_until_the_last_descriptor_closes() {
         let memory = Memory::new("test", 4096, true).unwrap();
         let given = reopen(memory.as_fd(), OFlags::RDONLY).unwrap();
-        mark_use(given.as_fd(), 7).unwrap();
+        mark_use(given.as_fd(), 7, false).unwrap();
         let dup = given.try_clone().unwrap();
         assert!(in_use(memory.as_fd(), 7).unwrap());
         assert!(!in_use(memory.as_fd(), 8).unwrap());

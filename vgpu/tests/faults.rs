@@ -98,7 +98,7 @@ fn a_hangup_ends_the_connection_and_the_next_client_is_served() {
 
 #[test]
 fn answers_can_lie() {
-    let server = Server::start(&["--personality", "gvt"]);
+    let server = Server::start(&["--personality", "gvt", "--mappable"]);
     server.ctl("mode 640x480");
     server.ctl("cursor 64x64 0,0");
     let mut client = server.client();
@@ -138,7 +138,7 @@ fn edid_accesses_fail_apart_from_others() {
 #[test]
 fn a_race_fails_one_get_and_shows_another_buffer() {
     for (personality, errno) in [("mbochs", ENOENT), ("gvt", EINVAL)] {
-        let server = Server::start(&["--personality", personality]);
+        let server = Server::start(&["--personality", personality, "--mappable"]);
         server.ctl("mode 640x480 buffers=2");
         let mut client = server.client();
         let before = client.query_primary().ok().u32(56);

@@ -66,8 +66,8 @@ fn nothing_is_answered_before_version_and_other_versions_are_refused() {
 fn device_information_is_that_of_a_pci_device() {
     for (args, regions) in [
         (&["--personality", "mbochs"][..], 10),
-        (&["--personality", "gvt"], 10),
-        (&["--personality", "gvt", "--no-edid"], 9),
+        (&["--personality", "gvt", "--mappable"], 10),
+        (&["--personality", "gvt", "--mappable", "--no-edid"], 9),
         (&["--personality", "nvidia"], 9),
         (&["--personality", "mdpy"], 9),
         (&["--personality", "nvidia", "--edid-region"], 11),
@@ -219,7 +219,7 @@ fn the_edid_region_is_found_by_its_capability() {
     assert_eq!(whole.payload[..32], cut.payload);
     assert_eq!(whole.payload[32..], capability);
 
-    let gvt = Server::start(&["--personality", "gvt"]);
+    let gvt = Server::start(&["--personality", "gvt", "--mappable"]);
     let mut client = gvt.client();
     let cut = client.region_info(9, 32).ok();
     assert_eq!(cut.payload, words(&[48, 0xb, 9, 0, 128, 0, 0, 0]), "offset zeroed");
@@ -266,7 +266,7 @@ fn an_edid_that_the_host_writes_reaches_the_guest() {
 
 #[test]
 fn gvt_refuses_a_broken_edid() {
-    let server = Server::start(&["--personality", "gvt"]);
+    let server = Server::start(&["--personality", "gvt", "--mappable"]);
     let mut client = server.client();
     client.write(9, 8, &128_u32.to_le_bytes()).ok();
     client.write(9, 2048, &[1; 128]).ok();
@@ -379,7 +379,7 @@ fn nvidia_may_report_the_pitch_as_width() {
 
 #[test]
 fn gvt_frees_an_id_when_the_client_closes_the_last_descriptor() {
-    let server = Server::start(&["--personality", "gvt"]);
+    let server = Server::start(&["--personality", "gvt", "--mappable"]);
     let mut client = server.client();
     server.ctl("mode 640x480");
     assert_eq!(client.query(DMABUF, PRIMARY).ok().u32(56), 1);
@@ -415,7 +415,7 @@ fn dma_bufs_are_read_only_on_request() {
 
 #[test]
 fn gvt_has_a_cursor() {
-    let server = Server::start(&["--personality", "gvt"]);
+    let server = Server::start(&["--personality", "gvt", "--mappable"]);
     let mut client = server.client();
     assert_eq!(client.query(DMABUF, 0).errno(), EINVAL);
     let untouched = plane_info(&[(0, 64), (4, DMABUF), (8, CURSOR), (24, 5), (56, 77)]);
@@ -638,7 +638,7 @@ fn the_display_interrupt_is_found_by_its_capability() {
 
 #[test]
 fn changes_are_signalled_plane_by_plane() {
-    let server = Server::start(&["--personality", "gvt", "--display-events"]);
+    let server = Server::start(&["--personality", "gvt", "--mappable", "--display-events"]);
     let eventfd = eventfd();
     let mut client = listener(&server, &eventfd);
     assert_eq!(server.json("stats")["events_set"], true);

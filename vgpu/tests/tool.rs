@@ -245,7 +245,7 @@ fn a_run_flips_as_often_as_told_and_leaves_stamps() {
 
 #[test]
 fn stamps_know_the_ids_that_the_client_saw() {
-    let server = Server::start(&["--personality", "gvt"]);
+    let server = Server::start(&["--personality", "gvt", "--mappable"]);
     server.ctl("mode 320x200 buffers=2");
     let mut client = server.client();
     let first = client.query(DMABUF, PRIMARY).ok().u32(56);
@@ -258,7 +258,7 @@ fn stamps_know_the_ids_that_the_client_saw() {
 
 #[test]
 fn a_stamp_tells_when_its_flip_was_seen_if_it_was() {
-    let server = Server::start(&["--personality", "gvt"]);
+    let server = Server::start(&["--personality", "gvt", "--mappable"]);
     server.ctl("mode 320x200 buffers=3");
     let mut client = server.client();
     server.ctl("flip");
@@ -277,7 +277,7 @@ fn a_stamp_tells_when_its_flip_was_seen_if_it_was() {
 #[test]
 fn a_mark_is_the_number_of_the_stamp() {
     for personality in ["gvt", "nvidia"] {
-        let server = Server::start(&["--personality", personality]);
+        let server = Server::start(&["--personality", personality, "--mappable"]);
         server.ctl("mode 320x200 buffers=2");
         for _ in 0..2 {
             server.ctl("run flips=150 rate=10000 draw=mark");
@@ -293,7 +293,7 @@ fn a_mark_is_the_number_of_the_stamp() {
 
 #[test]
 fn scenes_change_the_picture_and_stop() {
-    let server = Server::start(&["--personality", "gvt"]);
+    let server = Server::start(&["--personality", "gvt", "--mappable"]);
     for scene in ["flips", "block", "typing", "video", "random"] {
         server.ctl("mode 320x200 buffers=2");
         server.ctl("pattern checker");
@@ -315,7 +315,7 @@ fn scenes_change_the_picture_and_stop() {
 
 #[test]
 fn a_cursor_moves_on_its_own() {
-    let server = Server::start(&["--personality", "gvt"]);
+    let server = Server::start(&["--personality", "gvt", "--mappable"]);
     server.ctl("mode 320x200");
     assert!(server.ctl_error("scene cursor").contains("no cursor to move"));
     server.ctl("cursor 64x64 0,0");
@@ -328,7 +328,7 @@ fn a_cursor_moves_on_its_own() {
 #[test]
 fn every_query_can_see_another_buffer() {
     for (personality, flags) in [("mbochs", DMABUF), ("gvt", DMABUF), ("nvidia", REGION)] {
-        let server = Server::start(&["--personality", personality]);
+        let server = Server::start(&["--personality", personality, "--mappable"]);
         server.ctl("mode 320x200 buffers=3");
         server.ctl("flip-on-query on");
         let mut client = server.client();
@@ -354,7 +354,7 @@ fn every_query_can_see_another_buffer() {
 
 #[test]
 fn fresh_buffers_do_not_add_up() {
-    let server = Server::start(&["--personality", "gvt"]);
+    let server = Server::start(&["--personality", "gvt", "--mappable"]);
     server.ctl("mode 320x200 buffers=2");
     let mut client = server.client();
     client.query_primary().ok();
@@ -373,7 +373,7 @@ fn fresh_buffers_do_not_add_up() {
 #[test]
 fn a_random_scene_is_the_same_for_the_same_seed() {
     let picture = |seed: u32| {
-        let server = Server::start(&["--personality", "gvt"]);
+        let server = Server::start(&["--personality", "gvt", "--mappable"]);
         server.ctl(&format!("scene random rate=1000 frames=60 seed={seed}"));
         server.ctl("wait");
         server.ctl("plane on");

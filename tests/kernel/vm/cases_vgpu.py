@@ -19,7 +19,7 @@ class Vgpu:
         run = os.environ["TMPDIR"]
         self.socket, self.control = f"{run}/vgpu", f"{run}/vgpu-control"
         test.spawn([self.program, "serve", "--socket", self.socket, "--control", self.control,
-                    "--personality", personality])  # fmt: skip
+                    "--personality", personality, "--mappable"])  # fmt: skip
         self.connection = wait_for("the vGPU listens", self.connect)
         self.answers = self.connection.makefile("r", encoding="utf-8")
 

@@ -15,16 +15,19 @@ class VgpuError(Exception):
 
 
 class Vgpu:
-    """`vgpu serve`, from the start to the end of a `with` block."""
+    """`vgpu serve`, from the start to the end of a `with` block.
 
-    def __init__(self, personality="mbochs", *options, name="vgpu0"):
+    `mappable`: the dma-bufs of a gvt are such that the CPU can map them, which stands in for a GPU here. GVT-g's cannot be mapped.
+    """
+
+    def __init__(self, personality="mbochs", *options, name="vgpu0", mappable=True):
         self.name, self.personality = name, personality
         self.socket = os.path.join(SCRATCH, name)
         self._control = os.path.join(SCRATCH, f"{name}.control")
         self._log = output_file(f"{name}.log")
         ready, write_end = os.pipe()
         command = [VGPU, "serve", "--socket", self.socket, "--control", self._control, "--personality", personality,
-                   "--ready-fd", str(write_end), *options]
+                   "--ready-fd", str(write_end), *(["--mappable"] if mappable else []), *options]
         with open(self._log, "ab") as log:
             self._told = log.tell()
             self.process = processes.start(

@@ -57,6 +57,8 @@ pub struct Config {
     pub write_multiple: bool,
     pub sealed: bool,
     pub read_only: bool,
+    /// Whether a CPU can map dma-bufs although it could not map the personality's.
+    pub mappable: bool,
     /// Whether dma-bufs are memfds even where there is /dev/udmabuf.
     pub memfd: bool,
     /// Whether the display region can be mapped.
@@ -119,9 +121,14 @@ pub struct Device {
 impl Device {
     pub fn new(config: Config) -> io::Result<Self> {
         let vram = Arc::new(Memory::new("vgpu-vram", config.vram, config.sealed)?);
-        let exporter = Exporter::new(config.sealed && !config.memfd);
+        let access = match config.personality {
+            Kind::Gvt if !config.mappable => Access::WriteOnly,
+            _ if config.read_only => Access::ReadOnly,
+            _ => Access::ReadWrite,
+        };
+        let for_cpus = access != Access::WriteOnly;
+        let exporter = Exporter::new(config.sealed && !config.memfd && for_cpus);
         let has_udmabuf = exporter.has_udmabuf();
-        let access = if config.read_only { Access::ReadOnly } else { Access::ReadWrite };
         let personality = config.personality.build(&vram, config.sealed, exporter, access)?;
         let traits = personality.traits();
         let mut bars = [(0, 0); 6];
