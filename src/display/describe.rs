@@ -29,6 +29,7 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
                 "median": counters.durations.percentile(50.0),
                 "p99": counters.durations.percentile(99.0),
                 "longest": counters.durations.longest(),
+                "counts": counters.durations.counts().collect::<Vec<_>>(),
             },
             "errors": counters.errors,
         });

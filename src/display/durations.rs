@@ -28,6 +28,11 @@ impl Durations {
         self.0.value_at_percentile(percentile)
     }
 
+    /// How long, in microseconds, and how often: who keeps an earlier answer can tell what came since.
+    pub fn counts(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.0.iter_recorded().map(|step| (step.value_iterated_to(), step.count_at_value().into()))
+    }
+
     /// The longest, in microseconds.
     pub fn longest(&self) -> u64 {
         self.0.max()
@@ -49,5 +54,17 @@ mod tests {
         assert!(durations.longest().abs_diff(50_000) < 500);
         durations.record(Duration::from_secs(1000));
         assert!(durations.longest().abs_diff(LONGEST) < LONGEST / 50);
+    }
+
+    #[test]
+    fn counts_tell_how_often_each_came() {
+        let mut durations = Durations::default();
+        assert_eq!(durations.counts().count(), 0);
+        for microseconds in [7, 100, 7, 50_000] {
+            durations.record(Duration::from_micros(microseconds));
+        }
+        let counts: Vec<_> = durations.counts().collect();
+        assert!(matches!(counts[..], [(7, 2), (100, 1), (50_000.., 1)]), "{counts:?}");
+        assert_eq!(counts[2].0, durations.longest());
     }
 }

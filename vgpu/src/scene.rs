@@ -83,13 +83,13 @@ pub fn run(words: &mut Words<'_>, vgpu: &Arc<Vgpu>) -> Result<(), String> {
 pub fn named(words: &mut Words<'_>, vgpu: &Arc<Vgpu>) -> Result<(), String> {
     let name = words.next("the scene's name")?;
     let default_rate = match name {
-        "flips" | "cursor" => 60.0,
+        "flips" | "cursor" | "mark" => 60.0,
         "block" | "video" => 30.0,
         "typing" | "random" => 10.0,
         "static" => 1.0,
         _ => {
             return Err(format!(
-                "no scene '{name}' (flips, block, typing, video, cursor, static, random)"
+                "no scene '{name}' (flips, block, typing, video, mark, cursor, static, random)"
             ));
         }
     };
@@ -122,6 +122,7 @@ pub fn named(words: &mut Words<'_>, vgpu: &Arc<Vgpu>) -> Result<(), String> {
         "block" => play(vgpu, stop, timing, |frame| block(vgpu, frame.wrapping_add(seed))),
         "typing" => play(vgpu, stop, timing, |frame| type_character(vgpu, frame, seed)),
         "video" => play(vgpu, stop, timing, |frame| video(vgpu, frame.wrapping_add(seed))),
+        "mark" => play(vgpu, stop, timing, |_| draw_mark(vgpu)),
         "cursor" => play(vgpu, stop, timing, |frame| {
             move_cursor(vgpu, frame.wrapping_add(seed));
             Ok(())
@@ -179,13 +180,26 @@ fn flip(vgpu: &Vgpu, frame: u64, draw: Draw) -> Result<(), String> {
             let y = u32::try_from(frame % u64::from(whole.height)).unwrap_or(0);
             surface.fill(Rect { y, height: 1, ..whole }, tint(frame))
         }
-        Draw::Mark => {
-            let [b, g, r, ..] = stamp.to_le_bytes();
-            surface.fill(Rect { x: 0, y: 0, width: 64, height: 64 }, [r, g, b, 255])
-        }
+        Draw::Mark => mark(&surface, stamp),
     }
     .map_err(|e| format!("cannot draw: {e}"))?;
     vgpu.device().flip(Some(next)).map(drop)
+}
+
+/// The number of a stamp, as a colour in the top left corner.
+fn mark(surface: &Surface, stamp: u64) -> io::Result<()> {
+    let [b, g, r, ..] = stamp.to_le_bytes();
+    surface.fill(Rect { x: 0, y: 0, width: 64, height: 64 }, [r, g, b, 255])
+}
+
+/// Draws in place, so that who sees the picture can tell which drawing it is.
+fn draw_mark(vgpu: &Vgpu) -> Result<(), String> {
+    let (surface, stamp) = {
+        let device = vgpu.device();
+        let picture = device.primary().ok_or("the plane is off")?;
+        (device.surface(&picture), device.next_stamp())
+    };
+    drawn(mark(&surface, stamp), vgpu)
 }
 
 /// Puts a new buffer in the place of the next one.

@@ -292,6 +292,25 @@ fn a_mark_is_the_number_of_the_stamp() {
 }
 
 #[test]
+fn a_mark_drawn_in_place_is_the_number_of_its_stamp() {
+    for personality in ["gvt", "nvidia"] {
+        let server = Server::start(&["--personality", personality]);
+        server.ctl("mode 320x200 buffers=2");
+        server.ctl("scene mark rate=10000 frames=150");
+        server.ctl("wait");
+        let stamps: Vec<[u64; 4]> = serde_json::from_value(server.json("stamps")).unwrap();
+        // The mode, and each drawing.
+        assert_eq!(stamps.len(), 151);
+        assert!(stamps.windows(2).all(|pair| pair[0][2] <= pair[1][2]), "{stamps:?}");
+        let (_, _, pixels) = server.screenshot(&[]).unwrap();
+        let mark = pixels[..3].iter().fold(0, |mark, byte| (mark << 8) | u64::from(*byte));
+        assert_eq!(mark, stamps[150][0]);
+        assert_eq!(pixels[64 * 3..65 * 3], [0, 0, 0], "beside the mark");
+        assert_eq!(server.json("stats")["flips"], 0, "drawn in place");
+    }
+}
+
+#[test]
 fn scenes_change_the_picture_and_stop() {
     let server = Server::start(&["--personality", "gvt", "--mappable"]);
     for scene in ["flips", "block", "typing", "video", "random"] {

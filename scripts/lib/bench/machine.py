@@ -26,8 +26,8 @@ def _memory():
     return round(int(found.group(1)) / (1 << 20)) if found else None
 
 
-def describe(root, qemu, stock):
-    """Facts for the report."""
+def describe(root, binaries):
+    """Facts for the report. `binaries`: QEMU's, by variant."""
     revision = _first_line("git", "describe", "--always", "--dirty", "--abbrev=12", cwd=root)
     mesa = _first_line("dpkg-query", "-W", "-f", "${Version}", "libegl-mesa0")
     return {
@@ -38,8 +38,7 @@ def describe(root, qemu, stock):
         "kernel": platform.release(),
         # One minute's average: what else runs makes results worth less.
         "load": os.getloadavg()[0],
-        "qemu": _first_line(qemu, "--version"),
-        "stock": _first_line(stock, "--version"),
+        "qemu": {variant: _first_line(binary, "--version") for variant, binary in binaries.items()},
         "mesa": mesa,
         "revision": revision,
     }
@@ -51,5 +50,5 @@ def lines(facts):
         f"{facts['date']}, revision {facts['revision']}",
         f"{facts['processors']} x {facts['processor']}, {facts['memory']} GiB, Linux {facts['kernel']}, "
         f"no GPU (Mesa {facts['mesa']}, llvmpipe)",
-        f"{facts['qemu']}; load before: {facts['load']:.2f}",
+        f"{', '.join(sorted(set(facts['qemu'].values())))}; load before: {facts['load']:.2f}",
     ]

@@ -9,13 +9,18 @@ import sys
 import time
 
 from lib import Qemu, Vgpu, spice, until
+from lib.case import SCRATCH
 from lib.x11 import X11
 
 from bench import callgrind, cases
-from bench.viewers import DBusViewer, SpiceViewer, VncViewer
+from bench.viewers import DBusViewer, SpiceViewer, VncViewer, X11Viewer
 
 # Before a measurement, for the display to see the mode, and for pools and pacing to settle.
 WARM_UP = 1.0
+# A wait for the monitor that is long, in ms.
+LONG_WAIT = 5.0
+# The cursor that appears: of one colour, which is the same from both ends. A client that has none for so long gets none.
+CURSOR, CURSOR_PIXEL, CURSOR_PATIENCE = "cursor 64x64 100,50 color=ff808080", b"\x80\x80\x80\xff", 20
 # Under Callgrind, what counts is not time.
 WARM_UP_REFRESHES, COUNTED_REFRESHES = 100, 200
 # The monitor is asked while CPU time is not measured.
@@ -56,6 +61,26 @@ def percentiles(nanoseconds):
     return {"p50": at(0.5), "p99": at(0.99), "max": ordered[-1] / 1e6}
 
 
+def waits(nanoseconds):
+    """The monitor's answers: how long they took, and which part of the time went by in waits that were long."""
+    milliseconds = [each / 1e6 for each in nanoseconds]
+    long = sum(each for each in milliseconds if each > LONG_WAIT)
+    # Between the questions, nobody waits.
+    return {**percentiles(nanoseconds), "waiting": long / (sum(milliseconds) + 1000 * ASK_EVERY * len(milliseconds))}
+
+
+def refreshes(status):
+    """Takes from a display's status how many refreshes took how long: pairs of microseconds and a count."""
+    return status.get("refresh-microseconds", {}).pop("counts", ())
+
+
+def held(before, after):
+    """How many refreshes held the main loop for how many microseconds, between two answers of the display's status."""
+    before = dict(before)
+    counts = ((microseconds, count - before.get(microseconds, 0)) for microseconds, count in after)
+    return [(microseconds, count) for microseconds, count in counts if count]
+
+
 def seen_by_queries(stamps):
     """What became of flips: how many there were, how many a query saw before the next one, and how late."""
     delays = [seen - time for _, _, time, seen in stamps if seen]
@@ -68,7 +93,8 @@ def seen_by_client(stamps, marks):
     delays = {}
     for arrival, mark in marks:
         if mark in times:
-            delays.setdefault(mark, arrival - times[mark])
+            # What is drawn in place is there a moment before the vGPU has noted when.
+            delays.setdefault(mark, max(0, arrival - times[mark]))
     return {"seen": len(delays), "delay": percentiles(list(delays.values()))}
 
 
@@ -77,13 +103,14 @@ class Bench:
 
     def __init__(self, group, stack):
         self.group = group
-        self.vgpu = stack.enter_context(Vgpu(cases.PERSONALITIES[group.mode], "--vram", "64"))
+        self.vgpu = stack.enter_context(Vgpu(*cases.MODES[group.mode], "--vram", "64"))
         front_end = group.front_end
         width, height = cases.SIZES[group.size]
         environment = {}
         if front_end.client == "x11":
             # Room for the window and what the toolkit puts around.
-            environment["DISPLAY"] = stack.enter_context(X11(width + 64, height + 64)).display
+            server = stack.enter_context(X11(width + 64, height + 64, X11Viewer.arguments(SCRATCH)))
+            environment = server.environment
         self.qemu = stack.enter_context(
             Qemu(self.vgpu, screen=front_end.screen, vnc=front_end.client == "vnc", environment=environment,
                  arguments=spice.arguments(front_end.opengl) if front_end.client == "spice" else ()))
@@ -95,6 +122,9 @@ class Bench:
             self.viewer = stack.enter_context(DBusViewer(self.qemu))
         elif front_end.client == "spice":
             self.viewer = stack.enter_context(SpiceViewer())
+        elif front_end.client == "x11":
+            self.vgpu.show(f"{width}x{height}", "solid:ffffff")
+            self.viewer = stack.enter_context(X11Viewer(server, SCRATCH, server.window(width, height).corner))
 
     def show(self, scene):
         """Starts a scene."""
@@ -103,7 +133,18 @@ class Bench:
         # As a desktop's buffers: nearly alike.
         for buffer in range(scene.buffers):
             self.vgpu.ask(f"pattern {scene.pattern} buffer={buffer}")
+        if scene.fault:
+            self.vgpu.ask(f"fault {scene.fault}")
         self.vgpu.ask(scene.command)
+
+    def end(self):
+        """Ends whatever scene it is."""
+        for command in "fault clear", "stop", "flip-on-query off":
+            self.vgpu.ask(command)
+
+    def status(self):
+        """What the library says; QEMU's own code says nothing."""
+        return self.qemu.status() if os.environ["VFIO_DPY_TEST_VARIANT"] == "enabled" else None
 
     def answers(self, seconds):
         """How long the monitor takes to answer, in ns, one question after the other."""
@@ -119,8 +160,9 @@ class Bench:
     def measure(self, scene, seconds):
         """What a scene costs, for so long."""
         self.show(scene)
-        time.sleep(WARM_UP)
+        time.sleep(min(WARM_UP, 2 * seconds))
         self.vgpu.ask("stats reset")
+        earlier = self.status()
         arrivals = self.viewer.arrivals if self.viewer else None
         if arrivals:
             arrivals.marks.clear()
@@ -130,11 +172,12 @@ class Bench:
         ended, cpu, system = time.monotonic_ns(), cpu_seconds(self.pid) - cpu, system_share(self.pid) - system
         stats = self.vgpu.stats()
         came = (arrivals.pictures - pictures, arrivals.bytes - size) if arrivals else None
-        answers = self.answers(min(1.0, seconds))
-        self.vgpu.ask("stop")
-        self.vgpu.ask("flip-on-query off")
+        status = self.status()
+        answers = self.answers(seconds) if scene.asked else None
+        stamps = self.vgpu.ask("stamps")
+        self.end()
         # What was flipped last may still be on its way.
-        stamps = [stamp for stamp in self.vgpu.ask("stamps") if began <= stamp[2] < ended - 100_000_000]
+        stamps = [stamp for stamp in stamps if began <= stamp[2] < ended - 100_000_000]
         elapsed = (ended - began) / 1e9
         result = {
             "scene": scene.name,
@@ -146,18 +189,43 @@ class Bench:
             "flips": stats["flips"],
             "fds": len(os.listdir(f"/proc/{self.pid}/fd")),
             "memory": memory(self.pid),
-            "answers": percentiles(answers),
         }
+        if answers:
+            result["answers"] = waits(answers)
         if came:
             result["pictures"], result["bytes"] = came[0] / elapsed, came[1] / elapsed
+            # Seconds for each; there may be a message now and then where nothing changes.
+            result["picture"] = cpu / came[0] if scene.rate and came[0] else None
         if stamps:
             result["noticed"] = seen_by_queries(stamps)
             if arrivals and scene.marked:
-                result["shown"] = seen_by_client(stamps, arrivals.marks)
-        if os.environ["VFIO_DPY_TEST_VARIANT"] == "enabled":
-            result["status"] = self.qemu.status()
+                shown = result["shown"] = seen_by_client(stamps, arrivals.marks)
+                shown["part"] = shown["seen"] / len(stamps)
+        if status:
+            result["held"] = held(refreshes(earlier), refreshes(status))
+            result["status"] = status
         return result
 
+    def appear(self, scene, seconds):
+        """How long it takes until a client has a cursor, after nothing changed for so long."""
+        self.show(scene)
+        time.sleep(seconds)
+        began = time.monotonic()
+        self.vgpu.ask(CURSOR)
+        while not self.has_cursor():
+            if time.monotonic() - began > CURSOR_PATIENCE:
+                began = None
+                break
+            time.sleep(0.001)
+        appeared = began and time.monotonic() - began
+        self.vgpu.ask("cursor off")
+        self.end()
+        return {"scene": scene.name, "appeared": appeared}
+
+    def has_cursor(self):
+        """Whether it is the one that the vGPU has."""
+        cursor = self.viewer.cursor
+        return bool(cursor) and cursor["size"] == (64, 64) and cursor["pixels"].startswith(CURSOR_PIXEL)
 
     def count(self, scene):
         """How many instructions its refreshes take."""
@@ -171,8 +239,7 @@ class Bench:
         path = os.path.join(os.environ["VFIO_DPY_TEST_OUTPUT"], f"callgrind.out.{self.dumps}")
         until("Callgrind's dump", lambda: os.path.exists(path), 60)
         stats = self.vgpu.stats()
-        self.vgpu.ask("stop")
-        self.vgpu.ask("flip-on-query off")
+        self.end()
         return {"scene": scene.name, "gets": stats["gets"], "instructions": callgrind.read(path).per_refresh()}
 
     def refreshes(self, count):
@@ -194,10 +261,14 @@ def main():
     group = cases.Group(cases.FRONT_ENDS[front_end], mode, size, scenes)
     with contextlib.ExitStack() as stack:
         bench = Bench(group, stack)
-        if group.front_end.callgrind:
-            results = [bench.count(scene) for scene in scenes]
-        else:
-            results = [bench.measure(scene, options.seconds) for scene in scenes]
+        results = []
+        for scene in scenes:
+            if group.front_end.callgrind:
+                results.append(bench.count(scene))
+            elif scene.cursor:
+                results.append(bench.appear(scene, options.seconds))
+            else:
+                results.append(bench.measure(scene, options.seconds))
     with open(options.result, "w", encoding="utf-8") as file:
         json.dump(results, file)
     return 0

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from bench import cases
 
 VARIANTS = "stock", "library"
+# All tables of the published report together.
+MOST_ROWS = 60
 
 
 @dataclass(frozen=True)
@@ -42,14 +44,24 @@ class Cell:
 
     group: cases.Group
     scene: cases.Scene
-    # By variant: what each round measured.
+    # By variant and round: what was measured.
     rounds: dict
     # By variant: why there is nothing.
     failed: dict
 
+    @property
+    def name(self):
+        """As for --only."""
+        return f"{self.group.name}/{self.scene.name}"
+
+    def values(self, variant, path):
+        """One number of the results, by its name or names with dots, of each round that has it."""
+        values = [_at(result, path) for result in self.rounds.get(variant, {}).values()]
+        return [value for value in values if value is not None]
+
     def spread(self, variant, path):
-        """One number of the results, by its name or names with dots."""
-        return Spread.of(_at(result, path) for result in self.rounds.get(variant, ()))
+        """The same as a spread; None if there is nothing."""
+        return Spread.of(self.values(variant, path))
 
     def text(self, variant, path, form, nothing="-"):
         """The same as text."""
@@ -58,32 +70,49 @@ class Cell:
             return spread.text(form)
         return self.failed.get(variant, nothing)
 
+    def ratios(self, path):
+        """Library by stock, by round: what the machine did meanwhile is the same for both."""
+        stock, library = (self.rounds.get(variant, {}) for variant in VARIANTS)
+        ratios = {}
+        for number in sorted(stock.keys() & library.keys()):
+            below, above = _at(stock[number], path), _at(library[number], path)
+            if below and above is not None:
+                ratios[number] = above / below
+        return ratios
+
     def ratio(self, path):
-        """Library by stock; None if there is no stock to compare with."""
-        stock, library = (self.spread(variant, path) for variant in VARIANTS)
-        if not stock or not library or stock.median <= 0:
-            return None
-        return library.median / stock.median
+        """The same as a spread; None if there is no stock to compare with."""
+        return Spread.of(self.ratios(path).values())
 
 
 def nonsense(cell):
     """What cannot be, if the bench works."""
+    scene = cell.scene
     for variant, results in cell.rounds.items():
-        for number, result in enumerate(results):
-            where = f"{cell.group.name}/{cell.scene.name} ({variant}, round {number + 1})"
-            watched = cell.group.front_end.client in ("vnc", "dbus", "spice")
+        for number, result in results.items():
+            where = f"{cell.name} ({variant}, round {number + 1})"
             if cell.group.front_end.callgrind:
                 if result["instructions"]["own"] <= 0:
                     yield f"{where}: no instructions"
                 continue
+            if scene.cursor:
+                if not result["appeared"]:
+                    yield f"{where}: the client never had a cursor"
+                continue
             if result["cpu"] <= 0:
                 yield f"{where}: QEMU used no CPU time"
-            if watched and cell.scene.rate and not result["pictures"]:
-                yield f"{where}: the client got nothing, though the guest drew {cell.scene.rate} times a second"
-            if watched and cell.scene.buffers > 1 and not _at(result, "noticed.seen"):
+            if scene.asked and not _at(result, "answers.p50"):
+                yield f"{where}: the monitor did not answer"
+            if scene.fault or not cell.group.front_end.client:
+                continue
+            if scene.rate and not result["pictures"]:
+                yield f"{where}: the client got nothing, though the guest drew {scene.rate} times a second"
+            if scene.rate and variant == "library" and not result["held"]:
+                yield f"{where}: the display does not tell how long its refreshes took"
+            if scene.buffers > 1 and not _at(result, "noticed.seen"):
                 yield f"{where}: no query saw a flip"
-            if watched and cell.scene.marked and not _at(result, "shown.seen"):
-                yield f"{where}: the client saw no flip"
+            if scene.marked and not _at(result, "shown.seen"):
+                yield f"{where}: the client saw no picture of the guest's"
 
 
 def _percent(value):
@@ -102,8 +131,24 @@ def _milliseconds(value):
     return f"{value:.2f}" if value < 100 else f"{value:.0f}"
 
 
+def _thousandths(value):
+    return f"{1000 * value:.2f}"
+
+
 def _ratio(value):
-    return "-" if value is None else f"{value:.2f}" if value >= 0.1 else f"{value:.3f}"
+    return f"{value:.2f}" if value >= 0.1 else f"{value:.3f}"
+
+
+def _spread(spread, form):
+    return spread.text(form) if spread else "-"
+
+
+def _verdict(value, most=None, least=None):
+    """How a number is beside what we want of it."""
+    if value is None:
+        return "not measured"
+    met = value <= most if most is not None else value >= least
+    return "met" if met else "missed"
 
 
 def table(heads, rows):
@@ -116,21 +161,120 @@ def table(heads, rows):
     return [line(heads), "|" + "|".join("-" * (width + 2) for width in widths) + "|", *map(line, rows)]
 
 
+def _median(spread):
+    return spread.median if spread else None
+
+
 def cpu_table(cells):
-    """QEMU's CPU time, what we want, and how many pictures the client got for it."""
+    """QEMU's CPU time, and how many pictures the client got for it."""
     rows = []
     for cell in cells:
-        ratio, wanted = cell.ratio("cpu"), cases.target(cell.group, cell.scene)
+        wanted = cases.wanted(cell.name)
+        row = [cell.group.name, cell.scene.name]
+        for variant in VARIANTS:
+            row += [cell.text(variant, "cpu", _percent), cell.text(variant, "pictures", _tenths)]
+        verdicts = []
+        for path, most, what in ("cpu", wanted.cpu, ""), ("picture", wanted.picture, " a picture"):
+            ratio = cell.ratio(path)
+            row.append(_spread(ratio, _ratio))
+            if most is not None:
+                verdicts.append(f"<= {most:.2f}{what}: {_verdict(_median(ratio), most=most)}")
+        rows.append([*row, ", ".join(verdicts) or "-"])
+    return table(["group", "scene", "stock, %", "pictures/s", "library, %", "pictures/s", "ratio", "ratio for each picture",
+                  "wanted"], rows)
+
+
+def _worst(cell, variant, path, names=("p50", "p99")):
+    """Medians of the rounds; of what is the largest, the largest of all."""
+    spreads = {name: cell.spread(variant, f"{path}.{name}") for name in names}
+    if None in spreads.values():
+        return None
+    return {name: spread.largest if name == "max" else spread.median for name, spread in spreads.items()}
+
+
+def _held(cell):
+    """How long the library's refreshes held the main loop, in ms, those of all rounds together: one has few."""
+    each = sorted(microseconds / 1000 for counts in cell.values("library", "held") for microseconds, count in counts
+                  for _ in range(count))
+    return {"p99": each[min(len(each) - 1, int(0.99 * len(each)))], "max": each[-1]} if each else None
+
+
+def _delays(delays):
+    return " / ".join(map(_milliseconds, delays.values())) if delays else "-"
+
+
+def seen_table(cells):
+    """What a client sees of the pictures that the guest makes."""
+    rows = []
+    for cell in cells:
+        row = [cell.group.name, cell.scene.name]
+        for variant in VARIANTS:
+            row += [cell.text(variant, "shown.part", _percent), cell.text(variant, "pictures", _tenths),
+                    _delays(_worst(cell, variant, "shown.delay"))]
+        least = cases.SEEN.get(cell.scene.rate)
         verdict = "-"
-        if wanted is not None:
-            verdict = f"<= {wanted:.2f}"
-            if ratio is not None:
-                verdict += ": met" if ratio <= wanted else f": missed by {ratio / wanted:.1f}x"
-        rows.append([
-            cell.group.name, cell.scene.name, cell.text("stock", "cpu", _percent), cell.text("library", "cpu", _percent),
-            _ratio(ratio), verdict, cell.text("stock", "pictures", _tenths), cell.text("library", "pictures", _tenths)])
-    heads = ["group", "scene", "stock, %", "library, %", "ratio", "wanted", "stock, updates/s", "library, updates/s"]
-    return table(heads, rows)
+        if least and cell.scene.name.startswith("draws"):
+            verdict = f">= {100 * least:.0f} %: {_verdict(_median(cell.spread('library', 'shown.part')), least=least)}"
+        rows.append([*row, verdict])
+    return table(["group", "scene", "stock: seen, %", "pictures/s", "p50 / p99, ms", "library: seen, %", "pictures/s",
+                  "p50 / p99, ms", "wanted"], rows)
+
+
+def noticed_table(cells):
+    """From the flip until the display asks for it."""
+    rows = []
+    for cell in cells:
+        row = [cell.group.name, cell.scene.name]
+        for variant in VARIANTS:
+            parts = []
+            for result in cell.rounds.get(variant, {}).values():
+                noticed = result.get("noticed")
+                parts.append(noticed["seen"] / noticed["flips"] if noticed else None)
+            row += [_spread(Spread.of(parts), _percent), _delays(_worst(cell, variant, "noticed.delay", ("p50", "p99", "max")))]
+        verdict = "-"
+        # Where no pixels are copied.
+        if cell.group.mode == "dma-buf" and cell.group.front_end.name in ("dbus-gl", "spice-gl"):
+            delays = _worst(cell, "library", "noticed.delay") or {}
+            verdict = ", ".join(f"{name} <= {most:g}: {_verdict(delays.get(name), most=most)}"
+                                for name, most in cases.NOTICED.items())
+        rows.append([*row, verdict])
+    return table(["group", "scene", "stock: noticed, %", "p50 / p99 / max, ms", "library: noticed, %", "p50 / p99 / max, ms",
+                  "wanted"], rows)
+
+
+def main_loop_table(cells):
+    """How long QEMU's main loop is busy with something else."""
+    rows = []
+    for cell in cells:
+        row = [cell.group.name, cell.scene.name]
+        for variant in VARIANTS:
+            row += [_delays(_worst(cell, variant, "answers", ("p50", "p99", "max"))),
+                    cell.text(variant, "answers.waiting", _percent)]
+        held = _held(cell)
+        verdicts = []
+        if cell.scene.fault:
+            verdicts = [f"p99 <= {cases.ANSWERED:g}: {_verdict(_median(cell.spread('library', 'answers.p99')), most=cases.ANSWERED)}",
+                        f"waits <= {100 * cases.WAITING:g} %: "
+                        f"{_verdict(_median(cell.spread('library', 'answers.waiting')), most=cases.WAITING)}"]
+        elif cell.scene.name in ("typing", "block"):
+            verdicts = [f"held: {name} <= {most:g}: {_verdict((held or {}).get(name), most=most)}"
+                        for name, most in cases.HELD.items()]
+        rows.append([*row, _delays(held), ", ".join(verdicts) or "-"])
+    return table(["group", "scene", "stock: QMP p50 / p99 / max, ms", "waits, %", "library: QMP p50 / p99 / max, ms", "waits, %",
+                  "held p99 / max, ms", "wanted"], rows)
+
+
+def pointer_table(cells):
+    """Seconds until a client has the cursor."""
+    rows = []
+    for cell in cells:
+        row = [cell.group.name]
+        for variant in VARIANTS:
+            nothing = "never" if cell.rounds.get(variant) else "-"
+            row.append(cell.text(variant, "appeared", "{:.2f}".format, nothing))
+        most = cases.APPEARED
+        rows.append([*row, f"<= {most:g}: {_verdict(_median(cell.spread('library', 'appeared')), most=most)}"])
+    return table(["group", "stock, s", "library, s", "wanted"], rows)
 
 
 def query_table(cells):
@@ -145,83 +289,16 @@ def query_table(cells):
                   "stock, peak MiB", "library, peak MiB"], rows)
 
 
-def answer_table(cells):
-    """How long the main loop is busy with something else."""
-    rows = []
-    for cell in cells:
-        row = [cell.group.name, cell.scene.name]
-        for variant in VARIANTS:
-            row.append(_delays(_worst(cell, variant, "answers")))
-        rows.append(row)
-    return table(["group", "scene", "stock p50 / p99 / max, ms", "library p50 / p99 / max, ms"], rows)
-
-
-def _part_missed(noticed):
-    return None if not noticed or not noticed["flips"] else 1 - noticed["seen"] / noticed["flips"]
-
-
-def _delays(delay):
-    if not delay:
-        return "-"
-    return " / ".join(_milliseconds(delay[name]) for name in ("p50", "p99", "max"))
-
-
-def _worst(cell, variant, path):
-    """Median of the p50s and p99s of the rounds, and the largest of all."""
-    delays = [_at(result, path) for result in cell.rounds.get(variant, ())]
-    delays = [delay for delay in delays if delay]
-    if not delays:
-        return None
-    return {"p50": statistics.median(delay["p50"] for delay in delays),
-            "p99": statistics.median(delay["p99"] for delay in delays), "max": max(delay["max"] for delay in delays)}
-
-
-def _delay_verdict(cell, missed, delays):
-    """How the delays are beside what we want of them."""
-    wanted = cases.delay_targets(cell.group, cell.scene)
-    if not wanted or not delays:
-        return "-"
-    words = []
-    for name, most in wanted.items():
-        result = "met" if delays[name] <= most else f"missed by {delays[name] / most:.1f}x"
-        words.append(f"{name} <= {most:g}: {result}")
-    words.append("none missed: " + ("met" if missed.median == 0 else "missed"))
-    return ", ".join(words)
-
-
-def latency_table(cells):
-    """From the flip until the display asks for it, and until a client has it."""
-    rows = []
-    for cell in cells:
-        for variant in VARIANTS:
-            results = cell.rounds.get(variant, ())
-            if not results:
-                continue
-            missed = Spread.of(_part_missed(_at(result, "noticed")) for result in results)
-            lost = Spread.of(
-                1 - result["shown"]["seen"] / result["noticed"]["flips"] for result in results if "shown" in result)
-            delays = _worst(cell, variant, "noticed.delay")
-            verdict = _delay_verdict(cell, missed, delays) if variant == "library" else "-"
-            rows.append([
-                cell.group.name, cell.scene.name, variant, missed.text(_percent) if missed else "-",
-                _delays(delays), verdict, lost.text(_percent) if lost else "-",
-                _delays(_worst(cell, variant, "shown.delay"))])
-    return table(["group", "scene", "", "not noticed, %", "noticed after p50 / p99 / max, ms", "wanted",
-                  "not at the client, %", "at the client after p50 / p99 / max, ms"], rows)
-
-
 def flip_table(cells):
     """Gets per 1000 flips, all of which the display saw; the library counts its imports, too."""
     rows = []
     for cell in cells:
         row = [cell.group.name, cell.scene.name]
         for variant in VARIANTS:
-            gets = []
-            for result in cell.rounds.get(variant, ()):
-                # Each query is followed by a flip.
-                gets.append(1000 * result["gets"] / result["flips"] if result["flips"] else None)
-            spread = Spread.of(gets)
-            row.append(spread.text(_whole) if spread else "-")
+            # Each query is followed by a flip.
+            gets = [1000 * result["gets"] / result["flips"] if result["flips"] else None
+                    for result in cell.rounds.get(variant, {}).values()]
+            row.append(_spread(Spread.of(gets), _whole))
         row += [cell.text(variant, "fds", _whole) for variant in VARIANTS]
         row.append(cell.text("library", "status.imports", _whole))
         rows.append(row)
@@ -236,43 +313,142 @@ def instruction_table(cells):
         row = [cell.group.name, cell.scene.name]
         for path in "instructions.own", "instructions.asking":
             row += [cell.text(variant, path, _whole) for variant in VARIANTS]
-            row.append(_ratio(cell.ratio(path)))
+            row.append(_spread(cell.ratio(path), _ratio))
         row += [cell.text(variant, "instructions.whole", _whole) for variant in VARIANTS]
         rows.append(row)
     return table(["group", "scene", "stock, own", "library, own", "ratio", "stock, asking", "library, asking", "ratio",
                   "stock, all", "library, all"], rows)
 
 
-def sections(cells):
-    """Titles, explanations and tables, for those of which there is something."""
-    counted = [cell for cell in cells if cell.group.front_end.callgrind]
-    cells = [cell for cell in cells if not cell.group.front_end.callgrind]
-    content = [cell for cell in cells if not cell.scene.name.startswith(("flips", "rotate"))]
-    flips = [cell for cell in cells if cell.scene.name.startswith("flips")]
-    rotation = [cell for cell in cells if cell.scene.name.startswith("rotate")]
-    every = (
-        ("QEMU's CPU time",
-         "User and system time of the whole process, in percent of one processor; beside it, how many updates the client got "
-         "(of SPICE rectangles, of D-Bus with OpenGL calls: two a flip).",
-         [cell for cell in cells if cell not in rotation], cpu_table),
-        ("From flip to display",
-         "The vGPU notes when it flips and when a query first tells that flip; a client reads its number from the pixels.",
-         flips, latency_table),
-        ("Buffers in turn",
-         "Gets after the warm-up, per 1000 flips, all of which the display saw, since the vGPU waits for it.",
-         rotation, flip_table),
-        ("How soon the monitor answers",
-         "A QMP command every 5 ms, while the scene goes on: what holds up QEMU's main loop, holds up the answer.",
-         cells, answer_table),
-        ("What the device is asked, and what QEMU holds",
-         "Descriptors at the end of the scene; the peak is that of the process so far, so it grows from scene to scene of a group.",
-         content + flips, query_table),
-        ("Instructions of a refresh",
-         "From the front end's refresh to its return, on average, under Callgrind. *Own* is without what front ends do with the "
-         "picture and without QEMU's part of the exchange with the device; *asking* is with the latter: stock asks the device twice "
-         "a refresh (screen and pointer), the library mostly once. *All* is with both. Looks between the refreshes are not in it.",
-         counted, instruction_table),
-    )
-    for title, explanation, some, make in every:
+# By the name in cases.PUBLISHED (None: not published): what it is called, what it says, which cases are of it, and how it is made.
+_TABLES = (
+    ("seen", "What a client sees of what is drawn",
+     "Each drawing or flip has a number, which a client reads from the picture: the part of them that came, pictures a second, and "
+     "how long after the drawing they came. Stock's front ends refresh half as often as the guest draws.",
+     lambda scene: scene.marked and not scene.fault, seen_table),
+    ("cpu", "QEMU's CPU time, for how many pictures",
+     "User and system time of the whole process, in percent of one processor, and the pictures a second that the client got for "
+     "it. Ratios are those of the two measurements of a round.",
+     lambda scene: not scene.cursor and not scene.fault and not scene.name.startswith("rotate"), cpu_table),
+    ("main loop", "How long the main loop is held",
+     "A QMP command is sent 5 ms after the answer to the one before: how long the answers took, and which part of the time was "
+     "waited more than 5 ms for one; and, from inside, how long the display's refreshes took.",
+     lambda scene: scene.asked, main_loop_table),
+    ("pointer", "A pointer appears on an idle screen", "Seconds until a client has it.", lambda scene: scene.cursor, pointer_table),
+    ("noticed", "From a flip until the display asks for it",
+     "The vGPU notes when it flips and when a query first tells that flip; those that no query saw before the next one are not "
+     "noticed.", lambda scene: scene.marked and scene.buffers > 1, noticed_table),
+    ("rotation", "Buffers in turn",
+     "Gets after the warm-up, per 1000 flips, all of which the display saw, since the vGPU waits for it.",
+     lambda scene: scene.name.startswith("rotate"), flip_table),
+    (None, "What the device is asked, and what QEMU holds",
+     "Descriptors at the end of the scene; the peak is that of the process so far, so it grows from scene to scene of a group.",
+     lambda scene: not scene.cursor and not scene.name.startswith("rotate"), query_table),
+)
+_INSTRUCTIONS = (
+    "instructions", "Instructions of a refresh",
+    "From the front end's refresh to its return, on average, under Callgrind. *Own* is without what front ends do with the "
+    "picture and without QEMU's part of the exchange with the device; *asking* is with the latter; *all* is with both. What is "
+    "done between the refreshes is not in it.", lambda _: True, instruction_table)
+
+
+def sections(cells, published=False):
+    """Titles, explanations and tables, for those of which there is something. `published`: only what says most."""
+    def counted(cell):
+        return cell.group.front_end.callgrind
+
+    some = [cell for cell in cells if not counted(cell)]
+    tables = [(*each, some) for each in _TABLES] + [(*_INSTRUCTIONS, list(filter(counted, cells)))]
+    for name, title, explanation, belongs, make, some in tables:
+        some = [cell for cell in some if belongs(cell.scene)]
+        if published:
+            some = [cell for cell in some if name and cases.published(name, cell.group, cell.scene)]
         if some:
             yield title, explanation, make(some)
+
+
+# Those that show what is drawn to a user, whether they have OpenGL or not.
+_CLIENTS = "vnc", "dbus", "spice", "gtk"
+_OTHERS = "vnc/region/4K/typing", "vnc/region/4K/block", "vnc/region/1080p/static", "vnc/unsealed/1080p/draws60"
+
+
+def _drawings(rate):
+    return [f"{client}/{mode}/*/draws{rate}" for client in _CLIENTS for mode in ("region", "dma-buf")]
+
+
+def figures(cells):
+    """The ten figures that matter: of all cases that have to do with one, the worst."""
+    def of(patterns):
+        return [cell for cell in cells if cases.matches(cell.group, cell.scene, patterns)]
+
+    def worst(path, patterns, pick=max):
+        """By variant, the worst of the medians."""
+        found = {}
+        for variant in VARIANTS:
+            spreads = [cell.spread(variant, path) for cell in of(patterns)]
+            found[variant] = pick((spread.median for spread in spreads if spread), default=None)
+        return found
+
+    def ratio(path, *names):
+        """Of each case, as above."""
+        found = [next(iter(of([name])), None) for name in names]
+        return [{"stock": None, "library": _median(cell.ratio(path)) if cell else None} for cell in found]
+
+    def row(what, values, form, unit, *limits, least=False):
+        """`values`, each by variant, and what we want of them."""
+        def words(all_of_it):
+            texts = ["-" if value is None else form(value) for value in all_of_it]
+            return "-" if set(texts) <= {"-"} else " / ".join(texts) + unit
+
+        library = [value["library"] for value in values] or [None] * len(limits)
+        verdicts = [_verdict(value, **{"least" if least else "most": limit}) for value, limit in zip(library, limits)]
+        wanted = f"{'>=' if least else '<='} {words(limits)}: {', '.join(verdicts if len(set(verdicts)) > 1 else verdicts[:1])}"
+        return [what, words(value["stock"] for value in values), words(library), wanted]
+
+    def scenes(where, *names):
+        return [f"vnc/region/{where}/{name}" for name in names]
+
+    content, slow = scenes("1080p", "typing", "block", "flips60", "video"), [[f"*/slow{delay}"] for delay in (8, 90)]
+    held = [each for each in map(_held, of(scenes("*", "typing", "block"))) if each]
+    longest = [{"stock": None, "library": max((each[name] for each in held), default=None)} for name in cases.HELD]
+    return [
+        row("Of 60 drawings a second, a client sees",
+            [worst("shown.part", _drawings(60), min)], _percent, " %", cases.SEEN[60], least=True),
+        row("Of 120 drawings a second, a client sees",
+            [worst("shown.part", _drawings(120), min)], _percent, " %", cases.SEEN[120], least=True),
+        row("From drawn to seen, 60 a second, p50 / p99",
+            [worst(f"shown.delay.{name}", _drawings(60)) for name in cases.DRAWN_TO_SEEN], _milliseconds, " ms",
+            *cases.DRAWN_TO_SEEN.values()),
+        row("A refresh holds the main loop, p99 / max",
+            longest, _milliseconds, " ms", *cases.HELD.values()),
+        row("QMP's answer while queries take 8 / 90 ms, p99", [worst("answers.p99", patterns) for patterns in slow],
+            _milliseconds, " ms", cases.ANSWERED, cases.ANSWERED),
+        row("Part of the time in waits of more than 5 ms, the same", [worst("answers.waiting", patterns) for patterns in slow],
+            _percent, " %", cases.WAITING, cases.WAITING),
+        row("CPU time beside stock's, typing / block / flips / video", ratio("cpu", *content), _ratio, "",
+            *(cases.wanted(name).cpu for name in content)),
+        row("The same for each picture that arrives", ratio("picture", *content), _ratio, "",
+            *(cases.wanted(name).picture for name in content)),
+        row("CPU time beside stock's, 4K typing / 4K block / static / unsealed", ratio("cpu", *_OTHERS), _ratio, "",
+            *(cases.wanted(name).cpu for name in _OTHERS)),
+        row("A pointer appears on an idle screen after", [worst("appeared", ["*/pointer"])], "{:.2f}".format, " s", cases.APPEARED),
+    ]
+
+
+# What the rows are of.
+FIGURES = (
+    "Drawings are 64x64 pixels in place, in region mode and in a dma-buf, at 1080p and 4K (120 a second: 1080p), and seen by a VNC, "
+    "D-Bus, SPICE or GTK client: of all these the worst. What a refresh holds, and the CPU times, are those of a vGPU in region mode "
+    "with one VNC client, at 1080p (held: and 4K); the ratios are medians of the rounds.")
+
+
+def row_count(groups):
+    """How many rows the published report has, whatever is measured."""
+    cells = [Cell(group, scene, {}, {}) for group in groups for scene in group.scenes]
+    heads = 2
+    return len(figures(cells)) + sum(len(rows) - heads for _, _, rows in sections(cells, published=True))
+
+
+def figure_table(cells):
+    """The same as a table."""
+    return table(["", "stock", "library", "wanted"], figures(cells))

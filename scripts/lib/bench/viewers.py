@@ -3,15 +3,20 @@
 import ctypes
 import mmap
 import os
+import select
+import struct
+import threading
 import time
 
-from lib import Vnc
+from lib import Failure, Vnc
 from lib.dbus import DBusScreen
 from lib.spice import Spice
 
 # Where a marked flip has its number, and as much memory as holds that pixel in any mode.
 _MARK_AT = 0, 0
 _PAGE = mmap.PAGESIZE
+# What comes within so many ns of one another is one picture: front ends hand it out in parts.
+_PARTS = 2_000_000
 
 
 class Arrivals:
@@ -20,15 +25,18 @@ class Arrivals:
     def __init__(self):
         self.pictures = 0
         self.bytes = 0
+        self._last = 0
         # (nanoseconds of CLOCK_MONOTONIC, number of the marked flip) of those pictures that have a mark.
         self.marks = []
 
     def picture(self, size, mark):
         """A picture or a part of one came. `mark`: the pixel in its corner, blue first, if it is part of it."""
-        self.pictures += 1
+        now = time.monotonic_ns()
+        self.pictures += now - self._last > _PARTS
+        self._last = now
         self.bytes += size
         if mark is not None:
-            self.marks.append((time.monotonic_ns(), int.from_bytes(mark[:3], "little")))
+            self.marks.append((now, int.from_bytes(mark[:3], "little")))
 
 
 class VncViewer(Vnc):
@@ -87,6 +95,9 @@ class DBusViewer(DBusScreen):
             self.arrivals.picture(len(pixels), pixels[:4] if place == _MARK_AT else None)
         elif method == "Disable":
             self._forget()
+        elif method in ("CursorDefine", "MouseSet"):
+            super()._called(_connection, _sender, _path, _interface, method, parameters, invocation)
+            return
         invocation.return_value(None)
 
     def _forget(self):
@@ -120,3 +131,75 @@ class SpiceViewer(Spice):
                 mark = memory[:4]
         self.arrivals.picture(0, mark)
         super()._drawn(channel, *place)
+
+
+class _Damage(ctypes.Structure):
+    """XDamageNotifyEvent."""
+
+    _fields_ = [("type", ctypes.c_int), ("serial", ctypes.c_ulong), ("sent", ctypes.c_int), ("display", ctypes.c_void_p),
+                ("drawable", ctypes.c_ulong), ("damage", ctypes.c_ulong), ("level", ctypes.c_int), ("more", ctypes.c_int),
+                ("time", ctypes.c_ulong), *[(name, ctypes.c_short) for name in ("x", "y")],
+                *[(name, ctypes.c_ushort) for name in ("width", "height")]]
+
+
+class X11Viewer:
+    """The X server's screen, which its memory shows, and of which it says when something is drawn."""
+
+    # XEvent, and XDamageReportRawRectangles.
+    _EVENT_SIZE, _RECTANGLES = 24 * ctypes.sizeof(ctypes.c_long), 0
+
+    @staticmethod
+    def arguments(directory):
+        """The X server's, for its memory to be seen."""
+        return "-fbdir", directory
+
+    def __init__(self, server, directory, corner):
+        self.arrivals = Arrivals()
+        self._corner = corner
+        with open(os.path.join(directory, "Xvfb_screen0"), "rb") as file:
+            self._memory = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+        # As XWDFile.h has it: a header, colours of 12 bytes, rows.
+        header = struct.unpack_from(">20I", self._memory)
+        self._pixel = header[0] + 12 * header[19] + corner[1] * header[12] + corner[0] * header[11] // 8
+        self._xlib, self._xdamage = ctypes.CDLL("libX11.so.6"), ctypes.CDLL("libXdamage.so.1")
+        self._xlib.XOpenDisplay.restype = ctypes.c_void_p
+        self._xlib.XDefaultRootWindow.restype = self._xdamage.XDamageCreate.restype = ctypes.c_ulong
+        # No other thread uses this connection.
+        self._connection = ctypes.c_void_p(self._xlib.XOpenDisplay(server.display.encode()))
+        if not self._connection:
+            raise Failure(f"Xvfb refuses us as a client of {server.display} (see xvfb.log)")
+        first, errors = ctypes.c_int(), ctypes.c_int()
+        if not self._xdamage.XDamageQueryExtension(self._connection, ctypes.byref(first), ctypes.byref(errors)):
+            raise Failure("Xvfb does not say when something is drawn")
+        root = ctypes.c_ulong(self._xlib.XDefaultRootWindow(self._connection))
+        self._xdamage.XDamageCreate(self._connection, root, self._RECTANGLES)
+        self._xlib.XFlush(self._connection)
+        self._first, self._ended = first.value, False
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self):
+        event = ctypes.create_string_buffer(self._EVENT_SIZE)
+        while not self._ended:
+            while self._xlib.XPending(self._connection):
+                self._xlib.XNextEvent(self._connection, event)
+                damage = _Damage.from_buffer(event)
+                if damage.type == self._first:
+                    self._drawn(damage)
+            select.select([self._xlib.XConnectionNumber(self._connection)], [], [], 0.1)
+
+    def _drawn(self, area):
+        """Beside the window nothing is drawn."""
+        left, top = self._corner
+        inside = area.x <= left < area.x + area.width and area.y <= top < area.y + area.height
+        mark = self._memory[self._pixel:self._pixel + 4] if inside else None
+        self.arrivals.picture(area.width * area.height * 4, mark)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._ended = True
+        self._thread.join()
+        self._xlib.XCloseDisplay(self._connection)
+        self._memory.close()

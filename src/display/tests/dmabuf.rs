@@ -603,7 +603,7 @@ fn status_says_what_is_shown_held_and_done() {
             "imports": 2,
             "flips": 0,
             "pacing": { "period-microseconds": null, "looks": 0 },
-            "refresh-microseconds": { "median": 0, "p99": 0, "longest": 0 },
+            "refresh-microseconds": { "median": 0, "p99": 0, "longest": 0, "counts": [[0, 2]] },
             "errors": {},
             "plane": {
                 "width": 32, "height": 16, "stride": 128, "fourcc": "XR24", "modifier": "LINEAR", "handle": 1,

@@ -29,12 +29,13 @@ _KEEP_ON = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(lamb
 class X11:
     """Xvfb, from the start to the end of a `with` block. There is no window manager."""
 
-    def __init__(self, width=WIDTH, height=HEIGHT):
+    def __init__(self, width=WIDTH, height=HEIGHT, arguments=()):
         ready, write_end = os.pipe()
         with open(output_file("xvfb.log"), "ab") as log:
             try:
                 self.process = processes.start(
-                    ["Xvfb", "-displayfd", str(write_end), "-screen", "0", f"{width}x{height}x24", "-nolisten", "tcp", "-noreset"],
+                    ["Xvfb", "-displayfd", str(write_end), "-screen", "0", f"{width}x{height}x24", "-nolisten", "tcp", "-noreset",
+                     *arguments],
                     stdout=log, stderr=log, pass_fds=[write_end])
             except FileNotFoundError:
                 raise SystemExit("Xvfb is missing: the tests need Debian's xvfb") from None
@@ -157,6 +158,7 @@ class Window:
 
     def __init__(self, server, box):
         self._server, self._box = server, box
+        self.corner = box[:2]
 
     def picture(self):
         """What is on this part of the screen."""
