@@ -33,7 +33,7 @@ fn file() -> OwnedFd {
 fn known(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("flip_to_a_known_buffer");
     for buffers in [2, 5, 6, 16] {
-        let mut pool = Pool::<()>::new(Limits::default(), false);
+        let mut pool = Pool::new(Limits::default(), false);
         for id in 1..=buffers {
             pool.insert(id, GEOMETRY, DmaBuf::new(file()).unwrap());
         }
@@ -55,7 +55,7 @@ fn known(criterion: &mut Criterion) {
 
 /// A guest that makes a new buffer for each flip: one comes, one goes. What the kernel takes for the file does not count.
 fn new(criterion: &mut Criterion) {
-    let mut pool = Pool::<()>::new(Limits::default(), false);
+    let mut pool = Pool::new(Limits::default(), false);
     let mut id = 0;
     criterion.bench_function("flip_to_a_new_buffer", |bencher| {
         bencher.iter_custom(|flips| {

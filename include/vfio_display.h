@@ -83,6 +83,9 @@ typedef struct VfioDpyObjectsClaim VfioDpyObjectsClaim;
 // Somebody who shares objects. All functions vfio_dpy_objects_*() may be called from any thread.
 typedef struct VfioDpyObjectsOwner VfioDpyObjectsOwner;
 
+// What asks the device, and watches it, for one display.
+typedef struct VfioDpyWatcher VfioDpyWatcher;
+
 // A region of a device, as a device's `region_info` callback tells it.
 typedef struct VfioDpyRegion {
     // Bytes in the region.
@@ -97,7 +100,25 @@ typedef struct VfioDpyRegion {
     bool is_device;
 } VfioDpyRegion;
 
-// What a vfio device offers to its display. All callbacks are required.
+// What the guest shall believe of its monitor. Zero is unknown.
+typedef struct VfioDpyMonitor {
+    // Preferred pixels in a row.
+    uint32_t width;
+    // Preferred rows.
+    uint32_t height;
+    // The most that the device can do, pixels in a row.
+    uint32_t max_width;
+    // The most that the device can do, rows.
+    uint32_t max_height;
+    // Width of the picture, in millimetres.
+    uint32_t width_mm;
+    // Height of the picture, in millimetres.
+    uint32_t height_mm;
+    // Refreshes in 1000 seconds.
+    uint32_t refresh_rate;
+} VfioDpyMonitor;
+
+// What a vfio device offers to its display. All callbacks are required. They are called by one thread at a time: see vfio_dpy_watch().
 //
 // `device` is what was given to vfio_dpy_probe() or vfio_dpy_new(). Errors are negative errno values, those that the kernel
 // or the device process gave: -ENOTTY where there are no graphics planes, -ETIMEDOUT where the device
@@ -128,6 +149,11 @@ typedef struct VfioDpyDeviceOps {
     // Returns the index of the region with type VFIO_REGION_TYPE_GFX and subtype VFIO_REGION_SUBTYPE_GFX_EDID, or a negative
     // errno if there is none.
     int (*edid_region)(void *device);
+    // Writes an EDID for this monitor to `blob`, which has `size` zero bytes, and returns its length. The host does, and asks nobody.
+    size_t (*generate_edid)(void *device,
+                            const struct VfioDpyMonitor *monitor,
+                            uint8_t *blob,
+                            size_t size);
 } VfioDpyDeviceOps;
 
 // A dma-buf with one plane whose pixels begin at its first byte.
@@ -146,25 +172,7 @@ typedef struct VfioDpyBuffer {
     uint32_t fourcc;
 } VfioDpyBuffer;
 
-// What the guest shall believe of its monitor. Zero is unknown.
-typedef struct VfioDpyMonitor {
-    // Preferred pixels in a row.
-    uint32_t width;
-    // Preferred rows.
-    uint32_t height;
-    // The most that the device can do, pixels in a row.
-    uint32_t max_width;
-    // The most that the device can do, rows.
-    uint32_t max_height;
-    // Width of the picture, in millimetres.
-    uint32_t width_mm;
-    // Height of the picture, in millimetres.
-    uint32_t height_mm;
-    // Refreshes in 1000 seconds.
-    uint32_t refresh_rate;
-} VfioDpyMonitor;
-
-// What the host's console takes. All callbacks are required.
+// What the host's console takes. All callbacks are required, but for `looked`.
 //
 // The console shows one thing at a time: a scanout, a surface, memory of the device, a message, or the firmware's framebuffer; showing
 // one ends the other. `console` is what was given to vfio_dpy_new().
@@ -220,11 +228,9 @@ typedef struct VfioDpyConsoleOps {
     void (*move_surface_cursor)(void *console, int32_t x, int32_t y);
     // Has the front ends refresh soon, as if their timer had gone off. Not from within the callback.
     void (*request_refresh)(void *console);
-    // Writes an EDID for this monitor to `blob`, which has `size` zero bytes, and returns its length.
-    size_t (*generate_edid)(void *console,
-                            const struct VfioDpyMonitor *monitor,
-                            uint8_t *blob,
-                            size_t size);
+    // A single look, which vfio_dpy_refresh() was asked for, is over: graphic_hw_update_done(). Not from within the callback. NULL
+    // if nobody waits for it: a host that calls vfio_dpy_watcher() should.
+    void (*looked)(void *console);
     // Says something; the text is the library's, and valid during the call.
     void (*log)(void *console, enum VfioDpySeverity severity, const char *message);
     // Whether messages of severity VFIO_DPY_TRACE are wanted.
@@ -248,6 +254,7 @@ typedef struct VfioDpyConfig {
     // - `pacing=off`: look at the device only at vfio_dpy_refresh();
     // - `events=on`: have a device that can (docs/display-events.md) say when something changed, instead of looking when it
     //   may have;
+    // - `thread=on`: ask the device on a thread of its own, if the host gives one: vfio_dpy_watcher();
     // - `pool-buffers=N`, `pool-bytes=N`: how many dma-bufs to hold at most besides those on screen, and how many bytes (K, M
     //   and G may follow).
     const char *options;
@@ -393,6 +400,24 @@ void vfio_dpy_block(const struct VfioDpy *dpy, bool block);
 //
 // `dpy` is from vfio_dpy_new().
 void vfio_dpy_reset(const struct VfioDpy *dpy);
+
+// The device has been reset: see vfio_dpy_reset().
+//
+// # Safety
+//
+// `dpy` is from vfio_dpy_new().
+void vfio_dpy_reset_done(const struct VfioDpy *dpy);
+
+// Gives what watches the device away, for a thread of the host's to call vfio_dpy_watch() with: from now on the display waits for the device
+// neither in vfio_dpy_refresh() nor elsewhere. To be called once, on the thread that runs the GLib default main context.
+//
+// NULL if the user does not want that (the option `thread=off`), or if it cannot be done: the device is then asked in
+// vfio_dpy_refresh(), as it is where this function is never called.
+//
+// # Safety
+//
+// `dpy` is from vfio_dpy_new().
+struct VfioDpyWatcher *vfio_dpy_watcher(const struct VfioDpy *dpy);
 
 // Shares the dma-buf that the device shows now with other devices of the VM, by a UUID.
 //
@@ -697,6 +722,16 @@ size_t vfio_dpy_objects_remove_vhost_device(void *device);
 
 // What the table holds, as a JSON object: counts by kind, and a list of all entries. Free it with g_free().
 char *vfio_dpy_objects_status(void);
+
+// Watches the device for a display, on the calling thread: to be called once, on a thread of the host's own, which need not hold any lock.
+//
+// Returns when the display has been freed, and no call of the device is under way any more; the watcher is freed then. The device's callbacks are
+// called on this thread meanwhile, and `device` must stay valid.
+//
+// # Safety
+//
+// `watcher` is from vfio_dpy_watcher(), and not given to this function yet.
+void vfio_dpy_watch(struct VfioDpyWatcher *watcher);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -6,15 +6,24 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-/// The clock of a display. Times are since some moment that never changes.
+/// A clock. Times are since some moment that never changes.
 pub trait Clock {
     /// Monotonic time.
     fn now(&self) -> Duration;
+}
+
+/// Alarms of a display whose halves are stepped on one thread.
+pub trait Alarms: Clock {
+    /// The same time, for a watcher.
+    type Time: Clock;
+
+    /// The clock of a watcher.
+    fn watch(&self) -> Self::Time;
 
     /// Calls the display's `alarm` once, after this time, instead of when it was set to before.
     fn set_alarm(&self, alarm: Alarm, after: Duration);
 
-    /// Makes an eventfd for this alarm, and gives it away for others to signal. Once somebody has, [`Clock::listen`] has the alarm
+    /// Makes an eventfd for this alarm, and gives it away for others to signal. Once somebody has, [`Alarms::listen`] has the alarm
     /// called.
     fn event(&self, alarm: Alarm) -> io::Result<OwnedFd>;
 
@@ -34,4 +43,6 @@ pub enum Alarm {
     Look,
     /// The device says that something changed.
     Change,
+    /// Who looks once waits no longer.
+    Answer,
 }

@@ -78,8 +78,8 @@ pub trait Console {
     /// Has the front ends refresh soon, as if their timer had gone off: the guest flipped.
     fn request_refresh(&self);
 
-    /// Writes an EDID for a monitor like this into `blob`, which is zero, and returns its length.
-    fn generate_edid(&self, monitor: &Monitor, blob: &mut [u8]) -> usize;
+    /// Who looked once has what there is to see.
+    fn looked(&self);
 
     /// Says something to the user, or to a developer.
     fn log(&self, severity: Severity, message: fmt::Arguments<'_>);

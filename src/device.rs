@@ -8,6 +8,7 @@
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
+use crate::console::Monitor;
 use crate::plane::PlaneInfo;
 
 /// A vfio device, seen from its display.
@@ -50,6 +51,9 @@ pub trait Device {
 
     /// Index of the region that takes the EDID, found by its type capability; `None` if the device has none.
     fn edid_region(&self) -> Option<u32>;
+
+    /// Writes an EDID for a monitor like this into `blob`, which is zero, and returns its length. The host does, and asks nobody.
+    fn generate_edid(&self, monitor: &Monitor, blob: &mut [u8]) -> usize;
 }
 
 /// A region of a device.

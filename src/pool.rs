@@ -14,7 +14,7 @@
 //!   go at once; a pinned one becomes **stale**: no id leads to it any more, its pixels may still be read, its users are
 //!   to replace it at once, and it goes with its last pin. [`Pool::invalidate_id`] does so for one id.
 //! - Buffers that went are **retired**: the pool calls nobody, whoever holds the pool takes them with
-//!   [`Pool::take_retired`], lets the host drop its textures, and closes the descriptor by dropping them.
+//!   [`Pool::take_retired`], and tells all who use the descriptor; it is closed when the last of them has let go of it.
 //! - What the device gives only once ([`Device::gives_once`]) is kept beyond the limits, up to [`KEPT_MOST`] buffers. The ids of those
 //!   that went are **spent** for the life of the pool: see [`Pool::is_spent`].
 //! - A buffer has [`IDS_MOST`] ids at most: the device may make up a new one at each flip, and the oldest then means it no longer.
@@ -33,6 +33,7 @@ use std::backtrace::Backtrace;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use slotmap::{Key as _, SlotMap};
@@ -84,15 +85,13 @@ slotmap::new_key_type! {
     pub struct Key;
 }
 
-/// A buffer, and what the host made of it.
+/// A buffer, and its pixels.
 #[derive(Debug)]
-pub struct Buffer<H> {
+pub struct Buffer {
     /// What its pixels look like.
     pub geometry: Geometry,
     /// The descriptor.
-    pub dma_buf: DmaBuf,
-    /// What the host keeps of it, for instance a texture; made when first needed.
-    pub host: Option<H>,
+    pub dma_buf: Arc<DmaBuf>,
     /// Its place in the table of shared objects, if somebody asked for one; it is given up with the buffer.
     pub claim: Option<Claim<'static>>,
     memory: Option<Memory>,
@@ -101,7 +100,7 @@ pub struct Buffer<H> {
     used: u64,
 }
 
-impl<H> Buffer<H> {
+impl Buffer {
     /// Its bytes, for the CPU to read; mapped when first asked for.
     pub fn memory(&mut self) -> io::Result<&Memory> {
         match &mut self.memory {
@@ -140,15 +139,15 @@ pub struct Statistics {
 
 /// The dma-bufs that a display holds.
 #[derive(Debug)]
-pub struct Pool<H> {
+pub struct Pool {
     limits: Limits,
     gives_once: bool,
-    buffers: SlotMap<Key, Buffer<H>>,
+    buffers: SlotMap<Key, Buffer>,
     // Each refresh looks for an id. foldhash's seed is random, and the device, which chooses the ids, does not see the hashes.
     by_id: HashMap<u32, Key, RandomState>,
     by_identity: HashMap<(Identity, Geometry), Key>,
     spent: HashSet<u32>,
-    retired: Vec<Buffer<H>>,
+    retired: Vec<(Key, Buffer)>,
     now: u64,
     // Each buffer may be as large as a file can be.
     bytes: u128,
@@ -159,7 +158,7 @@ pub struct Pool<H> {
     unreported: Option<Violation>,
 }
 
-impl<H> Pool<H> {
+impl Pool {
     /// An empty pool. `gives_once`: of a device of [that kind](crate::device::Device::gives_once).
     pub fn new(limits: Limits, gives_once: bool) -> Self {
         Self {
@@ -221,8 +220,7 @@ impl<H> Pool<H> {
         self.bytes += u128::from(dma_buf.size());
         let key = self.buffers.insert(Buffer {
             geometry,
-            dma_buf,
-            host: None,
+            dma_buf: Arc::new(dma_buf),
             claim: None,
             memory: None,
             ids: VecDeque::from([id]),
@@ -245,12 +243,12 @@ impl<H> Pool<H> {
     }
 
     /// The buffer of this name, if it is still there.
-    pub fn get(&self, key: Key) -> Option<&Buffer<H>> {
+    pub fn get(&self, key: Key) -> Option<&Buffer> {
         self.buffers.get(key)
     }
 
-    /// As [`Pool::get`], to let the host attach what it made of the buffer.
-    pub fn get_mut(&mut self, key: Key) -> Option<&mut Buffer<H>> {
+    /// As [`Pool::get`], to read its pixels or attach a claim.
+    pub fn get_mut(&mut self, key: Key) -> Option<&mut Buffer> {
         self.buffers.get_mut(key)
     }
 
@@ -341,8 +339,8 @@ impl<H> Pool<H> {
         }
     }
 
-    /// Takes the buffers that went since the last call. What the host kept of them is to be released before they are dropped.
-    pub fn take_retired(&mut self) -> Vec<Buffer<H>> {
+    /// Takes the buffers that went since the last call, with the names that they had.
+    pub fn take_retired(&mut self) -> Vec<(Key, Buffer)> {
         std::mem::take(&mut self.retired)
     }
 
@@ -388,7 +386,7 @@ impl<H> Pool<H> {
             self.by_identity.remove(&identity);
         }
         self.bytes -= u128::from(buffer.dma_buf.size());
-        self.retired.push(buffer);
+        self.retired.push((key, buffer));
     }
 
     fn violation(&mut self, breach: Breach, user: User, key: Key) {
@@ -447,7 +445,7 @@ mod tests {
         size: 1024,
     };
 
-    fn pool(count: usize) -> Pool<()> {
+    fn pool(count: usize) -> Pool {
         Pool::new(Limits { count, bytes: 1 << 20 }, false)
     }
 
@@ -455,7 +453,7 @@ mod tests {
         DmaBuf::new(memfd(&[0; 1024], true).into()).unwrap()
     }
 
-    fn insert(pool: &mut Pool<()>, id: u32) -> Key {
+    fn insert(pool: &mut Pool, id: u32) -> Key {
         let key = pool.insert(id, GEOMETRY, dma_buf());
         pool.evict(Some(key));
         key
@@ -492,7 +490,7 @@ mod tests {
 
     #[test]
     fn what_is_given_once_is_kept_longer_and_never_asked_for_again() {
-        let mut pool: Pool<()> = Pool::new(Limits { count: 3, bytes: 1024 }, true);
+        let mut pool: Pool = Pool::new(Limits { count: 3, bytes: 1024 }, true);
         let most = u32::try_from(KEPT_MOST).unwrap();
         for id in 0..most {
             insert(&mut pool, id);
@@ -508,7 +506,7 @@ mod tests {
         pool.refuse(7777);
         assert!(pool.is_spent(7777));
 
-        let mut pool: Pool<()> = Pool::new(Limits { count: 1, bytes: 1024 }, false);
+        let mut pool: Pool = Pool::new(Limits { count: 1, bytes: 1024 }, false);
         insert(&mut pool, 1);
         insert(&mut pool, 2);
         pool.refuse(3);
@@ -518,7 +516,7 @@ mod tests {
     #[test]
     fn a_new_id_at_each_flip_takes_no_more_room() {
         for gives_once in [false, true] {
-            let mut pool: Pool<()> = Pool::new(Limits::default(), gives_once);
+            let mut pool: Pool = Pool::new(Limits::default(), gives_once);
             let file = memfd(&[0; 1024], true);
             let again = || DmaBuf::new(file.try_clone().unwrap().into()).unwrap();
             let key = pool.insert(0, GEOMETRY, again());
@@ -536,7 +534,7 @@ mod tests {
 
     #[test]
     fn bytes_are_bounded_too() {
-        let mut pool: Pool<()> = Pool::new(Limits { count: 100, bytes: 2048 }, false);
+        let mut pool: Pool = Pool::new(Limits { count: 100, bytes: 2048 }, false);
         for id in 0..10 {
             insert(&mut pool, id);
         }

@@ -3,14 +3,16 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ffi::c_int;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use glib::{ControlFlow, IOCondition, Priority, Source};
 
-use crate::clock::{Alarm, Clock};
+use crate::clock::{Alarm, Alarms, Clock};
 
 use super::display::VfioDpy;
 
@@ -23,6 +25,10 @@ pub struct MainLoopClock {
     timers: RefCell<HashMap<Alarm, Timer>>,
     events: RefCell<HashMap<Alarm, Event>>,
 }
+
+/// GLib's monotonic time, on any thread.
+#[derive(Clone, Copy, Debug)]
+pub struct Monotonic;
 
 /// A timer of the kernel: GLib's own count in milliseconds.
 struct Timer {
@@ -89,6 +95,33 @@ impl MainLoopClock {
     }
 }
 
+/// Calls this for a display whenever an eventfd was signalled, for as long as the result lives.
+///
+/// The display outlives the result, which it owns.
+pub fn on_readable(fd: Arc<File>, display: &VfioDpy, act: fn(&VfioDpy)) -> Attached {
+    struct Whom(*const VfioDpy);
+    // SAFETY: the pointer is used by the source's callback only, which runs under the lock under which the display is used.
+    unsafe impl Send for Whom {}
+    let whom = Whom(display);
+    let raw = fd.as_raw_fd();
+    let wake = move |_, _| {
+        let whom = &whom;
+        if take(fd.as_raw_fd()) {
+            // SAFETY: the display owns the source, which is destroyed before it.
+            act(unsafe { &*whom.0 });
+        }
+        ControlFlow::Continue
+    };
+    let name = Some("vfio-display reports");
+    Attached::new(glib::unix_fd_source_new(raw, IOCondition::IN, name, Priority::DEFAULT, wake))
+}
+
+/// An eventfd that nobody has signalled yet.
+pub fn eventfd() -> io::Result<OwnedFd> {
+    // SAFETY: the call has no preconditions.
+    own(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })
+}
+
 /// A descriptor that a call has just made.
 fn own(fd: c_int) -> io::Result<OwnedFd> {
     if fd < 0 {
@@ -101,7 +134,7 @@ fn own(fd: c_int) -> io::Result<OwnedFd> {
 /// Takes what there is to read from a timer or an eventfd of a living source. Returns whether there was anything.
 ///
 /// Never waits: a device in another process that reads an eventfd before us may have taken O_NONBLOCK from it, too.
-fn take(fd: RawFd) -> bool {
+pub fn take(fd: RawFd) -> bool {
     let mut count = [0_u8; 8];
     let room = libc::iovec { iov_base: count.as_mut_ptr().cast(), iov_len: count.len() };
     // SAFETY: the vector names the eight bytes that are read.
@@ -116,7 +149,21 @@ fn take(fd: RawFd) -> bool {
 
 impl Clock for MainLoopClock {
     fn now(&self) -> Duration {
+        Monotonic.now()
+    }
+}
+
+impl Clock for Monotonic {
+    fn now(&self) -> Duration {
         Duration::from_micros(glib::monotonic_time().unsigned_abs())
+    }
+}
+
+impl Alarms for MainLoopClock {
+    type Time = Monotonic;
+
+    fn watch(&self) -> Monotonic {
+        Monotonic
     }
 
     fn set_alarm(&self, alarm: Alarm, after: Duration) {
@@ -131,8 +178,7 @@ impl Clock for MainLoopClock {
     }
 
     fn event(&self, alarm: Alarm) -> io::Result<OwnedFd> {
-        // SAFETY: the call has no preconditions.
-        let fd = own(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
+        let fd = eventfd()?;
         let given = fd.try_clone()?;
         self.events.borrow_mut().insert(alarm, Event { source: None, fd });
         Ok(given)

@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use crate::console::{Console, CursorImage, Monitor, Severity, Uptake};
+use crate::console::{Console, CursorImage, Severity, Uptake};
 use crate::damage::{Canvas, Rect};
 use crate::memory::Memory;
 use crate::plane::Geometry;
@@ -55,7 +55,7 @@ pub unsafe extern "C" fn vfio_dpy_memory_release(memory: *mut VfioDpyMemory) {
 #[derive(Clone, Copy, Debug)]
 pub struct AnyUptake(c_uint);
 
-/// What the host's console takes. All callbacks are required.
+/// What the host's console takes. All callbacks are required, but for `looked`.
 ///
 /// The console shows one thing at a time: a scanout, a surface, memory of the device, a message, or the firmware's framebuffer; showing
 /// one ends the other. `console` is what was given to vfio_dpy_new().
@@ -144,15 +144,9 @@ pub struct VfioDpyConsoleOps {
     pub move_surface_cursor: Option<unsafe extern "C" fn(console: *mut c_void, x: i32, y: i32)>,
     /// Has the front ends refresh soon, as if their timer had gone off. Not from within the callback.
     pub request_refresh: Option<unsafe extern "C" fn(console: *mut c_void)>,
-    /// Writes an EDID for this monitor to `blob`, which has `size` zero bytes, and returns its length.
-    pub generate_edid: Option<
-        unsafe extern "C" fn(
-            console: *mut c_void,
-            monitor: *const Monitor,
-            blob: *mut u8,
-            size: usize,
-        ) -> usize,
-    >,
+    /// A single look, which vfio_dpy_refresh() was asked for, is over: graphic_hw_update_done(). Not from within the callback. NULL
+    /// if nobody waits for it: a host that calls vfio_dpy_watcher() should.
+    pub looked: Option<unsafe extern "C" fn(console: *mut c_void)>,
     /// Says something; the text is the library's, and valid during the call.
     pub log: Option<
         unsafe extern "C" fn(console: *mut c_void, severity: Severity, message: *const c_char),
@@ -180,7 +174,6 @@ impl VfioDpyConsoleOps {
             ("surface_cursor", self.surface_cursor.is_some()),
             ("move_surface_cursor", self.move_surface_cursor.is_some()),
             ("request_refresh", self.request_refresh.is_some()),
-            ("generate_edid", self.generate_edid.is_some()),
             ("log", self.log.is_some()),
             ("tracing", self.tracing.is_some()),
         ];
@@ -378,15 +371,10 @@ impl Console for HostConsole {
         unsafe { (self.ops.request_refresh.expect(COMPLETE))(self.console) }
     }
 
-    fn generate_edid(&self, monitor: &Monitor, blob: &mut [u8]) -> usize {
-        // SAFETY: as said above the impl; the blob is writable for its length.
-        unsafe {
-            (self.ops.generate_edid.expect(COMPLETE))(
-                self.console,
-                monitor,
-                blob.as_mut_ptr(),
-                blob.len(),
-            )
+    fn looked(&self) {
+        if let Some(looked) = self.ops.looked {
+            // SAFETY: as said above the impl.
+            unsafe { looked(self.console) }
         }
     }
 

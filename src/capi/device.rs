@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use vfio_bindings::bindings::vfio::vfio_device_gfx_plane_info;
 
+use crate::console::Monitor;
 use crate::device::{Device, RegionInfo, RegionMemory};
 use crate::plane::PlaneInfo;
 
@@ -40,7 +41,7 @@ pub struct VfioDpyRegion {
     pub is_device: bool,
 }
 
-/// What a vfio device offers to its display. All callbacks are required.
+/// What a vfio device offers to its display. All callbacks are required. They are called by one thread at a time: see vfio_dpy_watch().
 ///
 /// `device` is what was given to vfio_dpy_probe() or vfio_dpy_new(). Errors are negative errno values, those that the kernel
 /// or the device process gave: -ENOTTY where there are no graphics planes, -ETIMEDOUT where the device
@@ -88,6 +89,15 @@ pub struct VfioDpyDeviceOps {
     /// Returns the index of the region with type VFIO_REGION_TYPE_GFX and subtype VFIO_REGION_SUBTYPE_GFX_EDID, or a negative
     /// errno if there is none.
     pub edid_region: Option<unsafe extern "C" fn(device: *mut c_void) -> c_int>,
+    /// Writes an EDID for this monitor to `blob`, which has `size` zero bytes, and returns its length. The host does, and asks nobody.
+    pub generate_edid: Option<
+        unsafe extern "C" fn(
+            device: *mut c_void,
+            monitor: *const Monitor,
+            blob: *mut u8,
+            size: usize,
+        ) -> usize,
+    >,
 }
 
 impl VfioDpyDeviceOps {
@@ -102,6 +112,7 @@ impl VfioDpyDeviceOps {
             ("keeps_ids", self.keeps_ids.is_some()),
             ("signal_changes", self.signal_changes.is_some()),
             ("edid_region", self.edid_region.is_some()),
+            ("generate_edid", self.generate_edid.is_some()),
         ];
         callbacks.iter().find(|(_, there)| !there).map(|(name, _)| *name)
     }
@@ -118,7 +129,7 @@ pub struct HostDevice {
 impl HostDevice {
     /// # Safety
     ///
-    /// No callback is [missing](VfioDpyDeviceOps::missing). They must be callable with `device`, from this thread, for as long as the value lives.
+    /// No callback is [missing](VfioDpyDeviceOps::missing). They must be callable with `device`, from whichever thread has the value, for as long as it lives.
     ///
     /// `driver`: the kernel driver of the device, as far as it is known.
     pub unsafe fn new(
@@ -132,6 +143,9 @@ impl HostDevice {
         Self { ops, device, name, gives_once }
     }
 }
+
+// SAFETY: `new` demands that the callbacks can be called with the pointer from whichever thread has the value.
+unsafe impl Send for HostDevice {}
 
 impl Device for HostDevice {
     fn name(&self) -> &str {
@@ -207,6 +221,18 @@ impl Device for HostDevice {
     fn edid_region(&self) -> Option<u32> {
         // SAFETY: `new` demands a callable table.
         u32::try_from(unsafe { (self.ops.edid_region.expect(COMPLETE))(self.device) }).ok()
+    }
+
+    fn generate_edid(&self, monitor: &Monitor, blob: &mut [u8]) -> usize {
+        // SAFETY: `new` demands a callable table; the blob is writable for its length.
+        unsafe {
+            (self.ops.generate_edid.expect(COMPLETE))(
+                self.device,
+                monitor,
+                blob.as_mut_ptr(),
+                blob.len(),
+            )
+        }
     }
 }
 

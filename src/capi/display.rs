@@ -10,9 +10,10 @@ use crate::clock::Alarm;
 use crate::console::Monitor;
 use crate::display::{self, Config, Display, Mode, OptionError, ShareError};
 
-use super::clock::{MainLoopClock, Sleeper};
+use super::clock::{Attached, MainLoopClock, Sleeper, on_readable};
 use super::console::{HostConsole, VfioDpyConsoleOps};
 use super::device::{HostDevice, VfioDpyDeviceOps};
+use super::watcher::{EventBell, VfioDpyWatcher};
 use super::{PANICKED, boundary, c_string, explained, tell};
 
 /// How a device gives its planes.
@@ -46,6 +47,7 @@ pub struct VfioDpyConfig {
     /// - `pacing=off`: look at the device only at vfio_dpy_refresh();
     /// - `events=on`: have a device that can (docs/display-events.md) say when something changed, instead of looking when it
     ///   may have;
+    /// - `thread=on`: ask the device on a thread of its own, if the host gives one: vfio_dpy_watcher();
     /// - `pool-buffers=N`, `pool-bytes=N`: how many dma-bufs to hold at most besides those on screen, and how many bytes (K, M
     ///   and G may follow).
     pub options: *const c_char,
@@ -67,6 +69,8 @@ pub struct VfioDpy {
     display: RefCell<Engine>,
     pending: RefCell<VecDeque<Event>>,
     broken: Cell<bool>,
+    /// Hears what a watcher on a thread of its own rings.
+    arrivals: RefCell<Option<Attached>>,
 }
 
 type Engine = Display<HostDevice, HostConsole, MainLoopClock>;
@@ -78,6 +82,8 @@ enum Event {
     SetMonitor(Monitor),
     Block(bool),
     Reset,
+    ResetDone,
+    Arrived,
     Alarm(Alarm),
     Close,
 }
@@ -99,6 +105,11 @@ impl VfioDpy {
         result
     }
 
+    /// Called when the watcher rings.
+    pub(super) fn arrived(&self) {
+        self.handle(Event::Arrived);
+    }
+
     /// Callbacks may call back: what comes while the display is busy waits for its turn.
     fn handle(&self, event: Event) {
         if self.broken.get() {
@@ -115,6 +126,8 @@ impl VfioDpy {
                     Event::SetMonitor(monitor) => display.set_monitor(monitor),
                     Event::Block(block) => display.block(block),
                     Event::Reset => display.reset(),
+                    Event::ResetDone => display.reset_done(),
+                    Event::Arrived => display.arrived(),
                     Event::Alarm(alarm) => display.alarm(alarm),
                     Event::Close => display.close(),
                 }
@@ -213,6 +226,7 @@ pub unsafe extern "C" fn vfio_dpy_new(
             display: RefCell::new(display),
             pending: RefCell::default(),
             broken: Cell::new(false),
+            arrivals: RefCell::default(),
         }));
         sleeper.set(handle);
         handle
@@ -260,9 +274,15 @@ pub unsafe extern "C" fn vfio_dpy_free(dpy: *mut VfioDpy) {
     // Front ends may call back while they let go of what they show, so that is done while the display still is one.
     // SAFETY: the caller gives a display.
     let display = unsafe { &*dpy };
+    display.arrivals.borrow_mut().take();
     display.handle(Event::Close);
     if display.broken.replace(true) {
         // Nobody knows what the console still shows: rather lose all of it than free what is used.
+        boundary((), || {
+            if let Ok(mut display) = display.display.try_borrow_mut() {
+                display.abandon();
+            }
+        });
         return;
     }
     // SAFETY: the pointer is from `Box::into_raw` in vfio_dpy_new(), and freed once.
@@ -338,6 +358,44 @@ pub unsafe extern "C" fn vfio_dpy_block(dpy: *const VfioDpy, block: bool) {
 pub unsafe extern "C" fn vfio_dpy_reset(dpy: *const VfioDpy) {
     // SAFETY: the caller gives a display.
     unsafe { &*dpy }.handle(Event::Reset);
+}
+
+/// The device has been reset: see vfio_dpy_reset().
+///
+/// # Safety
+///
+/// `dpy` is from vfio_dpy_new().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfio_dpy_reset_done(dpy: *const VfioDpy) {
+    // SAFETY: the caller gives a display.
+    unsafe { &*dpy }.handle(Event::ResetDone);
+}
+
+/// Gives what watches the device away, for a thread of the host's to call vfio_dpy_watch() with: from now on the display waits for the device
+/// neither in vfio_dpy_refresh() nor elsewhere. To be called once, on the thread that runs the GLib default main context.
+///
+/// NULL if the user does not want that (the option `thread=off`), or if it cannot be done: the device is then asked in
+/// vfio_dpy_refresh(), as it is where this function is never called.
+///
+/// # Safety
+///
+/// `dpy` is from vfio_dpy_new().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfio_dpy_watcher(dpy: *const VfioDpy) -> *mut VfioDpyWatcher {
+    // SAFETY: the caller gives a display.
+    let dpy = unsafe { &*dpy };
+    boundary(std::ptr::null_mut(), || {
+        let (Ok((ours, arrivals)), Ok((theirs, rung))) = (EventBell::new(), EventBell::new())
+        else {
+            return std::ptr::null_mut();
+        };
+        let Ok(mut display) = dpy.display.try_borrow_mut() else { return std::ptr::null_mut() };
+        let Some((watcher, exchange)) = display.detach(Box::new(theirs), Box::new(ours)) else {
+            return std::ptr::null_mut();
+        };
+        *dpy.arrivals.borrow_mut() = Some(on_readable(arrivals, dpy, VfioDpy::arrived));
+        Box::into_raw(Box::new(VfioDpyWatcher::new(watcher, exchange, rung)))
+    })
 }
 
 /// Shares the dma-buf that the device shows now with other devices of the VM, by a UUID.

@@ -7,7 +7,8 @@
 //! - Integers from C are checked before they are an enum; callbacks may be missing, and are looked for before the first call.
 //! - Where a function says why it fails, `*message` is set at each failure, and NULL at first.
 //! - Pointers from C are used only here, under what the functions' documentation asks of the caller.
-//! - All functions of a display, and all callbacks, run on the thread that runs QEMU's main loop or under its big lock.
+//! - All functions of a display, and the callbacks of its console, run on the thread that runs QEMU's main loop or under its big lock. So do the
+//!   callbacks of its device, until its watcher is given a thread: from then on they run there, and need no lock.
 
 mod clock;
 mod console;
@@ -18,6 +19,7 @@ mod egl;
 #[cfg(feature = "egl")]
 mod read_back;
 pub(crate) mod shared_objects;
+mod watcher;
 
 use std::ffi::{CString, c_char};
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -4,91 +4,89 @@ use std::fmt::{self, Write};
 
 use serde_json::{Value, json};
 
-use crate::clock::Clock;
+use crate::clock::Alarms;
 use crate::console::Console;
 use crate::damage::Counts;
 use crate::device::Device;
 use crate::format::ModifierName;
 use crate::plane::{Geometry, Plane};
 
-use super::{Display, Mode, Planes, Screen};
+use super::{Display, Mode};
+use crate::presenter::Screen;
 
-impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
+impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
     /// All that a program may want to know, as a JSON object.
     pub fn status(&self) -> Value {
-        let counters = &self.counters;
+        let facts = self.facts();
+        let (looked, showed) = (&facts.counters, self.presenter.counters());
         let mut status = json!({
-            "device": self.device.name(),
-            "mode": self.mode().to_string(),
-            "shows": self.screen.name(),
+            "device": self.name,
+            "mode": self.mode.to_string(),
+            "shows": self.presenter.screen().name(),
             "edid": self.has_edid(),
-            "refreshes": counters.refreshes,
-            "queries": counters.queries,
-            "flips": counters.flips,
+            "refreshes": self.refreshes,
+            "queries": looked.queries,
+            "flips": showed.flips,
             "refresh-microseconds": {
-                "median": counters.durations.percentile(50.0),
-                "p99": counters.durations.percentile(99.0),
-                "longest": counters.durations.longest(),
-                "counts": counters.durations.counts().collect::<Vec<_>>(),
+                "median": self.durations.percentile(50.0),
+                "p99": self.durations.percentile(99.0),
+                "longest": self.durations.longest(),
+                "counts": self.durations.counts().collect::<Vec<_>>(),
             },
-            "errors": counters.errors,
+            "errors": showed.errors,
         });
         let mut add = |name: &str, value: Value| status[name] = value;
-        if let Some(plane) = &self.plane {
+        if let Some(plane) = self.presenter.plane() {
             add("plane", plane_status(plane));
         }
-        if let Some(shown) = &self.cursor.shown {
-            let mut cursor = plane_status(&shown.plane);
-            cursor["position"] = json!([shown.plane.position.0, shown.plane.position.1]);
-            cursor["hotspot"] = json!(shown.plane.hotspot.map(|(x, y)| [x, y]));
+        if let Some(plane) = self.presenter.pointer() {
+            let mut cursor = plane_status(plane);
+            cursor["position"] = json!([plane.position.0, plane.position.1]);
+            cursor["hotspot"] = json!(plane.hotspot.map(|(x, y)| [x, y]));
             add("cursor", cursor);
         }
-        if let Some(pacer) = &self.pacer {
-            let period = pacer.period().map(|period| u64::try_from(period.as_micros()).ok());
-            add("pacing", json!({ "period-microseconds": period, "looks": counters.looks }));
+        if let Some(period) = facts.pacing {
+            let period = period.map(|period| u64::try_from(period.as_micros()).ok());
+            add("pacing", json!({ "period-microseconds": period, "looks": looked.looks }));
         }
-        if let Some(events) = &self.events {
-            add("events", json!({ "heard": events.heard() }));
+        if let Some(heard) = facts.heard {
+            add("events", json!({ "heard": heard }));
         }
-        match &self.screen {
+        match self.presenter.screen() {
             Screen::Message(text) => add("message", json!(text)),
-            Screen::Surface(surface, _) => {
-                let Counts { copied, compared, glanced } = surface.counts();
+            Screen::Surface(_) => {
+                let Counts { copied, compared, glanced } = facts.frames.unwrap_or_default();
                 let frames = json!({ "compared": compared, "glanced": glanced, "copied": copied });
                 add("frames", frames);
             }
             _ => (),
         }
-        if let Some(edid) = &self.edid {
-            add("edids-written", json!(edid.written()));
+        if let Some(written) = facts.edids_written {
+            add("edids-written", json!(written));
         }
-        match &self.planes {
-            Planes::DmaBuf(planes) => {
-                let pool = planes.pool.statistics();
-                add("gets", json!(counters.gets));
-                add("races", json!(counters.races));
-                add("imports", json!(counters.imports));
-                add(
-                    "pool",
-                    json!({
-                        "buffers": pool.buffers,
-                        "pinned": pool.pinned,
-                        "bytes": pool.bytes,
-                        "look-ups": pool.look_ups,
-                        "evictions": pool.evictions,
-                        "duplicates": pool.duplicates,
-                        "violations": pool.violations,
-                    }),
-                );
-            }
-            Planes::Region(_) => {
-                add("maps", json!(counters.maps));
-                add("direct", json!(counters.direct));
-            }
+        if let Some(pool) = facts.pool {
+            add("gets", json!(looked.gets));
+            add("races", json!(looked.races));
+            add("imports", json!(showed.imports));
+            add(
+                "pool",
+                json!({
+                    "buffers": pool.buffers,
+                    "pinned": pool.pinned,
+                    "bytes": pool.bytes,
+                    "look-ups": pool.look_ups,
+                    "evictions": pool.evictions,
+                    "duplicates": pool.duplicates,
+                    "violations": pool.violations,
+                }),
+            );
+        } else {
+            add("maps", json!(looked.maps));
+            add("direct", json!(showed.direct));
         }
-        if let Some(last) = self.reporter.last() {
+        if let Some((last, withheld)) = self.presenter.last_error() {
             add("last-error", json!(last));
-            add("errors-withheld", json!(self.reporter.withheld()));
+            add("errors-withheld", json!(withheld));
         }
         status
     }
@@ -102,26 +100,26 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
     }
 
     fn describe_to(&self, to: &mut String) -> fmt::Result {
-        write!(to, "{} ({} mode): ", self.device.name(), self.mode())?;
-        match &self.screen {
+        let facts = self.facts();
+        let (looked, showed) = (&facts.counters, self.presenter.counters());
+        write!(to, "{} ({} mode): ", self.name, self.mode)?;
+        match self.presenter.screen() {
             Screen::Message(text) => writeln!(to, "\"{text}\"")?,
             screen => writeln!(to, "shows {}", screen.name())?,
         }
-        if let Some(plane) = &self.plane {
-            let what = if self.mode() == Mode::DmaBuf { "dma-buf id" } else { "region" };
+        if let Some(plane) = self.presenter.plane() {
+            let what = if self.mode == Mode::DmaBuf { "dma-buf id" } else { "region" };
             writeln!(to, "  plane: {}, {what} {}", plane.geometry, plane.handle)?;
         }
-        if let Some(shown) = &self.cursor.shown {
-            let ((x, y), geometry) = (shown.plane.position, shown.plane.geometry);
+        if let Some(plane) = self.presenter.pointer() {
+            let ((x, y), geometry) = (plane.position, plane.geometry);
             write!(to, "  cursor: {geometry} at {x},{y}, hotspot ")?;
-            match shown.plane.hotspot {
+            match plane.hotspot {
                 Some((x, y)) => writeln!(to, "{x},{y}")?,
                 None => writeln!(to, "not set")?,
             }
         }
-        let counters = &self.counters;
-        if let Planes::DmaBuf(planes) = &self.planes {
-            let pool = planes.pool.statistics();
+        if let Some(pool) = facts.pool {
             writeln!(
                 to,
                 "  buffers: {} held ({} KiB), {} pinned, {} evicted, {} contract violations",
@@ -134,20 +132,20 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
             writeln!(
                 to,
                 "  {} gets, {} lost to a flip in between, {} imports",
-                counters.gets, counters.races, counters.imports
+                looked.gets, looked.races, showed.imports
             )?;
         }
-        if counters.direct > 0 {
-            writeln!(to, "  {} frames shown without a copy", counters.direct)?;
+        if showed.direct > 0 {
+            writeln!(to, "  {} frames shown without a copy", showed.direct)?;
         }
         let edid =
-            self.edid.as_ref().map_or("none".to_owned(), |e| format!("{} written", e.written()));
+            facts.edids_written.map_or("none".to_owned(), |written| format!("{written} written"));
         writeln!(
             to,
             "  {} refreshes, {} queries, {} flips; EDID: {edid}",
-            counters.refreshes, counters.queries, counters.flips
+            self.refreshes, looked.queries, showed.flips
         )?;
-        let durations = &counters.durations;
+        let durations = &self.durations;
         writeln!(
             to,
             "  a refresh takes {} us (p99 {}, longest {})",
@@ -155,29 +153,22 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
             durations.percentile(99.0),
             durations.longest()
         )?;
-        if let Some(pacer) = &self.pacer {
-            match pacer.period() {
+        if let Some(period) = facts.pacing {
+            match period {
                 Some(period) => writeln!(to, "  the guest flips every {} us", period.as_micros())?,
                 None => writeln!(to, "  the guest flips without a rhythm, or not at all")?,
             }
         }
-        if let Some(events) = &self.events {
-            writeln!(to, "  the device said {} times that something changed", events.heard())?;
+        if let Some(heard) = facts.heard {
+            writeln!(to, "  the device said {heard} times that something changed")?;
         }
-        for (kind, count) in &counters.errors {
+        for (kind, count) in &showed.errors {
             writeln!(to, "  errors ({kind}): {count}")?;
         }
-        if let Some(last) = self.reporter.last() {
+        if let Some((last, _)) = self.presenter.last_error() {
             writeln!(to, "  last error: {last}")?;
         }
         Ok(())
-    }
-
-    fn mode(&self) -> Mode {
-        match self.planes {
-            Planes::DmaBuf(_) => Mode::DmaBuf,
-            Planes::Region(_) => Mode::Region,
-        }
     }
 }
 

@@ -1,67 +1,41 @@
-//! The engine: one refresh walks from the device's plane to the console.
+//! The display of one device: a watcher and a presenter, stepped one after the other.
 //!
 //! | the device says         | the console shows                                                     |
 //! |-------------------------|-----------------------------------------------------------------------|
 //! | a plane                 | it: as a scanout where a front end takes the dma-buf, else as a surface |
 //! |                         | or, while everything in a region moves, as that memory itself         |
 //! | no plane now            | the firmware's framebuffer if there is one, else that the display is off |
-//! | an error, or nonsense   | for a few refreshes what it showed, then what is wrong                  |
+//! | an error, or nonsense   | for a few looks what it showed, then what is wrong                      |
 //! | that it has no planes   | [`probe`] said so, and there is no display                              |
 
 #![forbid(unsafe_code)]
 
-mod cursor;
 mod describe;
-mod direct;
-mod dmabuf;
 mod durations;
-mod edid;
-mod events;
-mod looks;
 mod options;
-mod pacing;
-mod problem;
-mod region;
-mod report;
-mod screen;
-mod share;
-mod surface;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::clock::{Alarm, Clock};
-use crate::console::{Console, Monitor, Severity};
-use crate::damage::{Look, Picture, Snapshot};
-use crate::device::{Device, Failure};
-use crate::format::Conversion;
-use crate::plane::{Geometry, Plane, PlaneInfo, PlaneKind};
-use crate::pool::{Key, User};
-use crate::room::NoRoom;
-use crate::shared_objects::{Owner, SharedObjects};
+use uuid::Uuid;
 
-use cursor::Cursor;
-use dmabuf::DmaBufPlanes;
+use crate::clock::{Alarm, Alarms, Clock};
+use crate::console::{Console, Monitor};
+use crate::damage::Picture;
+use crate::device::Device;
+use crate::exchange::{Arrival, Bell, Call, Ending, Exchange, Report};
+use crate::presenter::Presenter;
+use crate::watcher::{Announced, Facts, Look, Peek, Watcher};
+
 use durations::Durations;
-use edid::{Edid, EdidHost};
-use events::Events;
-use pacing::Pacer;
-use problem::Problem;
-use region::RegionPlane;
-use report::Reporter;
-use screen::{DISPLAY_IS_OFF, MESSAGE_SIZE, Screen};
 
-pub use edid::EdidError;
+pub use crate::watcher::{ShareError, probe};
 pub use options::{Config, OptionError};
-pub use share::ShareError;
-
-/// Where this much time went by since the last refresh, waiting for another would take too long: all is looked at.
-const SOON: Duration = Duration::from_millis(50);
 
 /// How a device gives its planes. It is a fixed property of the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,424 +55,429 @@ impl fmt::Display for Mode {
     }
 }
 
-/// Finds out how the device gives its planes. `Ok(None)`: it has none.
-///
-/// Fails if the device does not answer the question at all.
-pub fn probe(device: &impl Device) -> io::Result<Option<Mode>> {
-    for (mode, flag) in [(Mode::DmaBuf, PlaneInfo::DMABUF), (Mode::Region, PlaneInfo::REGION)] {
-        let mut info = PlaneInfo {
-            drm_plane_type: 0,
-            ..PlaneInfo::request(PlaneInfo::PROBE | flag, PlaneKind::Primary)
-        };
-        match device.query_plane(&mut info) {
-            Ok(()) => return Ok(Some(mode)),
-            Err(e) if matches!(Failure::of(&e), Failure::Gone | Failure::Silent) => return Err(e),
-            Err(_) => (),
-        }
-    }
-    Ok(None)
-}
+/// So often, at most, is looked again within one refresh because front ends do something else with the picture than was thought.
+const ROUNDS: u32 = 4;
 
-/// What a display did so far.
-#[derive(Clone, Debug, Default)]
-struct Counters {
-    refreshes: u64,
-    queries: u64,
-    gets: u64,
-    races: u64,
-    imports: u64,
-    maps: u64,
-    /// Frames for which front ends were shown the region's memory itself.
-    direct: u64,
-    flips: u64,
-    /// Looks beside the front ends' refreshes.
-    looks: u64,
-    durations: Durations,
-    errors: BTreeMap<&'static str, u64>,
-}
+/// A call of the device that takes so long is said to.
+const SLOW: Duration = Duration::from_millis(100);
 
-/// Asks the device once what a plane shows; `flag` says how it gives it.
-fn ask(
-    device: &impl Device,
-    flag: u32,
-    kind: PlaneKind,
-    counters: &mut Counters,
-) -> io::Result<PlaneInfo> {
-    let mut info = PlaneInfo::request(flag, kind);
-    counters.queries += 1;
-    device.query_plane(&mut info).map(|()| info)
-}
+/// And after so long, it is shown in place of the picture, which may be wrong by then.
+const STUCK: Duration = Duration::from_secs(1);
 
-/// As [`ask`], and at once a second time if the first may have come too early.
-fn query(
-    device: &impl Device,
-    flag: u32,
-    kind: PlaneKind,
-    counters: &mut Counters,
-) -> Result<PlaneInfo, Problem> {
-    match ask(device, flag, kind, counters) {
-        // mbochs says ENOMEM to the first query of every mode. Who takes one look only, as screendump does, must see the picture
-        // too.
-        Err(error) if Failure::of(&error) == Failure::Transient => {
-            ask(device, flag, kind, counters)
-        }
-        outcome => outcome,
-    }
-    .map_err(|error| Problem::Query { kind, error })
-}
+/// Who looks once waits no longer than this, and has what there was last.
+const PATIENCE: Duration = Duration::from_millis(100);
 
+const SILENT: &str = "The device does not answer.";
+
+const FAILED: &str = "The display has failed.";
+
+/// A watcher of a device whose calls are announced.
+pub type DeviceWatcher<D, T> = Watcher<Announced<D, T>, T>;
+
+/// A watcher that was given away, and where it meets the presenter.
+pub type Detached<D, T> = (DeviceWatcher<D, T>, Arc<Exchange>);
+
+/// Where the watcher is.
 #[expect(clippy::large_enum_variant, reason = "there is one per display")]
-enum Planes<H> {
-    DmaBuf(DmaBufPlanes<H>),
-    Region(RegionPlane),
+enum Half<D: Device, T: Clock> {
+    /// Here: it is stepped within refreshes.
+    Here(DeviceWatcher<D, T>),
+    /// On a thread of its own, on the other side of this.
+    There(Arc<Exchange>),
 }
 
 /// The display of one device.
-pub struct Display<D: Device, C: Console, T: Clock> {
-    device: D,
-    console: C,
+pub struct Display<D: Device, C: Console, T: Alarms> {
+    watcher: Half<D, T::Time>,
+    presenter: Presenter<C>,
+    name: String,
+    has_edid: bool,
+    /// The last single look of which its host knows that it is over.
+    answered: u64,
     clock: T,
+    mode: Mode,
     config: Config,
-    planes: Planes<C::Import>,
-    plane: Option<Plane>,
-    /// Size of the last picture. Messages have it too, so that windows keep theirs while a guest blanks its screen.
-    size: (u32, u32),
-    screen: Screen<C>,
-    cursor: Cursor,
-    edid: Option<Edid>,
-    /// What a front end was given and has not released yet.
-    lent: Option<Key>,
-    /// Whether nothing is shown until it is released.
-    waiting: bool,
-    redraw: bool,
-    /// How long everything must move before front ends are shown the region's memory itself: see [`direct::Direct::hesitation`].
-    hesitation: u32,
-    /// Whether the next picture must be what the device shows then, in every row.
-    exact: bool,
-    /// When the last refresh began.
-    refreshed: Duration,
-    failing: u32,
-    /// What the last problem was about, and how it was said when it began.
-    trouble: (String, String),
-    resume: Duration,
-    counters: Counters,
-    reporter: Reporter,
-    sharing: Option<Owner<'static>>,
-    /// When to look beside the front ends' refreshes; `None`: never, or when the device says so.
-    pacer: Option<Pacer>,
-    /// When the alarm for that goes off.
+    refreshes: u64,
+    durations: Durations,
+    /// When the alarms go off that are set.
     look_at: Option<Duration>,
-    /// What a look has just found, and when, for the refresh that it asked for.
-    found: Option<(PlaneInfo, Duration)>,
-    /// When to listen to a device that says when something changed; `None`: it does not.
-    events: Option<Events>,
+    edid_at: Option<Duration>,
 }
 
-impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
+impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
     /// A display for a device that [`probe`] found to be in this mode.
     ///
     /// An EDID region that does not work costs the guest its choice of resolutions, not the user the picture:
     /// it is reported, and [`Display::has_edid`] is `false`.
     pub fn new(device: D, console: C, clock: T, mode: Mode, config: Config) -> Self {
-        let mut reporter = Reporter::new(device.name());
-        let edid = Edid::open(&device, config.xres, config.yres).unwrap_or_else(|error| {
-            reporter.say(&console, clock.now(), Severity::Warning, &error);
-            None
-        });
-        let planes = match mode {
-            Mode::DmaBuf => Planes::DmaBuf(DmaBufPlanes::new(config.pool, device.gives_once())),
-            Mode::Region => Planes::Region(RegionPlane::default()),
-        };
-        let sharing = config.share.then(|| SharedObjects::global().owner(device.name()));
-        let mut display = Self {
-            device,
-            console,
-            clock,
-            config,
-            planes,
-            plane: None,
-            size: MESSAGE_SIZE,
-            screen: Screen::Untouched,
-            cursor: Cursor::default(),
-            edid,
-            lent: None,
-            waiting: false,
-            redraw: false,
-            hesitation: 0,
-            exact: false,
-            refreshed: Duration::ZERO,
-            failing: 0,
-            trouble: Default::default(),
-            resume: Duration::ZERO,
-            counters: Counters::default(),
-            reporter,
-            sharing,
-            // A region's plane does not change when the guest flips.
-            pacer: (config.pacing && mode == Mode::DmaBuf).then(Pacer::default),
-            look_at: None,
-            found: None,
-            events: None,
-        };
-        display.trace(format_args!("{mode} mode, EDID {}", display.has_edid()));
-        if config.events {
-            display.ask_for_events();
+        let name = device.name().to_owned();
+        let presenter = Presenter::new(console, &name, &config);
+        let device = Announced::new(device, clock.watch());
+        let mut watcher = Watcher::new(device, clock.watch(), mode, config);
+        if config.events && !config.thread {
+            let event = clock.event(Alarm::Change);
+            let event = match &event {
+                Ok(event) => Ok(event.as_fd()),
+                Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
+            };
+            if !watcher.subscribe(event) {
+                clock.clear_alarm(Alarm::Change);
+            }
         }
-        display.with_edid(|edid, host| edid.set_monitor(edid.default_monitor(), host));
+        let has_edid = watcher.has_edid();
+        let mut display = Self {
+            watcher: Half::Here(watcher),
+            presenter,
+            name,
+            has_edid,
+            answered: 0,
+            clock,
+            mode,
+            config,
+            refreshes: 0,
+            durations: Durations::default(),
+            look_at: None,
+            edid_at: None,
+        };
+        display.settle();
+        display.plan_edid();
         display
     }
 
-    /// Has the device say when something changed, if it can.
-    fn ask_for_events(&mut self) {
-        let Self { device, clock, .. } = self;
-        let asked =
-            clock.event(Alarm::Change).and_then(|event| device.signal_changes(Some(event.as_fd())));
-        match asked {
-            Ok(()) => {
-                self.pacer = None;
-                self.events = Some(Events::default());
-                self.trace(format_args!("the device says when something changed"));
-            }
-            Err(error) => {
-                self.clock.clear_alarm(Alarm::Change);
-                let severity = match Failure::of(&error) {
-                    Failure::Unsupported => Severity::Trace,
-                    _ => Severity::Warning,
-                };
-                let what = format!("the device cannot say when something changed: {error}");
-                self.reporter.say(&self.console, self.clock.now(), severity, &what);
-            }
+    /// Gives the watcher away, to be stepped on a thread of its own, if the user wants that. The bells wake it, and have
+    /// [`Display::arrived`] called.
+    pub fn detach(
+        &mut self,
+        watcher_bell: Box<dyn Bell>,
+        presenter_bell: Box<dyn Bell>,
+    ) -> Option<Detached<D, T::Time>> {
+        if !self.config.thread {
+            return None;
         }
+        let Half::Here(watcher) = &self.watcher else { return None };
+        let exchange = Arc::new(Exchange::new(watcher_bell, presenter_bell, watcher.facts()));
+        watcher.device().announce_to(Arc::clone(&exchange));
+        let there = Half::There(Arc::clone(&exchange));
+        let Half::Here(watcher) = std::mem::replace(&mut self.watcher, there) else { return None };
+        for alarm in [Alarm::Edid, Alarm::Look, Alarm::Change] {
+            self.clock.clear_alarm(alarm);
+        }
+        Some((watcher, exchange))
     }
 
     /// Whether the guest can be told about its monitor.
     pub fn has_edid(&self) -> bool {
-        self.edid.is_some()
+        self.has_edid
     }
 
-    /// Looks at the device, and shows what it shows now.
+    /// Shows what the device shows now. If the watcher has a thread of its own: what it found last.
     ///
     /// `periodic`: another refresh follows soon, so that a thin line may be seen only then. False for who looks once, for instance to
     /// take a screenshot.
     pub fn refresh(&mut self, periodic: bool) {
-        self.counters.refreshes += 1;
+        self.refreshes += 1;
         let began = self.clock.now();
-        self.exact |= !periodic || began.saturating_sub(self.refreshed) > SOON;
-        self.refreshed = began;
-        if !periodic {
-            self.found = None;
-        }
-        if !self.rests(began) {
-            self.show_what_is_there(began);
+        match &self.watcher {
+            Half::Here(_) => self.look(periodic),
+            Half::There(exchange) => {
+                let arrival = exchange.collect();
+                self.presenter.show_reset();
+                self.receive(arrival, began);
+                self.presenter.wishes().single_look += u64::from(!periodic);
+            }
         }
         let now = self.clock.now();
         let took = now.saturating_sub(began);
-        self.counters.durations.record(took);
-        if let Some(pacer) = &mut self.pacer {
-            pacer.refreshed(now, took);
-        }
-        if let Some(events) = &mut self.events {
-            events.refreshed(now, took);
-        }
+        self.durations.record(took);
+        self.presenter.wishes().refreshed = Some((now, took));
+        self.settle();
+        self.answer(periodic);
         self.plan_look(now);
     }
 
-    /// Whether the device is left alone. A front end that has not released what it was given must not be given more.
-    fn rests(&self, now: Duration) -> bool {
-        self.waiting || now < self.resume
+    /// Who looks once is told when that is over.
+    fn answer(&mut self, periodic: bool) {
+        let wanted = self.presenter.wishes().single_look;
+        let is_over = match &self.watcher {
+            Half::Here(_) => !periodic,
+            Half::There(_) => self.answered < wanted && self.presenter.answered() >= wanted,
+        };
+        if is_over {
+            self.answered = wanted;
+            self.clock.clear_alarm(Alarm::Answer);
+            self.presenter.looked();
+        } else if !periodic {
+            self.clock.set_alarm(Alarm::Answer, PATIENCE);
+        }
     }
 
-    fn show_what_is_there(&mut self, now: Duration) {
-        let outcome = match self.planes {
-            Planes::DmaBuf(_) => self.refresh_dmabuf(now),
-            Planes::Region(_) => self.refresh_region(),
-        };
-        match outcome {
-            Ok(true) => {
-                self.failing = 0;
-                self.exact = false;
-                let again = std::mem::take(&mut self.redraw);
-                self.refresh_cursor(again);
-            }
-            Ok(false) => {
-                self.failing = 0;
-                self.show_no_plane();
-            }
-            Err(problem) => self.show_problem(&problem),
+    /// The watcher rang: something is there for a refresh. Who looks once waits for it, and there may be no front end that refreshes.
+    pub fn arrived(&mut self) {
+        let Half::There(exchange) = &self.watcher else { return };
+        if self.answered < self.presenter.wishes().single_look {
+            let arrival = exchange.collect();
+            self.presenter.show_reset();
+            self.receive(arrival, self.clock.now());
+        } else if exchange.has_report() {
+            self.presenter.request_refresh();
         }
-        self.release_retired();
+        self.settle();
+        self.answer(true);
+    }
+
+    fn look(&mut self, periodic: bool) {
+        let mut look = Look { exact: !periodic, ..Look::default() };
+        self.heed();
+        for _ in 0..ROUNDS {
+            let Half::Here(watcher) = &mut self.watcher else { break };
+            let Some(report) = watcher.look(look) else { break };
+            if !self.apply(report) {
+                break;
+            }
+            look.verdict = self.presenter.wishes().verdict;
+        }
+    }
+
+    /// Shows what the watcher left.
+    fn receive(&mut self, arrival: Arrival, now: Duration) {
+        let Arrival { report, notes, call, ending } = arrival;
+        match report {
+            Some(report) => {
+                self.presenter.apply(*report, now);
+            }
+            None => self.presenter.repeat(),
+        }
+        self.presenter.note(notes, now);
+        if let Some(Call { name, since }) = call {
+            let so_far = now.saturating_sub(since);
+            if so_far > STUCK {
+                self.presenter.stand_in(SILENT);
+            }
+            if so_far > SLOW {
+                self.presenter.say_slow(name, now);
+            }
+        }
+        if ending == Ending::Failed {
+            self.presenter.stand_in(FAILED);
+        }
     }
 
     /// A front end wants to see all again.
     pub fn invalidate(&mut self) {
-        self.redraw = true;
+        self.presenter.invalidate();
     }
 
     /// A front end shows the console in a window like this.
     pub fn set_monitor(&mut self, monitor: Monitor) {
-        self.with_edid(|edid, host| edid.set_monitor(monitor, host));
+        self.presenter.set_monitor(monitor);
+        self.settle();
+        self.plan_edid();
     }
 
     /// A front end took the scanout and has not released it yet, or now has.
     pub fn block(&mut self, block: bool) {
         let now = self.clock.now();
-        if let Planes::DmaBuf(planes) = &mut self.planes {
-            let released = self.lent.take();
-            if let Some(key) = released {
-                planes.pool.unpin(key, User::FrontEnd);
-                self.waiting = false;
-            }
-            if let (true, Screen::Scanout(key)) = (block, &self.screen) {
-                planes.pool.pin(*key, User::FrontEnd);
-                self.lent = Some(*key);
-                self.waiting = true;
-            }
-            if released.is_some() {
-                if let Some(pacer) = &mut self.pacer {
-                    pacer.released(now);
-                }
-                self.release_retired();
-            }
-        }
+        self.presenter.block(block, now);
+        self.settle();
         self.plan_look(now);
     }
 
-    /// The device is about to be reset: nothing that it told holds any more.
+    /// The device is about to be reset: nothing that it told holds any more. Where the watcher has a thread of its own, nobody calls
+    /// the device until [`Display::reset_done`], and the console shows it at its next refresh: this may be a vCPU's thread.
     pub fn reset(&mut self) {
-        self.trace(format_args!("reset"));
-        if !self.device.keeps_ids() {
-            self.invalidate_planes();
-        }
-        // The front end is shown something else in place of what it was given.
-        self.waiting = false;
-        self.found = None;
-        self.cursor.forget();
-        self.resume = Duration::ZERO;
-        self.failing = 0;
-        if !matches!(self.screen, Screen::Untouched) {
-            self.show_message(DISPLAY_IS_OFF);
-        }
-        self.plane = None;
-        self.release_retired();
-    }
-
-    /// Shows nothing of the device any more, and holds nothing of it. Dropping a display does the same.
-    pub fn close(&mut self) {
-        self.clock.clear_alarm(Alarm::Edid);
-        self.pacer = None;
-        self.clock.clear_alarm(Alarm::Look);
-        if self.events.take().is_some() {
-            self.clock.clear_alarm(Alarm::Change);
-            // Asking a device that does not answer takes long.
-            if self.clock.now() >= self.resume {
-                // One that fails has gone, or goes now.
-                let _ = self.device.signal_changes(None);
+        let now = self.clock.now();
+        match &self.watcher {
+            Half::Here(_) => {
+                self.presenter.reset(now);
+                // Nothing can come between.
+                self.presenter.reset_done();
+                self.settle();
+            }
+            Half::There(exchange) => {
+                self.presenter.reset_later(now);
+                exchange.discard();
+                exchange.post(self.presenter.wishes());
             }
         }
-        self.block(false);
-        self.hide_cursor();
-        if matches!(self.screen, Screen::Scanout(_) | Screen::Memory(_)) {
-            // Imports are released only when they are not shown any more, and front ends let go of memory only then.
-            self.show_message(DISPLAY_IS_OFF);
+    }
+
+    /// The device has been reset.
+    pub fn reset_done(&mut self) {
+        if let Half::There(exchange) = &self.watcher {
+            self.presenter.reset_done();
+            exchange.post(self.presenter.wishes());
+            exchange.ring_presenter();
         }
-        self.set_screen(Screen::Untouched);
-        self.invalidate_planes();
-        self.release_retired();
+    }
+
+    /// Shows nothing of the device any more, and holds nothing of it. Dropping a display does the same. A watcher that has a thread of
+    /// its own ends then.
+    pub fn close(&mut self) {
+        self.presenter.close(self.clock.now());
+        match &mut self.watcher {
+            Half::Here(_) => {
+                self.settle();
+                if let Half::Here(watcher) = &mut self.watcher {
+                    watcher.close();
+                }
+                self.settle();
+            }
+            Half::There(exchange) => {
+                let arrival = exchange.collect();
+                self.presenter.note(arrival.notes, self.clock.now());
+                exchange.post(self.presenter.wishes());
+            }
+        }
+        for alarm in [Alarm::Edid, Alarm::Look, Alarm::Change, Alarm::Answer] {
+            self.clock.clear_alarm(alarm);
+        }
+        // Who waits would wait for ever.
+        if self.answered < self.presenter.wishes().single_look {
+            self.presenter.give_up();
+            self.answer(true);
+        }
+    }
+
+    /// Ends a watcher that has a thread of its own, and nothing else.
+    pub fn abandon(&mut self) {
+        if let Half::There(exchange) = &self.watcher {
+            self.presenter.wishes().stop = true;
+            exchange.post(self.presenter.wishes());
+        }
     }
 
     /// An alarm that was set goes off.
     pub fn alarm(&mut self, alarm: Alarm) {
+        if alarm == Alarm::Answer {
+            self.presenter.give_up();
+            return self.answer(true);
+        }
+        let Half::Here(watcher) = &mut self.watcher else { return };
         match alarm {
-            Alarm::Edid => self.with_edid(Edid::alarm),
-            Alarm::Look => self.peek(),
-            Alarm::Change => self.hear(),
+            Alarm::Answer => (),
+            Alarm::Edid => {
+                self.edid_at = None;
+                watcher.tell_monitor();
+                self.settle();
+                self.plan_edid();
+            }
+            Alarm::Look => {
+                self.look_at = None;
+                match watcher.peek() {
+                    Peek::Nothing => (),
+                    Peek::Changed => self.presenter.request_refresh(),
+                    Peek::Failed(report) => {
+                        self.apply(*report);
+                    }
+                }
+                self.settle();
+                self.plan_look(self.clock.now());
+            }
+            Alarm::Change => {
+                if watcher.hear() {
+                    self.presenter.request_refresh();
+                }
+                self.plan_look(self.clock.now());
+            }
         }
     }
 
     /// A copy of the scanout, for those who cannot import it. `None` if no scanout is shown, or if it cannot be
     /// read without a GPU.
     pub fn capture(&mut self) -> Option<Picture> {
-        let (Screen::Scanout(key), Planes::DmaBuf(planes)) = (&self.screen, &mut self.planes)
-        else {
-            return None;
-        };
-        let buffer = planes.pool.get_mut(*key)?;
-        let geometry = buffer.geometry;
-        let conversion = Conversion::to_xrgb8888(geometry.format)?;
-        let memory = buffer.memory().ok()?;
-        let mut picture = match Picture::new(geometry.width, geometry.height) {
-            Ok(picture) => picture,
-            Err(NoRoom(bytes)) => {
-                let Geometry { width, height, .. } = geometry;
-                self.complain(&Problem::NoSurface { width, height, bytes }, Severity::Warning);
-                return None;
+        match &mut self.watcher {
+            Half::Here(watcher) => watcher.capture(self.presenter.scanout()?),
+            Half::There(_) => self.presenter.take_capture(),
+        }
+    }
+
+    /// The UUID of the dma-buf that the device shows now: see [`Watcher::share_scanout`]. Where the watcher has a thread of its own, of
+    /// the one that it saw last.
+    pub fn share_scanout(&mut self) -> Result<Uuid, ShareError> {
+        match &mut self.watcher {
+            Half::Here(watcher) => {
+                let shared = watcher.share_scanout();
+                self.settle();
+                shared
             }
-        };
-        let _reading = memory.begin_reading();
-        Snapshot::default().update(memory, &geometry, conversion, &mut picture, Look::Copy).ok()?;
-        Some(picture)
-    }
-
-    fn move_pin(&mut self, old: Option<Key>, new: Option<Key>, user: User) {
-        let Planes::DmaBuf(DmaBufPlanes { pool, .. }) = &mut self.planes else { return };
-        if old == new {
-            return;
-        }
-        if let Some(new) = new {
-            pool.pin(new, user);
-        }
-        if let Some(old) = old {
-            pool.unpin(old, user);
-        }
-    }
-
-    fn invalidate_planes(&mut self) {
-        match &mut self.planes {
-            Planes::DmaBuf(planes) => planes.invalidate(),
-            Planes::Region(plane) => plane.invalidate(),
-        }
-    }
-
-    fn release_retired(&mut self) {
-        let Planes::DmaBuf(DmaBufPlanes { pool, .. }) = &mut self.planes else { return };
-        // What is not shown any more may have been one too many.
-        pool.evict(None);
-        for buffer in pool.take_retired() {
-            if let Some(import) = buffer.host {
-                self.console.release(import);
+            Half::There(exchange) => {
+                if !self.config.share {
+                    return Err(ShareError::Off);
+                }
+                if self.mode == Mode::Region {
+                    return Err(ShareError::Region);
+                }
+                exchange.facts().shared.ok_or(ShareError::NoPlane)
             }
         }
-        if let Some(violation) = pool.take_violation() {
-            let now = self.clock.now();
-            self.reporter.say(&self.console, now, Severity::Error, &violation);
+    }
+
+    fn facts(&self) -> Facts {
+        match &self.watcher {
+            Half::Here(watcher) => watcher.facts(),
+            Half::There(exchange) => exchange.facts(),
         }
     }
 
-    fn with_edid(&mut self, act: impl FnOnce(&mut Edid, &mut EdidHost<'_, D, C, T>)) {
-        let Self { edid: Some(edid), device, console, clock, reporter, .. } = self else { return };
-        act(edid, &mut EdidHost { device, console, clock, reporter });
+    /// Shows what the watcher found. Returns whether it is to look again.
+    fn apply(&mut self, report: Report) -> bool {
+        let again = self.presenter.apply(report, self.clock.now());
+        self.heed();
+        again
     }
 
-    fn complain(&mut self, problem: &Problem, severity: Severity) {
-        self.complain_as(&problem.to_string(), problem, severity);
+    fn heed(&mut self) {
+        if let Half::Here(watcher) = &mut self.watcher {
+            watcher.heed(self.presenter.wishes());
+        }
     }
 
-    /// As [`Display::complain`], unless this text was said just now.
-    fn complain_as(&mut self, text: &str, problem: &Problem, severity: Severity) {
-        self.count(problem);
-        let severity = if problem.is_known() { Severity::Trace } else { severity };
-        self.reporter.say_of(text, &self.console, self.clock.now(), severity, problem);
+    /// Has each half know of the other.
+    fn settle(&mut self) {
+        match &mut self.watcher {
+            Half::Here(watcher) => {
+                watcher.heed(self.presenter.wishes());
+                self.presenter.note(watcher.take_notes(), self.clock.now());
+                // What the presenter gave back is let go of.
+                self.presenter.wishes().returned.clear();
+            }
+            Half::There(exchange) => {
+                self.presenter.note(exchange.take_notes(), self.clock.now());
+                exchange.post(self.presenter.wishes());
+            }
+        }
     }
 
-    fn count(&mut self, problem: &Problem) {
-        *self.counters.errors.entry(problem.category()).or_default() += 1;
+    fn plan_edid(&mut self) {
+        let Half::Here(watcher) = &self.watcher else { return };
+        let due = watcher.edid_due();
+        if self.edid_at != due {
+            self.edid_at = due;
+            match due {
+                Some(due) => {
+                    self.clock.set_alarm(Alarm::Edid, due.saturating_sub(self.clock.now()));
+                }
+                None => self.clock.clear_alarm(Alarm::Edid),
+            }
+        }
     }
 
-    fn trace(&self, what: fmt::Arguments<'_>) {
-        self.console.log(Severity::Trace, format_args!("{}: {what}", self.device.name()));
+    fn plan_look(&mut self, now: Duration) {
+        let Half::Here(watcher) = &self.watcher else { return };
+        if let Some(listens) = watcher.listens(now) {
+            self.clock.listen(Alarm::Change, listens);
+        }
+        // An alarm that goes off too early, or for nothing, is set again then, or when there is something to look for: that is
+        // rarer than to set it at each refresh.
+        let next = watcher.next_look(now);
+        if let Some(next) = next.filter(|next| self.look_at.is_none_or(|set| *next < set)) {
+            self.clock.set_alarm(Alarm::Look, next.saturating_sub(now));
+            self.look_at = Some(next);
+        }
     }
 }
 
-impl<D: Device, C: Console, T: Clock> Drop for Display<D, C, T> {
+impl<D: Device, C: Console, T: Alarms> Drop for Display<D, C, T> {
     fn drop(&mut self) {
         self.close();
     }

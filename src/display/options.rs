@@ -31,6 +31,8 @@ pub struct Config {
     pub pacing: bool,
     /// Whether a device that can is to say when something changed, instead: `events`.
     pub events: bool,
+    /// Whether the device is asked on a thread of its own, if the host gives one: `thread`.
+    pub thread: bool,
 }
 
 impl Default for Config {
@@ -47,12 +49,13 @@ impl Default for Config {
             direct: true,
             pacing: true,
             events: false,
+            thread: false,
         }
     }
 }
 
 /// Keys and what may be said of them, for people.
-const KEYS: [(&str, &str); 9] = [
+const KEYS: [(&str, &str); 10] = [
     ("import", SWITCH),
     ("read-back", SWITCH),
     ("compare", SWITCH),
@@ -60,6 +63,7 @@ const KEYS: [(&str, &str); 9] = [
     ("direct", SWITCH),
     ("pacing", SWITCH),
     ("events", SWITCH),
+    ("thread", SWITCH),
     ("pool-buffers", "a number from 1 on"),
     ("pool-bytes", "a number of bytes from 1 on, which may end in K, M or G"),
 ];
@@ -122,6 +126,7 @@ impl Config {
             "direct" => replace(&mut self.direct, switch(value)),
             "pacing" => replace(&mut self.pacing, switch(value)),
             "events" => replace(&mut self.events, switch(value)),
+            "thread" => replace(&mut self.thread, switch(value)),
             "pool-buffers" => replace(&mut self.pool.count, number(value)),
             _ => replace(&mut self.pool.bytes, bytes(value)),
         };
@@ -198,7 +203,7 @@ mod tests {
             (
                 "speed=on",
                 "there is no option \"speed\" of the display; there are import, read-back, compare, glance, direct, pacing, \
-                 events, pool-buffers, pool-bytes",
+                 events, thread, pool-buffers, pool-bytes",
             ),
         ] {
             assert_eq!(applied(options), Err(says.to_owned()));

@@ -14,11 +14,14 @@ mod reset;
 mod share;
 mod soak;
 mod switches;
+mod thread;
 
 use crate::console::Uptake;
 use crate::testing::{Call, FakeDevice, Fixture, plane};
 
-use super::{Config, Mode, Screen};
+use crate::presenter::Screen;
+
+use super::{Config, Mode};
 
 const OFF: &str = "The display is off.";
 
@@ -68,7 +71,8 @@ fn shown(fixture: &mut Fixture) -> Vec<u32> {
     if let Some(seen) = &fixture.console.get().memory {
         return seen.rows.chunks_exact(4).map(pixel).collect();
     }
-    let Screen::Surface(surface, _) = &fixture.display().screen else {
+    let display = fixture.display();
+    let Screen::Surface(surface) = display.presenter.screen() else {
         panic!("no surface is shown");
     };
     let (canvas, (width, _)) = (surface.canvas(), surface.size());

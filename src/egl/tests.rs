@@ -17,7 +17,7 @@ use super::driver::{
 };
 use super::import::{Import, ImportError, Importer, Usable};
 use super::readback::{Drawn, ReadBack, ReadBackError, Taken};
-use crate::console::{Console, CursorImage, Monitor, Severity, Uptake};
+use crate::console::{Console, CursorImage, Severity, Uptake};
 use crate::damage::Rect;
 use crate::display::{Config, Display, Mode};
 use crate::format::Format;
@@ -798,12 +798,10 @@ impl Console for Front {
         self.inner.move_surface_cursor(x, y);
     }
 
+    fn looked(&self) {}
+
     fn request_refresh(&self) {
         self.inner.request_refresh();
-    }
-
-    fn generate_edid(&self, monitor: &Monitor, blob: &mut [u8]) -> usize {
-        self.inner.generate_edid(monitor, blob)
     }
 
     fn log(&self, severity: Severity, message: fmt::Arguments<'_>) {

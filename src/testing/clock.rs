@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::event::{EventfdFlags, eventfd};
 
-use crate::clock::{Alarm, Clock};
+use crate::clock::{Alarm, Alarms, Clock};
 
 /// A clock that stands still until it is set, or goes by a step whenever somebody looks at it.
 #[derive(Clone, Debug, Default)]
@@ -78,6 +78,14 @@ impl Clock for ManualClock {
     fn now(&self) -> Duration {
         self.set_time(self.time() + self.step.get());
         self.time()
+    }
+}
+
+impl Alarms for ManualClock {
+    type Time = Self;
+
+    fn watch(&self) -> Self {
+        self.clone()
     }
 
     fn set_alarm(&self, alarm: Alarm, after: Duration) {

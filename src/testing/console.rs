@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use drm_fourcc::DrmFourcc;
 
-use crate::console::{Console, CursorImage, Monitor, Severity, Uptake};
+use crate::console::{Console, CursorImage, Severity, Uptake};
 use crate::damage::{Canvas, Rect};
 use crate::memory::Memory;
 use crate::plane::Geometry;
@@ -39,16 +39,14 @@ pub struct State {
     pub keeps_memory: bool,
     /// What they hold.
     pub kept: Vec<Arc<Memory>>,
-    /// How long an EDID is.
-    pub edid_len: usize,
-    /// The monitors that EDIDs were asked for.
-    pub monitors: Vec<Monitor>,
     /// What is shown.
     pub shows: Shows,
     /// The pointer above a scanout.
     pub cursor: Option<u32>,
     /// The buffers that are imported: their numbers, inodes and geometries.
     pub imports: BTreeMap<u32, (u64, Geometry)>,
+    /// Single looks that are over.
+    pub looked: u64,
     /// Messages, without traces.
     pub log: Vec<(Severity, String)>,
     calls: Vec<Call>,
@@ -367,14 +365,8 @@ impl Console for FakeConsole {
         self.set().calls.push(Call::RequestRefresh);
     }
 
-    fn generate_edid(&self, monitor: &Monitor, blob: &mut [u8]) -> usize {
-        let mut state = self.set();
-        assert!(blob.iter().all(|&byte| byte == 0), "the blob is zero");
-        state.monitors.push(*monitor);
-        for (to, from) in blob.iter_mut().zip(monitor.width.to_le_bytes()) {
-            *to = from;
-        }
-        state.edid_len.min(blob.len())
+    fn looked(&self) {
+        self.set().looked += 1;
     }
 
     fn log(&self, severity: Severity, message: fmt::Arguments<'_>) {

@@ -8,15 +8,20 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::rc::Rc;
 
+use crate::console::Monitor;
 use crate::device::{Device, RegionInfo, RegionMemory};
 use crate::plane::{PlaneInfo, PlaneKind};
 
 use super::Memfds;
 
+/// What happens while the device is called.
+type Act = Box<dyn FnOnce()>;
+
 /// A device that answers as its fields say.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct FakeDevice {
     inner: Rc<RefCell<Inner>>,
+    on_next_query: Rc<RefCell<Option<Act>>>,
     files: Memfds,
 }
 
@@ -44,6 +49,10 @@ pub struct Inner {
     pub keeps_ids: bool,
     /// Its region with the EDID.
     pub edid: Option<FakeEdid>,
+    /// How long an EDID is.
+    pub edid_len: usize,
+    /// The monitors that EDIDs were asked for.
+    pub monitors: Vec<Monitor>,
     /// Whether it can say when something changed.
     pub has_events: bool,
     /// The eventfd that it signals then.
@@ -197,6 +206,26 @@ impl FakeDevice {
         &self.files
     }
 
+    /// This happens while the next query of a plane is under way.
+    pub fn on_next_query(&self, act: impl FnOnce() + 'static) {
+        *self.on_next_query.borrow_mut() = Some(Box::new(act));
+    }
+
+    /// The guest draws this byte into all that it has.
+    ///
+    /// # Panics
+    ///
+    /// If its files cannot be written to.
+    pub fn draw_all(&self, byte: u8) {
+        let inner = self.get();
+        let regions = inner.regions.values().map(|region| &region.file);
+        for file in inner.dma_bufs.values().chain(regions) {
+            let len = file.metadata().expect("an open file").len();
+            let bytes = vec![byte; usize::try_from(len).unwrap_or(0)];
+            file.write_all_at(&bytes, 0).expect("a write to memory");
+        }
+    }
+
     /// Makes the dma-buf of a plane, filled with this byte.
     pub fn add(&self, plane: &PlaneInfo, byte: u8) {
         let file = self.files.with(&vec![byte; plane.size as usize], true);
@@ -271,6 +300,10 @@ impl Device for FakeDevice {
     }
 
     fn query_plane(&self, info: &mut PlaneInfo) -> io::Result<()> {
+        let act = self.on_next_query.borrow_mut().take();
+        if let Some(act) = act {
+            act();
+        }
         let mut inner = self.set();
         if info.flags & PlaneInfo::PROBE != 0 {
             let granted = inner.probes & info.flags & !PlaneInfo::PROBE != 0;
@@ -370,5 +403,15 @@ impl Device for FakeDevice {
 
     fn edid_region(&self) -> Option<u32> {
         self.get().edid.as_ref().map(|edid| edid.index)
+    }
+
+    fn generate_edid(&self, monitor: &Monitor, blob: &mut [u8]) -> usize {
+        let mut inner = self.set();
+        assert!(blob.iter().all(|&byte| byte == 0), "the blob is zero");
+        inner.monitors.push(*monitor);
+        for (to, from) in blob.iter_mut().zip(monitor.width.to_le_bytes()) {
+            *to = from;
+        }
+        inner.edid_len.min(blob.len())
     }
 }

@@ -11,8 +11,10 @@ mod device;
 mod odd;
 pub mod script;
 
+use std::cell::{RefCell, RefMut};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -28,6 +30,9 @@ pub use console::{Call, FakeCanvas, FakeConsole, Image, Import, SeenMemory, Show
 pub use device::{Counts, Errors, FakeDevice, FakeEdid, FakeRegion, Write};
 pub use odd::Odd;
 
+/// A display that several may use, in turns.
+pub type SharedDisplay = Rc<RefCell<Option<Display<FakeDevice, FakeConsole, ManualClock>>>>;
+
 /// A display between fakes.
 pub struct Fixture {
     /// The device.
@@ -37,17 +42,22 @@ pub struct Fixture {
     /// The clock.
     pub clock: ManualClock,
     /// The display; `None` once it has ended.
-    display: Option<Display<FakeDevice, FakeConsole, ManualClock>>,
+    display: SharedDisplay,
 }
 
 impl Fixture {
     /// A display of this device, which is set up already.
     pub fn new(mode: Mode, config: Config, device: &FakeDevice) -> Self {
         let console = FakeConsole::default();
-        console.set().edid_len = 128;
+        device.set().edid_len = 128;
         let clock = ManualClock::default();
         let display = Display::new(device.clone(), console.clone(), clock.clone(), mode, config);
-        Self { device: device.clone(), console, clock, display: Some(display) }
+        Self {
+            device: device.clone(),
+            console,
+            clock,
+            display: Rc::new(RefCell::new(Some(display))),
+        }
     }
 
     /// The display.
@@ -55,8 +65,15 @@ impl Fixture {
     /// # Panics
     ///
     /// If it has ended.
-    pub fn display(&mut self) -> &mut Display<FakeDevice, FakeConsole, ManualClock> {
-        self.display.as_mut().expect("the display has not ended")
+    pub fn display(&mut self) -> RefMut<'_, Display<FakeDevice, FakeConsole, ManualClock>> {
+        RefMut::map(self.display.borrow_mut(), |display| {
+            display.as_mut().expect("the display has not ended")
+        })
+    }
+
+    /// The same display, for what happens while the device is called.
+    pub fn share_display(&self) -> SharedDisplay {
+        Rc::clone(&self.display)
     }
 
     /// Refreshes once, and returns what the console was told.
@@ -91,7 +108,7 @@ impl Fixture {
 
     /// Ends the display.
     pub fn end(&mut self) {
-        self.display = None;
+        *self.display.borrow_mut() = None;
     }
 
     /// When this alarm will go off, from now.

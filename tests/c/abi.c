@@ -119,6 +119,15 @@ static int edid_region(void *device)
     return EDID_REGION;
 }
 
+static size_t generate_edid(void *opaque, const VfioDpyMonitor *monitor,
+                            uint8_t *blob, size_t size)
+{
+    (void)opaque;
+    CHECK(size == EDID_MAX);
+    memcpy(blob, &monitor->width, 4);
+    return 128;
+}
+
 static const VfioDpyDeviceOps device_ops = {
     .query_plane = query_plane,
     .get_dmabuf = get_dmabuf,
@@ -128,6 +137,7 @@ static const VfioDpyDeviceOps device_ops = {
     .keeps_ids = keeps_ids,
     .signal_changes = signal_changes,
     .edid_region = edid_region,
+    .generate_edid = generate_edid,
 };
 
 /* --- a console ------------------------------------------------------- */
@@ -288,15 +298,6 @@ static void request_refresh(void *opaque)
     ((Console *)opaque)->refreshes_requested++;
 }
 
-static size_t generate_edid(void *opaque, const VfioDpyMonitor *monitor,
-                            uint8_t *blob, size_t size)
-{
-    (void)opaque;
-    CHECK(size == EDID_MAX);
-    memcpy(blob, &monitor->width, 4);
-    return 128;
-}
-
 static void log_message(void *opaque, VfioDpySeverity severity,
                         const char *message)
 {
@@ -330,7 +331,6 @@ static const VfioDpyConsoleOps console_ops = {
     .surface_cursor = surface_cursor,
     .move_surface_cursor = move_surface_cursor,
     .request_refresh = request_refresh,
-    .generate_edid = generate_edid,
     .log = log_message,
     .tracing = tracing,
 };

@@ -3,9 +3,9 @@
 use drm_fourcc::DrmFourcc;
 
 use crate::console::Uptake;
-use crate::display::cursor::ABSENT_INTERVAL;
 use crate::plane::PlaneInfo;
 use crate::testing::{Call, Errors, Fixture, Image, Shows, cursor, plane};
+use crate::watcher::ABSENT_INTERVAL;
 
 use super::{is_update, scanout, status, surface};
 

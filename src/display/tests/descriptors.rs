@@ -3,10 +3,10 @@
 use std::fs::File;
 
 use crate::console::Uptake;
-use crate::display::screen::RESPITE;
 use crate::display::{Config, Mode};
 use crate::memory::UNCLOSED_MOST;
 use crate::testing::{Call, FakeDevice, FakeRegion, Fixture, Odd, cursor, plane};
+use crate::watcher::RESPITE;
 
 use super::{scanout, shown, status};
 

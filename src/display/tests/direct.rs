@@ -5,10 +5,10 @@ use std::os::unix::fs::FileExt;
 use drm_fourcc::DrmFourcc;
 
 use crate::damage::Rect;
-use crate::display::direct::{CALM_FRAMES, LASTING_FRAMES};
 use crate::display::{Config, Mode};
 use crate::plane::PlaneInfo;
 use crate::testing::{Call, Errors, FakeDevice, FakeRegion, Fixture, Shows, plane};
+use crate::watcher::direct::{CALM_FRAMES, LASTING_FRAMES};
 
 use super::{OFF, region, shown, status};
 

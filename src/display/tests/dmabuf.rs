@@ -10,11 +10,11 @@ use serde_json::json;
 
 use crate::console::Uptake;
 use crate::damage::Rect;
-use crate::display::screen::PATIENCE;
 use crate::display::{Config, Mode};
 use crate::plane::PlaneInfo;
 use crate::pool::Limits;
 use crate::testing::{Call, Errors, FakeDevice, Fixture, Shows, plane};
+use crate::watcher::PATIENCE;
 
 use super::{OFF, dma_buf_device, is_update, scanout, shown, status, surface};
 
@@ -566,6 +566,33 @@ fn planes_of_any_size_come_and_go_within_the_limits() {
         assert_eq!(fixture.console.scanned_out(), inode(&fixture, id));
         fixture.device.set().dma_bufs.remove(&id);
         assert_eq!(status(&mut fixture, "/pool/buffers"), 1);
+    }
+}
+
+#[test]
+fn what_is_drawn_while_front_ends_change_is_shown() {
+    let mut fixture = surface();
+    for (byte, uptake) in [(0x21, Uptake::None), (0x22, Uptake::ReadBack), (0x23, Uptake::None)] {
+        fixture.console.set().uptake = uptake;
+        fixture.device.draw(1, 0, &[byte; 32 * 16 * 4]);
+        fixture.refresh();
+        assert_eq!(shown(&mut fixture), [u32::from(byte) * 0x0101_0101; 32 * 16]);
+    }
+}
+
+#[test]
+fn what_is_beyond_the_limits_is_shown_all_the_same() {
+    for uptake in [Uptake::None, Uptake::ReadBack, Uptake::Import] {
+        let config = Config { pool: Limits { count: 1, bytes: 1 }, ..Config::default() };
+        let mut fixture = Fixture::new(Mode::DmaBuf, config, &dma_buf_device());
+        fixture.console.set().uptake = uptake;
+        for id in 2..5 {
+            fixture.device.show(plane(id, 32, 16), 0);
+            fixture.refresh();
+            assert_eq!(status(&mut fixture, "/plane/handle"), id, "{uptake:?}");
+            assert_eq!(status(&mut fixture, "/pool/buffers"), 1);
+        }
+        assert_eq!(fixture.device.take_gets(), [2, 3, 4]);
     }
 }
 

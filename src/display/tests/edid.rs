@@ -49,7 +49,7 @@ fn settled(edid: FakeEdid) -> Fixture {
     let mut fixture = display(edid);
     fixture.pass(PAUSE);
     writes(&fixture);
-    fixture.console.set().monitors.clear();
+    fixture.device.set().monitors.clear();
     fixture
 }
 
@@ -68,7 +68,7 @@ fn monitor(width: u32, height: u32) -> Monitor {
 
 /// The sizes of the EDIDs that were made since the last time.
 fn sizes(fixture: &Fixture) -> Vec<(u32, u32)> {
-    let monitors = std::mem::take(&mut fixture.console.set().monitors);
+    let monitors = std::mem::take(&mut fixture.device.set().monitors);
     monitors.into_iter().map(|monitor| (monitor.width, monitor.height)).collect()
 }
 
@@ -118,7 +118,7 @@ fn what_a_front_end_knows_of_its_window_reaches_the_edid() {
     };
     fixture.display().set_monitor(window);
     let told = Monitor { height: 1200, max_width: 1920, max_height: 1200, ..window };
-    assert_eq!(fixture.console.get().monitors, [told]);
+    assert_eq!(fixture.device.get().monitors, [told]);
 }
 
 #[test]
@@ -240,18 +240,18 @@ fn a_new_size_while_an_old_one_is_retried_is_written() {
 #[test]
 fn an_edid_fits_the_device() {
     let mut fixture = settled(lax());
-    fixture.console.set().edid_len = 256;
+    fixture.device.set().edid_len = 256;
     fixture.display().set_monitor(monitor(640, 480));
     assert!(writes(&fixture).contains(&register(SIZE, 256)));
 
     let mut fixture = settled(strict());
-    fixture.console.set().edid_len = 256;
+    fixture.device.set().edid_len = 256;
     fixture.display().set_monitor(monitor(640, 480));
     assert!(writes(&fixture).contains(&register(SIZE, 128)));
     assert_eq!(fixture.console.take_log(), [""; 0]);
 
     let mut huge = settled(FakeEdid::new(REGION, u32::MAX, 0, 0));
-    huge.console.set().edid_len = usize::MAX;
+    huge.device.set().edid_len = usize::MAX;
     huge.device.set().write_errors = Errors::times(3, libc::EIO);
     huge.display().set_monitor(monitor(640, 480));
     huge.pass(PAUSE);

@@ -5,9 +5,9 @@ use std::time::Duration;
 use crate::plane::PlaneInfo;
 use crate::testing::{Call, Errors, FakeConsole, Shows, plane};
 
-use super::super::report::Reporter;
 use super::{region, scanout, status, surface};
 use crate::console::Severity;
+use crate::presenter::TestedReporter as Reporter;
 
 const SECOND: Duration = Duration::from_secs(1);
 

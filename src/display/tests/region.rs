@@ -6,10 +6,10 @@ use drm_fourcc::DrmFourcc;
 use serde_json::json;
 
 use crate::damage::Rect;
-use crate::display::SOON;
-use crate::display::screen::PATIENCE;
 use crate::plane::PlaneInfo;
 use crate::testing::{Call, Errors, FakeRegion, Fixture, Shows, plane};
+use crate::watcher::PATIENCE;
+use crate::watcher::SOON;
 
 use super::{OFF, region, shown, status};
 

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use crate::console::Uptake;
-use crate::display::screen::RESPITE;
 use crate::display::{Config, Mode};
 use crate::plane::PlaneInfo;
 use crate::testing::{Call, Errors, Fixture, Shows, cursor, plane};
+use crate::watcher::RESPITE;
 
 use super::{OFF, dma_buf_device, region, rotating, scanout, shown, status, surface};
 

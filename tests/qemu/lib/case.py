@@ -32,6 +32,8 @@ QUIRKS = _environment("VFIO_DPY_TEST_QUIRKS")
 VARIANT = _environment("VFIO_DPY_TEST_VARIANT")
 OUTPUT = _environment("VFIO_DPY_TEST_OUTPUT")
 DEBUG = bool(os.environ.get("VFIO_DPY_TEST_DEBUG"))
+# For all displays, before those of the test.
+OPTIONS = os.environ.get("VFIO_DPY_TEST_OPTIONS")
 
 # For sockets, whose paths must be short; the same name in each run of a test would not let runs go side by side.
 SCRATCH = tempfile.mkdtemp(prefix="vfio-dpy-test-")

@@ -8,7 +8,7 @@ import subprocess
 import time
 
 from . import processes
-from .case import DEBUG, QEMU, SCRATCH, VARIANT, Failure, debug, filtered, output_file, say, until
+from .case import DEBUG, OPTIONS, QEMU, SCRATCH, VARIANT, Failure, debug, filtered, output_file, say, until
 
 FIRMWARE = ("/usr/share/seabios", "/usr/share/qemu")
 VGA_ROM = "/usr/share/seabios/vgabios-bochs-display.bin"
@@ -67,8 +67,9 @@ class Qemu:
         for vgpu in vgpus:
             settings = {"romfile": VGA_ROM} if guest else {"rombar": 0}
             settings.update(properties or {})
-            if options and VARIANT == "enabled":
-                settings["x-display-options"] = options
+            chosen = ",".join(filter(None, [OPTIONS, options]))
+            if chosen and VARIANT == "enabled":
+                settings["x-display-options"] = chosen
             command += ["-device", json.dumps(device(vgpu, display, **settings))]
         for settings in devices:
             command += ["-device", json.dumps(settings)]

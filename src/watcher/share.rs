@@ -7,13 +7,13 @@ use std::os::fd::AsFd;
 use uuid::Uuid;
 
 use crate::clock::Clock;
-use crate::console::Console;
 use crate::device::Device;
 use crate::plane::PlaneKind;
+use crate::pool::Key;
 use crate::shared_objects::{AddError, DmaBuf, Object};
 
 use super::problem::Problem;
-use super::{Display, Planes};
+use super::{Planes, Watcher};
 
 /// Why there is no UUID.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub enum ShareError {
     Table(AddError),
 }
 
-impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
+impl<D: Device, T: Clock> Watcher<D, T> {
     /// The UUID of the dma-buf that the device shows now.
     ///
     /// It is the same as long as we hold the buffer, however often and long something else is shown in between, and nobody
@@ -40,12 +40,14 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
     /// found it keeps a descriptor of its own.
     pub fn share_scanout(&mut self) -> Result<Uuid, ShareError> {
         let shared = self.share_shown();
-        self.release_retired();
+        self.retire();
         shared
     }
 
     fn share_shown(&mut self) -> Result<Uuid, ShareError> {
-        let owner = self.sharing.as_ref().ok_or(ShareError::Off)?;
+        if self.sharing.is_none() {
+            return Err(ShareError::Off);
+        }
         let Planes::DmaBuf(planes) = &mut self.planes else { return Err(ShareError::Region) };
         // Nobody may look at the console, so that what is known may be old.
         let (key, plane) = planes
@@ -53,6 +55,22 @@ impl<D: Device, C: Console, T: Clock> Display<D, C, T> {
             .map_err(ShareError::Plane)?
             .ok_or(ShareError::NoPlane)?;
         planes.check_passing_on(key, plane.handle).map_err(ShareError::Plane)?;
+        self.share_buffer(key)
+    }
+
+    /// Shares what the device showed at the last look, if it can be.
+    pub(super) fn share_known(&mut self) {
+        let Planes::DmaBuf(planes) = &self.planes else { return };
+        let Some((key, id)) = planes.known_primary() else { return };
+        self.shared = match planes.check_passing_on(key, id) {
+            Ok(()) => self.share_buffer(key).ok(),
+            Err(_) => None,
+        };
+    }
+
+    fn share_buffer(&mut self, key: Key) -> Result<Uuid, ShareError> {
+        let owner = self.sharing.as_ref().ok_or(ShareError::Off)?;
+        let Planes::DmaBuf(planes) = &mut self.planes else { return Err(ShareError::Region) };
         let buffer = planes.pool.get_mut(key).ok_or(ShareError::NoPlane)?;
         if let Some(claim) = &buffer.claim {
             return Ok(claim.uuid());

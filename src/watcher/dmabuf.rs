@@ -15,8 +15,9 @@ use crate::memory::{Gate, Memory};
 use crate::plane::{Geometry, Plane, PlaneInfo, PlaneKind};
 use crate::pool::{Buffer, Key, Limits, Pool};
 
+use super::Counters;
+use super::looks::{ask, query};
 use super::problem::Problem;
-use super::{Counters, ask, query};
 
 /// How often a refresh asks again because the guest flipped in between. A guest that flips a thousand times a second wins
 /// this race once in a while, but not four times.
@@ -34,9 +35,9 @@ const SAMPLES: usize = 4;
 
 /// The planes of a device in dma-buf mode.
 #[derive(Debug)]
-pub struct DmaBufPlanes<H> {
+pub struct DmaBufPlanes {
     /// What we hold.
-    pub pool: Pool<H>,
+    pub pool: Pool,
     gate: Gate,
     primary: Option<Known>,
     cursor: Option<Known>,
@@ -57,7 +58,7 @@ struct Known {
     key: Key,
 }
 
-impl<H> DmaBufPlanes<H> {
+impl DmaBufPlanes {
     /// Holds nothing yet.
     pub fn new(limits: Limits, gives_once: bool) -> Self {
         Self {
@@ -124,6 +125,11 @@ impl<H> DmaBufPlanes<H> {
     /// What the primary plane showed at the last look.
     pub fn primary(&self) -> Option<&PlaneInfo> {
         self.primary.as_ref().map(|known| &known.info)
+    }
+
+    /// The buffer that the primary plane showed at the last look, and its id.
+    pub fn known_primary(&self) -> Option<(Key, u32)> {
+        self.primary.as_ref().map(|known| (known.key, known.plane.handle))
     }
 
     /// A guest that sets a mode frees the buffers of the one before, and a device that does not see that we hold them gives

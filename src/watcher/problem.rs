@@ -10,6 +10,7 @@ use crate::plane::{PlaneError, PlaneKind};
 
 /// Why there is no picture.
 #[derive(Debug)]
+#[expect(missing_docs, reason = "the messages say it")]
 pub enum Problem {
     Query { kind: PlaneKind, error: io::Error },
     Get { id: u32, attempts: u32, error: io::Error },

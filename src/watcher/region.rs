@@ -11,14 +11,17 @@ use crate::memory::{Gate, Memory, Refused};
 use crate::plane::{Geometry, Plane, PlaneInfo, PlaneKind};
 use vfio_bindings::bindings::vfio::VFIO_PCI_NUM_REGIONS;
 
+use super::Counters;
+use super::looks::query;
 use super::problem::Problem;
-use super::{Counters, query};
 
 /// The plane of a device in region mode.
 #[derive(Debug, Default)]
 pub struct RegionPlane {
     gate: Gate,
     known: Option<Known>,
+    /// What the device said at the last look.
+    told: Option<PlaneInfo>,
 }
 
 #[derive(Debug)]
@@ -70,13 +73,19 @@ impl<D: Device> Source for RegionSource<'_, D> {
 
 impl RegionPlane {
     /// What the plane shows now; `None` if the plane is off. The last value says that its pixels come from elsewhere than before.
+    /// `again`: what the device said at the last look still holds.
     pub fn look(
         &mut self,
         device: &impl Device,
+        again: bool,
         counters: &mut Counters,
     ) -> Result<Option<(Plane, Conversion, bool)>, Problem> {
         let kind = PlaneKind::Primary;
-        let info = query(device, PlaneInfo::REGION, kind, counters)?;
+        let info = match self.told.take().filter(|_| again) {
+            Some(info) => info,
+            None => query(device, PlaneInfo::REGION, kind, counters)?,
+        };
+        self.told = Some(info);
         let checked = Plane::check(kind, &info).map_err(|error| Problem::Lie { kind, error })?;
         let Some(plane) = checked else { return Ok(None) };
         let format = plane.geometry.format;

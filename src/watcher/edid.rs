@@ -14,11 +14,9 @@ use vfio_bindings::bindings::vfio::{
     vfio_region_gfx_edid as Registers,
 };
 
-use crate::clock::{Alarm, Clock};
-use crate::console::{Console, Monitor, Severity};
+use crate::console::{Monitor, Severity};
 use crate::device::{Device, Failure};
-
-use super::report::Reporter;
+use crate::exchange::Notes;
 
 /// How long the link stays down: what QEMU always did, and guests expect.
 const LINK_DOWN: Duration = Duration::from_millis(100);
@@ -45,21 +43,15 @@ pub struct Edid {
     wanted: Option<Monitor>,
     told: Option<Monitor>,
     state: State,
+    alarm: Option<Duration>,
     written: u64,
 }
 
-/// What the EDID needs of a display.
-pub struct EdidHost<'a, D, C, T> {
+/// What the EDID needs of a watcher.
+pub struct EdidHost<'a, D> {
     pub device: &'a D,
-    pub console: &'a C,
-    pub clock: &'a T,
-    pub reporter: &'a mut Reporter,
-}
-
-impl<D, C: Console, T> EdidHost<'_, D, C, T> {
-    fn trace(&self, what: &dyn fmt::Display) {
-        self.console.log(Severity::Trace, format_args!("{what}"));
-    }
+    pub now: Duration,
+    pub notes: &'a mut Notes,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,16 +117,13 @@ impl Edid {
             wanted: None,
             told: None,
             state: State::Settled,
+            alarm: None,
             written: 0,
         }))
     }
 
     /// Shows the guest a monitor of this size. Zero pixels: the monitor is off.
-    pub fn set_monitor<D: Device, C: Console, T: Clock>(
-        &mut self,
-        wanted: Monitor,
-        host: &mut EdidHost<'_, D, C, T>,
-    ) {
+    pub fn set_monitor<D: Device>(&mut self, wanted: Monitor, host: &mut EdidHost<'_, D>) {
         if self.wanted == Some(wanted) {
             return;
         }
@@ -151,8 +140,14 @@ impl Edid {
         Monitor { width: self.default.0, height: self.default.1, ..Monitor::default() }
     }
 
-    /// The alarm went off.
-    pub fn alarm<D: Device, C: Console, T: Clock>(&mut self, host: &mut EdidHost<'_, D, C, T>) {
+    /// When to call [`Edid::alarm`].
+    pub fn due(&self) -> Option<Duration> {
+        self.alarm
+    }
+
+    /// It is due.
+    pub fn alarm<D: Device>(&mut self, host: &mut EdidHost<'_, D>) {
+        self.alarm = None;
         match self.state {
             State::Settled => (),
             State::Retrying(attempt) => self.write(attempt, host),
@@ -162,11 +157,16 @@ impl Edid {
                 }
                 self.state = State::Settled;
                 match self.write_link(host.device, VFIO_DEVICE_GFX_LINK_STATE_UP) {
-                    Ok(()) => host.trace(&"EDID: link up"),
+                    Ok(()) => host.notes.trace(&"EDID: link up"),
                     Err(error) => self.retry(attempt, &error, host),
                 }
             }
         }
+    }
+
+    /// Nobody is told any more.
+    pub fn close(&mut self) {
+        self.alarm = None;
     }
 
     /// EDIDs written so far.
@@ -174,35 +174,31 @@ impl Edid {
         self.written
     }
 
-    fn write<D: Device, C: Console, T: Clock>(
-        &mut self,
-        attempt: u32,
-        host: &mut EdidHost<'_, D, C, T>,
-    ) {
+    fn write<D: Device>(&mut self, attempt: u32, host: &mut EdidHost<'_, D>) {
         let Some(wanted) = self.wanted else { return };
         match self.try_write(wanted, host) {
             Ok(true) => {
                 self.written += 1;
                 self.told = Some(wanted);
                 self.state = State::LinkDown(attempt);
-                host.clock.set_alarm(Alarm::Edid, LINK_DOWN);
+                self.alarm = Some(host.now + LINK_DOWN);
             }
             Ok(false) => {
                 self.state = State::Settled;
-                host.clock.clear_alarm(Alarm::Edid);
+                self.alarm = None;
             }
             Err(error) => self.retry(attempt, &error, host),
         }
     }
 
     /// Returns whether the link is to go up again.
-    fn try_write<D: Device, C: Console, T: Clock>(
+    fn try_write<D: Device>(
         &self,
         wanted: Monitor,
-        host: &EdidHost<'_, D, C, T>,
+        host: &mut EdidHost<'_, D>,
     ) -> Result<bool, EdidError> {
         self.write_link(host.device, VFIO_DEVICE_GFX_LINK_STATE_DOWN)?;
-        host.trace(&"EDID: link down");
+        host.notes.trace(&"EDID: link down");
         if wanted.width == 0 || wanted.height == 0 {
             return Ok(false);
         }
@@ -214,9 +210,9 @@ impl Edid {
             ..wanted
         };
         let mut blob = vec![0; self.blob_max as usize];
-        let len = host.console.generate_edid(&monitor, &mut blob).min(blob.len());
+        let len = host.device.generate_edid(&monitor, &mut blob).min(blob.len());
         let blob = &blob[..len];
-        host.trace(&format_args!("EDID: {}x{}, {len} bytes", monitor.width, monitor.height));
+        host.notes.trace(&format_args!("EDID: {}x{}, {len} bytes", monitor.width, monitor.height));
 
         // gvt takes the blob only once it knows its size.
         let size = u32::try_from(len).unwrap_or(self.blob_max);
@@ -227,21 +223,16 @@ impl Edid {
         Ok(true)
     }
 
-    fn retry<D: Device, C: Console, T: Clock>(
-        &mut self,
-        attempt: u32,
-        error: &EdidError,
-        host: &mut EdidHost<'_, D, C, T>,
-    ) {
+    fn retry<D: Device>(&mut self, attempt: u32, error: &EdidError, host: &mut EdidHost<'_, D>) {
         if Failure::of(&error.error) == Failure::Gone {
             // The display says so; there is no guest to tell any more.
             self.state = State::Settled;
             return;
         }
-        host.reporter.say(host.console, host.clock.now(), Severity::Warning, error);
+        host.notes.say(Severity::Warning, error);
         if attempt < RETRIES {
             self.state = State::Retrying(attempt + 1);
-            host.clock.set_alarm(Alarm::Edid, FIRST_RETRY * 2u32.pow(attempt));
+            self.alarm = Some(host.now + FIRST_RETRY * 2u32.pow(attempt));
         } else {
             // Whoever asks for the same again gets another try.
             self.wanted = None;

@@ -1,0 +1,123 @@
+//! `VfioDpyWatcher`: the device's half of a display, on a thread of the host's.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::display::DeviceWatcher;
+use crate::exchange::{Bell, Exchange};
+use crate::watcher::Next;
+
+use super::boundary;
+use super::clock::{Monotonic, eventfd, take};
+use super::device::HostDevice;
+
+/// What asks the device, and watches it, for one display.
+pub struct VfioDpyWatcher {
+    watcher: DeviceWatcher<HostDevice, Monotonic>,
+    exchange: Arc<Exchange>,
+    /// What the presenter rings.
+    rung: Arc<File>,
+    /// What the device signals, where it says when something changed.
+    changes: Option<OwnedFd>,
+}
+
+/// An eventfd that wakes somebody.
+pub(super) struct EventBell(Arc<File>);
+
+impl EventBell {
+    /// A bell, and what it can be heard by.
+    pub fn new() -> io::Result<(Self, Arc<File>)> {
+        let file = Arc::new(File::from(eventfd()?));
+        Ok((Self(Arc::clone(&file)), file))
+    }
+}
+
+impl Bell for EventBell {
+    fn ring(&self) {
+        // Where there is no room, it rings already.
+        let _ = (&*self.0).write(&1_u64.to_ne_bytes());
+    }
+}
+
+impl VfioDpyWatcher {
+    pub(super) fn new(
+        watcher: DeviceWatcher<HostDevice, Monotonic>,
+        exchange: Arc<Exchange>,
+        rung: Arc<File>,
+    ) -> Self {
+        Self { watcher, exchange, rung, changes: None }
+    }
+
+    fn watch(&mut self) {
+        self.subscribe();
+        let mut heard = false;
+        loop {
+            let Next::Sleep(until) = self.watcher.turn(&self.exchange, heard) else { return };
+            let listens = self.watcher.listens_now();
+            heard = self.sleep(until, listens);
+        }
+    }
+
+    fn subscribe(&mut self) {
+        if self.watcher.wants_events() {
+            let event = eventfd();
+            let event = match &event {
+                Ok(event) => Ok(event.as_fd().try_clone_to_owned()),
+                Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
+            };
+            self.changes = self.watcher.subscribe_to(event.and_then(|event| event));
+        }
+    }
+
+    /// Sleeps until it is rung, until then, or until the device says that something changed, which is returned.
+    fn sleep(&self, until: Option<Duration>, listens: bool) -> bool {
+        let now = Monotonic.now();
+        let timeout = until.map(|until| until.saturating_sub(now));
+        #[expect(clippy::unnecessary_fallible_conversions, reason = "not on all machines")]
+        let timeout = timeout.map(|timeout| libc::timespec {
+            tv_sec: libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX),
+            tv_nsec: libc::c_long::try_from(timeout.subsec_nanos()).unwrap_or(0),
+        });
+        let readable = |fd: BorrowedFd<'_>| libc::pollfd {
+            fd: fd.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        let changes = self.changes.as_ref().filter(|_| listens);
+        let mut fds = vec![readable(self.rung.as_fd())];
+        fds.extend(changes.map(|changes| readable(changes.as_fd())));
+        let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+        // SAFETY: the descriptors are open, and the pointers are to values that live during the call.
+        unsafe {
+            libc::ppoll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, timeout, std::ptr::null());
+        }
+        take(self.rung.as_raw_fd());
+        changes.is_some_and(|changes| take(changes.as_raw_fd()))
+    }
+}
+
+/// Watches the device for a display, on the calling thread: to be called once, on a thread of the host's own, which need not hold any lock.
+///
+/// Returns when the display has been freed, and no call of the device is under way any more; the watcher is freed then. The device's callbacks are
+/// called on this thread meanwhile, and `device` must stay valid.
+///
+/// # Safety
+///
+/// `watcher` is from vfio_dpy_watcher(), and not given to this function yet.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfio_dpy_watch(watcher: *mut VfioDpyWatcher) {
+    // SAFETY: the pointer is from `Box::into_raw` in vfio_dpy_watcher(), and taken back once.
+    let mut watcher = unsafe { Box::from_raw(watcher) };
+    let ended = boundary(false, || {
+        watcher.watch();
+        true
+    });
+    if !ended {
+        watcher.exchange.fail();
+    }
+    boundary((), || drop(watcher));
+}

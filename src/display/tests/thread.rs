@@ -1,0 +1,417 @@
+//! The halves apart, as if the watcher had a thread of its own: each is stepped by hand, also while a call of the device takes its time.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::clock::Alarm;
+use crate::console::Uptake;
+use crate::display::{Config, DeviceWatcher, Mode};
+use crate::exchange::{Bell, Exchange};
+use crate::plane::PlaneInfo;
+use crate::testing::{Call, Errors, FakeDevice, Fixture, ManualClock, Shows, cursor, plane};
+use crate::watcher::Next;
+
+use super::{OFF, dma_buf_device, shown, status};
+
+const MS: Duration = Duration::from_millis(1);
+const PIXELS: usize = 32 * 16;
+
+#[derive(Clone, Debug, Default)]
+struct Rings(Arc<AtomicUsize>);
+
+impl Bell for Rings {
+    fn ring(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Rings {
+    fn take(&self) -> usize {
+        self.0.swap(0, Ordering::Relaxed)
+    }
+}
+
+/// A display, and its watcher.
+struct Apart {
+    fixture: Fixture,
+    watcher: DeviceWatcher<FakeDevice, ManualClock>,
+    exchange: Arc<Exchange>,
+    for_watcher: Rings,
+    for_presenter: Rings,
+}
+
+impl Apart {
+    fn new(mode: Mode, config: Config, device: &FakeDevice) -> Self {
+        let mut fixture = Fixture::new(mode, Config { thread: true, ..config }, device);
+        fixture.clock.set_time(Duration::from_secs(1));
+        let (for_watcher, for_presenter) = (Rings::default(), Rings::default());
+        let bells = (Box::new(for_watcher.clone()), Box::new(for_presenter.clone()));
+        let (watcher, exchange) = fixture.display().detach(bells.0, bells.1).unwrap();
+        Self { fixture, watcher, exchange, for_watcher, for_presenter }
+    }
+
+    fn turn(&mut self) -> Next {
+        self.watcher.turn(&self.exchange, false)
+    }
+
+    /// Lets both do all that is due, as front ends refresh every 30 ms.
+    fn run(&mut self, time: Duration) {
+        let end = self.fixture.clock.time() + time;
+        while self.fixture.clock.time() < end {
+            self.turn();
+            self.fixture.display().refresh(true);
+            self.turn();
+            self.fixture.display().refresh(true);
+            self.fixture.pass(30 * MS);
+        }
+    }
+
+    fn queries(&self) -> u32 {
+        self.fixture.device.get().counts.primary
+    }
+
+    fn looked(&self) -> u64 {
+        self.fixture.console.get().looked
+    }
+}
+
+fn region() -> Apart {
+    let device = FakeDevice::default();
+    device.add_region(16, 1 << 16, 0x11);
+    device.set().primary = plane(16, 32, 16);
+    Apart::new(Mode::Region, Config::default(), &device)
+}
+
+fn scanout() -> Apart {
+    let apart = Apart::new(Mode::DmaBuf, Config::default(), &dma_buf_device());
+    apart.fixture.console.set().uptake = Uptake::Import;
+    apart
+}
+
+#[test]
+fn a_picture_comes_with_the_refresh_after_the_look() {
+    let mut apart = region();
+    assert_eq!(apart.turn(), Next::Sleep(None), "nobody watches yet");
+    assert_eq!(apart.queries(), 0);
+    assert_eq!(apart.fixture.refresh(), []);
+    assert!(apart.for_watcher.take() > 0);
+    apart.turn();
+    assert_eq!(apart.for_presenter.take(), 1);
+    apart.fixture.display().arrived();
+    assert_eq!(apart.fixture.console.take_calls(), [Call::RequestRefresh]);
+    assert_eq!(apart.fixture.refresh()[0], Call::ShowSurface(32, 16));
+    assert_eq!(shown(&mut apart.fixture), [0x1111_1111; PIXELS]);
+}
+
+#[test]
+fn while_a_report_waits_nobody_looks_again() {
+    let mut apart = region();
+    apart.fixture.refresh();
+    apart.turn();
+    let queries = apart.queries();
+    for _ in 0..10 {
+        apart.fixture.clock.set_time(apart.fixture.clock.time() + 100 * MS);
+        assert_eq!(apart.turn(), Next::Sleep(None));
+    }
+    assert_eq!(apart.queries(), queries);
+    apart.for_watcher.take();
+    apart.fixture.refresh();
+    assert_eq!(apart.for_watcher.take(), 1, "the watcher may go on");
+}
+
+#[test]
+fn what_does_not_change_rings_nobody() {
+    for mut apart in [region(), scanout()] {
+        apart.run(200 * MS);
+        apart.for_presenter.take();
+        let queries = apart.queries();
+        apart.run(1000 * MS);
+        assert_eq!(apart.for_presenter.take(), 0);
+        assert!(apart.queries() > queries + 5, "it is looked at");
+    }
+}
+
+#[test]
+fn what_front_ends_do_with_it_is_asked_first_and_followed() {
+    let mut apart = scanout();
+    apart.fixture.refresh();
+    apart.turn();
+    assert_eq!(apart.fixture.refresh(), [], "it is not known yet what they do with it");
+    apart.turn();
+    assert_eq!(apart.fixture.refresh()[..2], [Call::Import(0), Call::Scanout(0)]);
+    for uptake in [Uptake::None, Uptake::Import, Uptake::None] {
+        apart.fixture.console.set().uptake = uptake;
+        apart.run(300 * MS);
+        let expected = match uptake {
+            Uptake::Import => Shows::Scanout(0),
+            _ => Shows::Surface(32, 16),
+        };
+        assert_eq!(apart.fixture.console.get().shows, expected);
+    }
+    assert_eq!(apart.fixture.device.take_gets(), [1]);
+}
+
+#[test]
+fn a_single_look_began_after_it_was_wanted_and_is_over_once() {
+    let mut apart = region();
+    apart.run(100 * MS);
+    apart.fixture.display().refresh(true);
+    // This one does not count.
+    apart.fixture.device.draw_region(16, 0, &[0x22; 64]);
+    apart.fixture.clock.set_time(apart.fixture.clock.time() + 100 * MS);
+    apart.turn();
+    apart.fixture.device.draw_region(16, 0, &[0x33; 64]);
+    apart.fixture.refresh_as(false);
+    assert_eq!(apart.looked(), 0);
+    apart.turn();
+    assert_eq!(apart.looked(), 0);
+    apart.fixture.refresh();
+    assert_eq!(apart.looked(), 1);
+    assert_eq!(shown(&mut apart.fixture)[0], 0x3333_3333);
+    apart.run(300 * MS);
+    assert_eq!(apart.looked(), 1);
+}
+
+#[test]
+fn who_looks_once_waits_for_no_device_longer_than_a_moment() {
+    let mut apart = region();
+    apart.fixture.refresh_as(false);
+    apart.fixture.pass(99 * MS);
+    assert_eq!(apart.looked(), 0);
+    apart.fixture.pass(MS);
+    assert_eq!(apart.looked(), 1);
+    // Nor longer than there is a display.
+    apart.fixture.refresh_as(false);
+    apart.fixture.display().close();
+    assert_eq!(apart.looked(), 2);
+    assert_eq!(apart.fixture.alarm_in(Alarm::Answer), None);
+}
+
+#[test]
+fn a_scanout_is_captured_for_who_looks_once() {
+    let mut apart = scanout();
+    apart.run(100 * MS);
+    assert!(apart.fixture.display().capture().is_none());
+    apart.fixture.device.draw(1, 4, &[9; 4]);
+    apart.fixture.refresh_as(false);
+    apart.turn();
+    apart.fixture.refresh();
+    assert_eq!(
+        apart.fixture.display().capture().unwrap().pixels[..8],
+        [0x11, 0x11, 0x11, 0x11, 9, 9, 9, 9]
+    );
+}
+
+#[test]
+fn nobody_calls_a_device_that_is_being_reset_and_what_it_said_before_is_forgotten() {
+    for mut apart in [region(), scanout()] {
+        apart.run(100 * MS);
+        // A report is under way.
+        apart.fixture.device.draw_all(0x22);
+        apart.fixture.display().invalidate();
+        apart.fixture.refresh();
+        apart.turn();
+        apart.fixture.display().reset();
+        let (queries, gets) = (apart.queries(), apart.fixture.device.take_gets().len());
+        for _ in 0..3 {
+            apart.fixture.pass(100 * MS);
+            assert_eq!(apart.turn(), Next::Sleep(None));
+            apart.fixture.refresh();
+            assert_eq!(apart.fixture.console.message().as_deref(), Some(OFF));
+        }
+        assert_eq!((apart.queries(), gets), (queries, gets));
+        apart.fixture.device.draw_all(0x33);
+        apart.fixture.display().reset_done();
+        apart.run(300 * MS);
+        assert_ne!(apart.fixture.console.message().as_deref(), Some(OFF));
+        if apart.fixture.console.get().uptake == Uptake::None {
+            assert_eq!(shown(&mut apart.fixture), [0x3333_3333; PIXELS]);
+        }
+    }
+}
+
+#[test]
+fn what_is_held_is_let_go_of_by_the_watcher_alone_when_all_is_over() {
+    let mut apart = scanout();
+    apart.fixture.device.point(cursor(7, 1, 1), 0);
+    apart.run(300 * MS);
+    let held = apart.fixture.device.files().open_descriptors();
+    let queries = apart.queries();
+    apart.fixture.end();
+    assert_eq!(apart.fixture.console.get().imports.len(), 0);
+    assert_eq!(
+        apart.fixture.device.files().open_descriptors(),
+        held,
+        "nobody closes on the main loop"
+    );
+    assert_eq!(apart.turn(), Next::Over);
+    assert_eq!(apart.queries(), queries, "and nobody asks");
+    let Apart { watcher, exchange, fixture, .. } = apart;
+    drop((watcher, exchange));
+    assert_eq!(fixture.device.files().open_descriptors(), 2, "the device's own");
+    assert_eq!(fixture.device.files().mappings(), 0);
+}
+
+/// The presenter refreshes while a call of the device takes so long.
+fn during_a_call(apart: &mut Apart, takes: Duration) -> Rc<RefCell<Vec<Option<String>>>> {
+    let messages = Rc::new(RefCell::new(Vec::new()));
+    let display = apart.fixture.share_display();
+    let (clock, console) = (apart.fixture.clock.clone(), apart.fixture.console.clone());
+    let seen = Rc::clone(&messages);
+    apart.fixture.device.on_next_query(move || {
+        let end = clock.time() + takes;
+        while clock.time() < end {
+            clock.set_time(clock.time() + 50 * MS);
+            display.borrow_mut().as_mut().unwrap().refresh(true);
+            seen.borrow_mut().push(console.message());
+        }
+    });
+    messages
+}
+
+#[test]
+fn a_device_that_is_slow_is_said_once_and_one_that_is_silent_is_shown_until_it_answers() {
+    let mut apart = region();
+    apart.run(100 * MS);
+    apart.fixture.console.take_log();
+    apart.fixture.pass(300 * MS);
+    let messages = during_a_call(&mut apart, 90 * MS);
+    apart.turn();
+    assert_eq!(apart.fixture.console.take_log(), [""; 0], "that is no reason yet");
+    apart.run(1000 * MS);
+    drop(messages);
+
+    let messages = during_a_call(&mut apart, 3000 * MS);
+    apart.turn();
+    let messages = messages.borrow();
+    assert_eq!(messages[0], None, "the last picture stays for a moment");
+    assert_eq!(messages.last().unwrap().as_deref(), Some("The device does not answer."));
+    assert_eq!(
+        apart.fixture.console.take_log(),
+        ["fake: QUERY_GFX_PLANE takes longer than 100 ms"]
+    );
+    // It has an answer, but the guest asks the same device.
+    let queries = apart.queries();
+    apart.turn();
+    assert_eq!(apart.queries(), queries, "it is left alone for twice as long");
+    apart.run(7000 * MS);
+    assert_eq!(shown(&mut apart.fixture), [0x1111_1111; PIXELS]);
+}
+
+#[test]
+fn a_pointer_on_an_idle_screen_is_seen_soon() {
+    let mut apart = scanout();
+    apart.run(Duration::from_secs(10));
+    apart.fixture.device.point(cursor(7, 10, 20), 0x77);
+    apart.run(250 * MS);
+    assert!(apart.fixture.console.get().cursor.is_some());
+}
+
+#[test]
+fn what_moves_is_looked_at_more_often_and_what_rests_less() {
+    let mut apart = region();
+    apart.run(100 * MS);
+    let looks_in = |apart: &mut Apart, draw: bool| {
+        let (before, end) = (apart.queries(), apart.fixture.clock.time() + Duration::from_secs(1));
+        let mut value = 0_u8;
+        while apart.fixture.clock.time() < end {
+            if draw {
+                value = value.wrapping_add(1);
+                apart.fixture.device.draw_region(16, 0, &[value; 64]);
+            }
+            apart.turn();
+            apart.fixture.display().refresh(true);
+            apart.fixture.clock.set_time(apart.fixture.clock.time() + MS);
+        }
+        apart.queries() - before
+    };
+    let moving = looks_in(&mut apart, true);
+    assert!((60..=140).contains(&moving), "{moving}");
+    let still = looks_in(&mut apart, false);
+    assert!((10..=40).contains(&still), "{still}");
+    apart.run(Duration::from_secs(6));
+    let long_still = looks_in(&mut apart, false);
+    assert!((4..=6).contains(&long_still), "{long_still}");
+}
+
+/// Whatever happens in whatever order: in the end the console shows what the device does, each single look was answered once, and nothing is
+/// left.
+#[test]
+fn random_steps_of_both_end_with_the_truth() {
+    for seed in 0..400 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mode = if random.bool() { Mode::DmaBuf } else { Mode::Region };
+        let device = FakeDevice::default();
+        for id in 1..=3 {
+            device.add(&plane(id, 32, 16), 0);
+        }
+        device.add_region(16, 1 << 16, 0);
+        device.set().primary = plane(if mode == Mode::DmaBuf { 1 } else { 16 }, 32, 16);
+        let mut apart = Apart::new(mode, Config::default(), &device);
+        let mut wanted = 0;
+        for _ in 0..random.u32(..200) {
+            match random.u8(..16) {
+                0..4 => {
+                    apart.turn();
+                }
+                4..7 => apart.fixture.display().refresh(true),
+                7 => {
+                    wanted += 1;
+                    apart.fixture.display().refresh(false);
+                }
+                8 => apart.fixture.pass(Duration::from_millis(random.u64(..300))),
+                9 => device.draw_all(random.u8(..)),
+                10 if mode == Mode::DmaBuf => {
+                    device.set().primary = plane(random.u32(1..=3), 32, 16);
+                }
+                11 => {
+                    let uptakes = [Uptake::None, Uptake::Import, Uptake::ReadBack];
+                    apart.fixture.console.set().uptake = uptakes[random.usize(..3)];
+                }
+                12 => apart.fixture.display().block(random.bool()),
+                13 => {
+                    apart.fixture.display().reset();
+                    if random.bool() {
+                        apart.turn();
+                        apart.fixture.display().refresh(true);
+                    }
+                    apart.fixture.display().reset_done();
+                }
+                14 => device.set().primary_errors = Errors::times(1, libc::EIO),
+                _ => apart.fixture.display().invalidate(),
+            }
+        }
+        apart.fixture.display().block(false);
+        apart.fixture.console.set().uptake = Uptake::None;
+        device.draw_all(0x5a);
+        apart.run(Duration::from_secs(3));
+        assert_eq!(shown(&mut apart.fixture), [0x5a5a_5a5a; PIXELS], "seed {seed}");
+        assert!(apart.looked() <= wanted, "seed {seed}");
+        assert_eq!(apart.looked() > 0, wanted > 0, "seed {seed}");
+        if mode == Mode::DmaBuf {
+            assert_eq!(status(&mut apart.fixture, "/pool/violations"), 0, "seed {seed}");
+        }
+        apart.fixture.end();
+        assert_eq!(apart.turn(), Next::Over);
+        assert!(apart.fixture.console.get().imports.is_empty(), "seed {seed}");
+        let Apart { watcher, exchange, fixture, .. } = apart;
+        drop((watcher, exchange));
+        assert_eq!(fixture.device.files().open_descriptors(), 4, "seed {seed}");
+        assert_eq!(fixture.device.files().mappings(), 0, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_display_that_is_off_says_so_once() {
+    let mut apart = region();
+    apart.run(100 * MS);
+    apart.fixture.device.set().primary = PlaneInfo::default();
+    apart.run(300 * MS);
+    assert_eq!(apart.fixture.console.message().as_deref(), Some(OFF));
+    apart.for_presenter.take();
+    apart.run(1000 * MS);
+    assert_eq!(apart.for_presenter.take(), 0);
+}

@@ -1,0 +1,87 @@
+//! How the console shows the pointer.
+
+use crate::console::{Console, CursorImage, Uptake};
+use crate::exchange::{CursorView, Lease};
+use crate::plane::{Geometry, Plane};
+use crate::pool::Key;
+
+use super::Presenter;
+
+/// A pointer on the console.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pointer {
+    /// Its buffer.
+    pub key: Key,
+    /// What the device said of it.
+    pub plane: Plane,
+    /// Its pixels, where the console shows them itself rather than a front end the buffer.
+    pixels: Option<Vec<u8>>,
+}
+
+impl<C: Console> Presenter<C> {
+    /// `again`: the console is to be told of the pointer even if it shows it already.
+    pub(super) fn show_cursor(&mut self, cursor: CursorView, again: bool) {
+        match cursor {
+            CursorView::Unchanged => (),
+            CursorView::Hidden => self.hide_cursor(),
+            CursorView::Shown(lease, pixels) => self.show_pointer(&lease, pixels, again),
+        }
+    }
+
+    fn show_pointer(&mut self, lease: &Lease, pixels: Option<Vec<u8>>, again: bool) {
+        let Lease { key, plane, .. } = *lease;
+        // The watcher read it in case that front ends do not take it.
+        let pixels = pixels.filter(|_| !self.takes(lease));
+        let is_other = |shown: &Pointer| shown.pixels.is_some() != pixels.is_some();
+        if self.pointer.as_ref().is_some_and(is_other) {
+            self.hide_cursor();
+        }
+        let known = self.pointer.take().filter(|_| !again);
+        let moved = known.as_ref().is_none_or(|b| b.plane.position != plane.position);
+        let same_buffer = known.as_ref().is_some_and(|b| b.key == key);
+        let same_hotspot = known.as_ref().is_some_and(|b| b.plane.hotspot == plane.hotspot);
+        let same_pixels = known.is_some_and(|b| b.pixels == pixels);
+
+        let (x, y) = plane.position;
+        if let Some(pixels) = &pixels {
+            let hotspot = plane.hotspot.unwrap_or_default();
+            if !same_pixels || !same_hotspot {
+                let Geometry { width, height, .. } = plane.geometry;
+                let image = CursorImage { width, height, hotspot, pixels };
+                self.console.surface_cursor(Some(&image));
+            }
+            if moved || !same_hotspot {
+                self.console.move_surface_cursor(x, y);
+            }
+        } else {
+            if !same_buffer || !same_hotspot {
+                self.import(lease);
+                let import = self.held.get(&key).and_then(|held| held.import.as_ref());
+                self.console.scanout_cursor(import, plane.hotspot);
+            }
+            if moved || !same_buffer {
+                self.console.move_scanout_cursor(x, y);
+            }
+        }
+        self.pointer = Some(Pointer { key, plane, pixels });
+    }
+
+    /// Whether front ends take this pointer above what they were given.
+    fn takes(&mut self, lease: &Lease) -> bool {
+        self.screen.scanout().is_some() && self.take_up(lease) != Uptake::None
+    }
+
+    /// Whether front ends, which import the screen, do not take the pointer that the watcher did not read.
+    pub(super) fn refuses(&mut self, cursor: &CursorView) -> bool {
+        matches!(cursor, CursorView::Shown(lease, None) if self.take_up(lease) == Uptake::None)
+    }
+
+    pub(super) fn hide_cursor(&mut self) {
+        let Some(shown) = self.pointer.take() else { return };
+        if shown.pixels.is_some() {
+            self.console.surface_cursor(None);
+        } else {
+            self.console.scanout_cursor(None, None);
+        }
+    }
+}

@@ -1,0 +1,414 @@
+//! The console's half of a display: what it shows, and what the user is told.
+//!
+//! A presenter lives on the host's main loop. It never waits, never calls the device, and never closes or unmaps what the device gave: that goes
+//! back to the watcher. Of pixels it only copies what changed into the console's surface.
+
+#![forbid(unsafe_code)]
+
+mod cursor;
+mod report;
+mod screen;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::console::{Console, Monitor, Severity, Uptake};
+use crate::damage::Picture;
+use crate::display::Config;
+use crate::exchange::{
+    Block, Lease, Notes, Remark, Report, Returned, Shown, Verdict, View, Wishes,
+};
+use crate::memory::DmaBuf;
+use crate::plane::{Geometry, Plane};
+use crate::pool::Key;
+
+use cursor::Pointer;
+use report::Reporter;
+use screen::{DISPLAY_IS_OFF, MESSAGE_SIZE};
+
+#[cfg(test)]
+pub(crate) use report::Reporter as TestedReporter;
+pub(crate) use screen::Screen;
+
+/// What a presenter did so far.
+#[derive(Clone, Debug, Default)]
+pub struct Counters {
+    /// Dma-bufs imported.
+    pub imports: u64,
+    /// Frames for which front ends were shown the region's memory itself.
+    pub direct: u64,
+    /// Buffers shown one after the other.
+    pub flips: u64,
+    /// What went wrong, by its kind.
+    pub errors: BTreeMap<&'static str, u64>,
+}
+
+/// A dma-buf of the watcher's, until it says that the pool has let go of it.
+struct Held<I> {
+    buffer: Arc<DmaBuf>,
+    geometry: Geometry,
+    import: Option<I>,
+}
+
+/// The presenter of one device.
+pub struct Presenter<C: Console> {
+    console: C,
+    name: String,
+    imports: bool,
+    screen: Screen<C>,
+    pointer: Option<Pointer>,
+    plane: Option<Plane>,
+    /// Size of the last picture. Messages have it too, so that windows keep theirs while a guest blanks its screen.
+    size: (u32, u32),
+    held: HashMap<Key, Held<C::Import>>,
+    redraw: bool,
+    captured: Option<(Key, Picture)>,
+    counters: Counters,
+    reporter: Reporter,
+    wishes: Wishes,
+    /// The last single look that is over.
+    answered: u64,
+    /// What is to be shown without a report.
+    standing: Standing,
+}
+
+impl<C: Console> Presenter<C> {
+    /// A presenter that has shown nothing yet, of a device with this name.
+    pub fn new(console: C, name: &str, config: &Config) -> Self {
+        Self {
+            console,
+            name: name.to_owned(),
+            imports: config.import,
+            screen: Screen::Untouched,
+            pointer: None,
+            plane: None,
+            size: MESSAGE_SIZE,
+            held: HashMap::new(),
+            redraw: false,
+            captured: None,
+            counters: Counters::default(),
+            reporter: Reporter::new(name),
+            wishes: Wishes::default(),
+            answered: 0,
+            standing: Standing::Report,
+        }
+    }
+
+    /// What is wanted of the watcher now.
+    pub fn wishes(&mut self) -> &mut Wishes {
+        let wishes = &mut self.wishes;
+        wishes.redraw = self.redraw;
+        wishes.shown = match self.standing {
+            // What is shown now is not what the next report will meet.
+            Standing::Reset => Shown::Other,
+            _ => self.screen.shown(),
+        };
+        wishes.pointer = self.pointer.as_ref().map(|pointer| pointer.key);
+        wishes
+    }
+
+    /// Shows what the watcher found. Returns whether the watcher is to look again, as the wishes then say.
+    pub fn apply(&mut self, report: Report, now: Duration) -> bool {
+        let Report { epoch, single_look, redrawn, view, cursor, captured } = report;
+        self.wishes.verdict = Verdict::Settled;
+        if epoch != self.wishes.epoch {
+            return false;
+        }
+        match view {
+            View::Same => (),
+            View::Off => self.standing = Standing::NoPlane,
+            _ => self.standing = Standing::Report,
+        }
+        let showing = match view {
+            View::Same => Showing::Not(Verdict::Settled),
+            View::Off => {
+                self.show_no_plane();
+                Showing::Not(Verdict::Settled)
+            }
+            View::Undecided(lease) => {
+                self.take_up(&lease);
+                Showing::Not(Verdict::Again)
+            }
+            View::Buffer(..) if self.refuses(&cursor) => Showing::Not(Verdict::Again),
+            View::Buffer(lease, uptake) => self.show_buffer(&lease, uptake),
+            View::Picture(drawn) => self.show_drawn(&drawn, now),
+            View::Memory { plane, memory, changed } => self.show_memory(plane, &memory, changed),
+            View::Trouble { remarks, unread, message, frozen } => {
+                if unread.is_none_or(|(lease, taken_for)| self.take_up(&lease) == taken_for) {
+                    self.say(remarks, now);
+                    self.show_trouble(message, frozen);
+                    Showing::Not(Verdict::Settled)
+                } else {
+                    Showing::Not(Verdict::Again)
+                }
+            }
+        };
+        match showing {
+            Showing::Not(verdict) => self.wishes.verdict = verdict,
+            Showing::Done => {
+                self.captured =
+                    captured.and_then(|picture| Some((self.screen.scanout()?, picture)));
+                let all = redrawn && std::mem::take(&mut self.redraw);
+                self.show_cursor(cursor, all);
+            }
+        }
+        let again = self.wishes.verdict != Verdict::Settled;
+        if !again {
+            self.answered = self.answered.max(single_look);
+        }
+        again
+    }
+
+    /// There is no report: what has to be shown again and again is.
+    pub fn repeat(&mut self) {
+        if let Some(key) = self.screen.shown().key() {
+            // Front ends come and go.
+            self.take_up_held(key);
+        }
+        match &self.screen {
+            Screen::Scanout(_) => self.update_scanout(),
+            _ if self.standing == Standing::NoPlane => self.show_no_plane(),
+            _ => (),
+        }
+    }
+
+    /// The last single look that is over.
+    pub fn answered(&self) -> u64 {
+        self.answered
+    }
+
+    /// Who waits for single looks waits no longer.
+    pub fn give_up(&mut self) {
+        self.answered = self.wishes.single_look;
+    }
+
+    /// Who waited has what there is.
+    pub fn looked(&self) {
+        self.console.looked();
+    }
+
+    /// A text stands for the picture, until there is a report.
+    pub fn stand_in(&mut self, text: &'static str) {
+        self.hide_cursor();
+        self.plane = None;
+        self.show_message(text);
+    }
+
+    /// A call of the device does not return.
+    pub fn say_slow(&mut self, call: &str, now: Duration) {
+        let text = format!("{call} takes longer than 100 ms");
+        self.reporter.say(&self.console, now, Severity::Warning, &text);
+    }
+
+    /// Says what the watcher has to say, and lets go of what the pool let go of.
+    pub fn note(&mut self, notes: Notes, now: Duration) {
+        if !notes.retired.is_empty() {
+            // What goes is not shown any more.
+            self.show_reset();
+        }
+        for key in notes.retired {
+            self.wishes.uptakes.forget(key);
+            if let Some(held) = self.held.remove(&key) {
+                if let Some(import) = held.import {
+                    self.console.release(import);
+                }
+                self.wishes.returned.push(Returned::Buffer(held.buffer));
+            }
+        }
+        self.say(notes.remarks, now);
+    }
+
+    fn say(&mut self, remarks: Vec<Remark>, now: Duration) {
+        for remark in remarks {
+            match remark {
+                Remark::Say { severity, topic, text } => {
+                    self.reporter.say_of(&topic, &self.console, now, severity, &text);
+                }
+                Remark::Count(kind) => self.count(kind),
+                Remark::Trace(text) => self.console.log(Severity::Trace, format_args!("{text}")),
+            }
+        }
+    }
+
+    /// A front end wants to see all again.
+    pub fn invalidate(&mut self) {
+        self.redraw = true;
+    }
+
+    /// A front end shows the console in a window like this.
+    pub fn set_monitor(&mut self, monitor: Monitor) {
+        self.wishes.monitor = Some(monitor);
+    }
+
+    /// A front end took the scanout and has not released it yet, or now has.
+    pub fn block(&mut self, block: bool, now: Duration) {
+        if self.wishes.lent.take().is_some() && self.wishes.blocked == Block::Held {
+            self.wishes.blocked = Block::Until(now);
+        }
+        let shown = self.screen.scanout().filter(|_| self.standing != Standing::Reset);
+        if let (true, Some(key)) = (block, shown) {
+            self.wishes.lent = Some(key);
+            self.wishes.blocked = Block::Held;
+        }
+    }
+
+    /// The device is being reset from now on: nothing that it told before holds.
+    pub fn reset(&mut self, now: Duration) {
+        self.reset_later(now);
+        self.show_reset();
+    }
+
+    /// The device has been reset.
+    pub fn reset_done(&mut self) {
+        self.wishes.epoch += self.wishes.epoch % 2;
+    }
+
+    /// As [`Presenter::reset`], on a thread that must not tell the console.
+    pub fn reset_later(&mut self, now: Duration) {
+        self.trace(format_args!("reset"));
+        self.wishes.epoch += 1 + self.wishes.epoch % 2;
+        self.standing = Standing::Reset;
+        // The front end is shown something else in place of what it was given.
+        if self.wishes.blocked == Block::Held {
+            self.wishes.blocked = Block::Until(now);
+        }
+        self.wishes.verdict = Verdict::Settled;
+    }
+
+    /// A reset is shown, if there was one.
+    pub fn show_reset(&mut self) {
+        if self.standing != Standing::Reset {
+            return;
+        }
+        self.standing = Standing::Report;
+        if !matches!(self.screen, Screen::Untouched) {
+            self.show_message(DISPLAY_IS_OFF);
+        }
+        self.plane = None;
+    }
+
+    /// Has the front ends refresh.
+    pub fn request_refresh(&self) {
+        self.console.request_refresh();
+    }
+
+    /// What is scanned out.
+    pub fn scanout(&self) -> Option<Key> {
+        self.screen.scanout()
+    }
+
+    /// The pixels of what is scanned out, if who looked once was given them.
+    pub fn take_capture(&mut self) -> Option<Picture> {
+        let (key, picture) = self.captured.take()?;
+        (self.screen.scanout() == Some(key)).then_some(picture)
+    }
+
+    /// Shows nothing of the device any more, and holds nothing of it.
+    pub fn close(&mut self, now: Duration) {
+        self.block(false, now);
+        self.hide_cursor();
+        if matches!(self.screen, Screen::Scanout(_) | Screen::Memory(..)) {
+            // Imports are released only when they are not shown any more, and front ends let go of memory only then.
+            self.show_message(DISPLAY_IS_OFF);
+        }
+        self.set_screen(Screen::Untouched);
+        for (_, held) in self.held.drain() {
+            if let Some(import) = held.import {
+                self.console.release(import);
+            }
+            self.wishes.returned.push(Returned::Buffer(held.buffer));
+        }
+        self.wishes.stop = true;
+    }
+
+    /// What is shown.
+    pub(crate) fn screen(&self) -> &Screen<C> {
+        &self.screen
+    }
+
+    /// The plane that is shown.
+    pub fn plane(&self) -> Option<&Plane> {
+        self.plane.as_ref()
+    }
+
+    /// The plane of the pointer that is shown.
+    pub fn pointer(&self) -> Option<&Plane> {
+        self.pointer.as_ref().map(|pointer| &pointer.plane)
+    }
+
+    /// What was done so far.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The last thing that went wrong, and how many were not said because too many others were.
+    pub fn last_error(&self) -> Option<(&str, u64)> {
+        self.reporter.last().map(|last| (last, self.reporter.withheld()))
+    }
+
+    /// What front ends do with a dma-buf; the watcher is told.
+    fn take_up(&mut self, lease: &Lease) -> Uptake {
+        self.held.entry(lease.key).or_insert_with(|| Held {
+            buffer: Arc::clone(&lease.buffer),
+            geometry: lease.plane.geometry,
+            import: None,
+        });
+        self.take_up_held(lease.key)
+    }
+
+    fn take_up_held(&mut self, key: Key) -> Uptake {
+        let Some(Held { buffer, geometry, import }) = self.held.get(&key) else {
+            return Uptake::None;
+        };
+        let uptake = if self.imports && buffer.can_be_mapped() {
+            self.console.uptake(buffer.as_fd(), geometry, import.as_ref())
+        } else {
+            Uptake::None
+        };
+        self.wishes.uptakes.note(key, geometry, uptake);
+        uptake
+    }
+
+    /// Has front ends import a dma-buf, if they have not.
+    fn import(&mut self, lease: &Lease) {
+        let held = self.held.entry(lease.key).or_insert_with(|| Held {
+            buffer: Arc::clone(&lease.buffer),
+            geometry: lease.plane.geometry,
+            import: None,
+        });
+        if held.import.is_none() {
+            self.counters.imports += 1;
+            held.import = Some(self.console.import(held.buffer.as_fd(), &held.geometry));
+        }
+    }
+
+    fn count(&mut self, kind: &'static str) {
+        *self.counters.errors.entry(kind).or_default() += 1;
+    }
+
+    fn trace(&self, what: fmt::Arguments<'_>) {
+        self.console.log(Severity::Trace, format_args!("{}: {what}", self.name));
+    }
+}
+
+/// What is to be shown while there is no report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// What the last one said.
+    Report,
+    /// That it said that there is no plane: the firmware may draw.
+    NoPlane,
+    /// That the device was reset, which the console was not told yet.
+    Reset,
+}
+
+/// What came of showing something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Showing {
+    Done,
+    /// It is not shown. If nothing is to be looked at again, the user was told why.
+    Not(Verdict),
+}

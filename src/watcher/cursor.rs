@@ -1,0 +1,166 @@
+//! The cursor plane: when to ask for it, and how it looks.
+
+use std::time::Duration;
+
+use drm_fourcc::DrmFourcc;
+
+use crate::clock::Clock;
+use crate::console::{Severity, Uptake};
+use crate::device::{Device, Failure};
+use crate::exchange::CursorView;
+use crate::format::Conversion;
+use crate::plane::{Plane, PlaneKind};
+use crate::pool::Key;
+use crate::room;
+
+use super::problem::Problem;
+use super::{Planes, Watcher};
+
+/// While the device answers "no cursor", it is asked at one look of this many: drivers without a cursor plane
+/// and drivers whose cursor is off answer alike.
+pub(crate) const ABSENT_INTERVAL: u32 = 16;
+
+/// And however few looks there are, after this time: who moves the mouse for the first time sees it soon.
+const ABSENCE: Duration = Duration::from_millis(190);
+
+/// One that does not answer is not asked again for so long, unless there are many looks.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// What is known of the cursor plane.
+#[derive(Debug, Default)]
+pub enum Presence {
+    /// To be asked for at the next look.
+    #[default]
+    Unknown,
+    /// The device never showed a cursor, and refused the question: asked again only after a reset or a mode set.
+    Unsupported,
+    /// Off, for so many looks more, or until then.
+    Absent(u32, Duration),
+    /// Seen: asked for at each look.
+    Present,
+}
+
+impl Presence {
+    /// Whether to ask the device at this look.
+    fn is_due(&mut self, now: Duration) -> bool {
+        match self {
+            Self::Unknown | Self::Present => true,
+            Self::Unsupported => false,
+            Self::Absent(looks, until) => {
+                *looks = looks.saturating_sub(1);
+                *looks == 0 || now >= *until
+            }
+        }
+    }
+
+    /// The device has a cursor plane, and it is off.
+    fn absent(&mut self, now: Duration) {
+        if !matches!(self, Self::Present) {
+            self.pause(now + ABSENCE);
+        }
+    }
+
+    /// The device refused the question. One that had a cursor has a cursor plane, whatever ails it now.
+    fn refused(&mut self, now: Duration) {
+        match self {
+            Self::Present => self.pause(now + ABSENCE),
+            _ => *self = Self::Unsupported,
+        }
+    }
+
+    /// Asking is not worth it for a while.
+    fn pause(&mut self, until: Duration) {
+        *self = Self::Absent(ABSENT_INTERVAL, until);
+    }
+
+    /// A reset or a mode set: what is known may not hold any more.
+    pub fn forget(&mut self) {
+        *self = Self::Unknown;
+    }
+}
+
+impl<D: Device, T: Clock> Watcher<D, T> {
+    /// `imported`: front ends import the screen, and so the pointer.
+    pub(super) fn look_at_cursor(&mut self, imported: bool) -> CursorView {
+        let Planes::DmaBuf(planes) = &mut self.planes else { return CursorView::Unchanged };
+        let now = self.clock.now();
+        if !self.cursor.is_due(now) {
+            return CursorView::Unchanged;
+        }
+        match planes.look(&self.device, PlaneKind::Cursor, None, &mut self.counters) {
+            Ok(Some((key, plane))) => {
+                self.cursor = Presence::Present;
+                self.show_cursor(key, &plane, imported).unwrap_or_else(|problem| {
+                    self.complain(&problem, Severity::Warning);
+                    CursorView::Hidden
+                })
+            }
+            Ok(None) => {
+                self.cursor.absent(now);
+                CursorView::Hidden
+            }
+            Err(problem) => match problem.failure() {
+                Some(Failure::Transient) => CursorView::Unchanged,
+                Some(Failure::NotThere | Failure::Unsupported)
+                    if matches!(problem, Problem::Query { .. }) =>
+                {
+                    self.cursor.refused(now);
+                    CursorView::Hidden
+                }
+                failure => {
+                    // Each question of a device that does not answer costs time.
+                    if failure == Some(Failure::Silent) {
+                        self.cursor.pause(now + SILENCE);
+                    }
+                    self.complain(&problem, Severity::Warning);
+                    CursorView::Hidden
+                }
+            },
+        }
+    }
+
+    fn show_cursor(
+        &mut self,
+        key: Key,
+        plane: &Plane,
+        imported: bool,
+    ) -> Result<CursorView, Problem> {
+        let taken = imported && self.may_be_taken(key, plane);
+        let pixels = if taken { None } else { Some(self.cursor_pixels(key, plane)?) };
+        let lease = self.lease(key, plane, PlaneKind::Cursor);
+        Ok(lease.map_or(CursorView::Unchanged, |lease| CursorView::Shown(lease, pixels)))
+    }
+
+    /// A front end that takes the picture need not take the cursor above it.
+    fn may_be_taken(&self, key: Key, plane: &Plane) -> bool {
+        let Planes::DmaBuf(planes) = &self.planes else { return false };
+        // Front ends map what they import, as do their clients.
+        planes.pool.get(key).is_some_and(|buffer| buffer.dma_buf.can_be_mapped())
+            && self.uptakes.of(key, plane.geometry.format) != Some(Uptake::None)
+    }
+
+    fn cursor_pixels(&mut self, key: Key, plane: &Plane) -> Result<Vec<u8>, Problem> {
+        let (geometry, handle, what) = (plane.geometry, plane.handle, "cursor dma-buf with id");
+        let Planes::DmaBuf(planes) = &mut self.planes else { return Ok(Vec::new()) };
+        let Some(buffer) = planes.pool.get_mut(key) else { return Ok(Vec::new()) };
+        if !Conversion::to_xrgb8888(geometry.format).is_some_and(Conversion::is_identity) {
+            return Err(Problem::NoConversion { format: geometry.format, with_gl: true });
+        }
+        let memory = buffer.memory().map_err(|error| Problem::Map { what, handle, error })?;
+        let row_bytes = geometry.width as usize * 4;
+        let mut pixels = room::zeros(row_bytes * geometry.height as usize)
+            .map_err(|error| Problem::Read { what, handle, error: error.into() })?;
+        let _reading = memory.begin_reading();
+        for (y, row) in (0..).zip(pixels.chunks_exact_mut(row_bytes)) {
+            memory.read(y * u64::from(geometry.stride), row).map_err(|error| Problem::Read {
+                what,
+                handle,
+                error,
+            })?;
+        }
+        if geometry.format.fourcc == DrmFourcc::Xrgb8888 {
+            pixels.iter_mut().skip(3).step_by(4).for_each(|alpha| *alpha = 0xff);
+        }
+        Ok(pixels)
+    }
+}

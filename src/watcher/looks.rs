@@ -1,0 +1,451 @@
+//! One look at the device: what it shows, and what there is to do when it fails.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::console::{Severity, Uptake};
+use crate::damage::{self, Source};
+use crate::device::{Device, Failure};
+use crate::exchange::{Block, CursorView, Drawn, Lease, Remark, Report, Shown, Verdict, View};
+use crate::format::Conversion;
+use crate::plane::{Plane, PlaneInfo, PlaneKind};
+use crate::pool::{Buffer, Key};
+use crate::room::NoRoom;
+
+use super::direct::Direct;
+use super::picture::Drawing;
+use super::problem::Problem;
+use super::region::RegionPlane;
+use super::{Counters, Pace, Planes, Reported, Watcher, dmabuf};
+
+/// Where this much time went by since the last look, waiting for another would take too long: all is looked at.
+pub(crate) const SOON: Duration = Duration::from_millis(50);
+
+/// What a look beside found is not asked for once more in a look that comes so soon: no guest flips as fast.
+const FRESH: Duration = Duration::from_millis(1);
+
+/// So many looks in a row may fail before the picture goes: a mode set takes a moment.
+pub(crate) const PATIENCE: u32 = 3;
+
+/// A device that is gone or silent, or gives what it should not, is left alone for this long.
+pub(crate) const RESPITE: Duration = Duration::from_secs(1);
+
+/// A look that somebody wants.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Look {
+    /// All that it shows must be what the device shows then: no other follows soon.
+    pub exact: bool,
+    /// What came of the last report: if need be, what led to it is looked at again.
+    pub verdict: Verdict,
+}
+
+impl Look {
+    fn again(self) -> bool {
+        self.verdict != Verdict::Settled
+    }
+}
+
+/// What a look beside the front ends' refreshes came to.
+#[derive(Debug)]
+pub(crate) enum Peek {
+    /// Nothing new, or it was not time to look.
+    Nothing,
+    /// The guest flipped, or its plane came or went.
+    Changed,
+    /// The device does not answer.
+    Failed(Box<Report>),
+}
+
+/// Asks the device once what a plane shows; `flag` says how it gives it.
+pub(super) fn ask(
+    device: &impl Device,
+    flag: u32,
+    kind: PlaneKind,
+    counters: &mut Counters,
+) -> io::Result<PlaneInfo> {
+    let mut info = PlaneInfo::request(flag, kind);
+    counters.queries += 1;
+    device.query_plane(&mut info).map(|()| info)
+}
+
+/// As [`ask`], and at once a second time if the first may have come too early.
+pub(super) fn query(
+    device: &impl Device,
+    flag: u32,
+    kind: PlaneKind,
+    counters: &mut Counters,
+) -> Result<PlaneInfo, Problem> {
+    match ask(device, flag, kind, counters) {
+        // mbochs says ENOMEM to the first query of every mode. Who takes one look only, as screendump does, must see the picture
+        // too.
+        Err(error) if Failure::of(&error) == Failure::Transient => {
+            ask(device, flag, kind, counters)
+        }
+        outcome => outcome,
+    }
+    .map_err(|error| Problem::Query { kind, error })
+}
+
+impl<D: Device, T: Clock> Watcher<D, T> {
+    /// Looks at the device, unless it is left alone.
+    pub(crate) fn look(&mut self, look: Look) -> Option<Report> {
+        let now = self.clock.now();
+        if look.exact {
+            self.found = None;
+        }
+        if !look.again() {
+            self.exact |= look.exact || now.saturating_sub(self.looked) > SOON;
+            self.looked = now;
+        }
+        if self.rests(now) {
+            return None;
+        }
+        self.unread = None;
+        let mut cursor = CursorView::Unchanged;
+        let seen = match self.planes {
+            Planes::DmaBuf(_) => self.look_at_dmabuf(now, look.again()),
+            Planes::Region(_) => self.look_at_region(look),
+        };
+        self.reported = match seen {
+            Ok(View::Picture(_)) => Reported::Drawn,
+            Ok(View::Buffer(..) | View::Memory { .. }) => Reported::Given,
+            _ => Reported::Nothing,
+        };
+        let view = match seen {
+            Ok(View::Off) => {
+                self.health.failing = 0;
+                self.mode = None;
+                View::Off
+            }
+            Ok(view @ View::Undecided(_)) => view,
+            Ok(view) => {
+                self.health.failing = 0;
+                cursor = self.look_at_cursor(matches!(view, View::Buffer(..)));
+                view
+            }
+            Err(problem) => self.fail(&problem),
+        };
+        Some(self.report(view, cursor))
+    }
+
+    pub(super) fn report(&self, view: View, cursor: CursorView) -> Report {
+        let Self { epoch, single_look, redraw, .. } = *self;
+        Report { epoch, single_look, redrawn: redraw, view, cursor, captured: None }
+    }
+
+    /// Something changed: all of it is to be seen.
+    pub(crate) fn expect_change(&mut self) {
+        self.exact = true;
+    }
+
+    /// Whether the device is left alone. A front end that has not released what it was given must not be given more.
+    pub(super) fn rests(&self, now: Duration) -> bool {
+        self.blocked == Block::Held || now < self.health.resume
+    }
+
+    fn look_at_dmabuf(&mut self, now: Duration, again: bool) -> Result<View, Problem> {
+        let Planes::DmaBuf(planes) = &mut self.planes else { return Ok(View::Off) };
+        let known = planes.primary().copied().filter(|_| again);
+        let fresh = self.found.as_ref().filter(|(_, at)| now.saturating_sub(*at) <= FRESH);
+        let told = known.or(fresh.map(|(info, _)| *info));
+        let kind = PlaneKind::Primary;
+        let shown = planes.look(&self.device, kind, told.as_ref(), &mut self.counters)?;
+        // What the pacer was told is no second look.
+        let asked = told.is_none() || planes.primary() != told.as_ref();
+        if let (Pace::Flips(pacer), true) = (&mut self.pace, asked) {
+            pacer.look(self.clock.now(), planes.primary());
+        }
+        let Some((key, plane)) = shown else { return Ok(View::Off) };
+        self.note_mode(&plane);
+        let Some(lease) = self.lease(key, &plane, kind) else { return Ok(View::Off) };
+        // Front ends map what they import, as do their clients.
+        let uptake = if self.config.import && lease.buffer.can_be_mapped() {
+            self.uptakes.of(key, plane.geometry.format)
+        } else {
+            Some(Uptake::None)
+        };
+        match uptake {
+            None => Ok(View::Undecided(lease)),
+            Some(Uptake::Import) => Ok(View::Buffer(lease, Uptake::Import)),
+            Some(Uptake::ReadBack)
+                if self.config.read_back || !self.is_fast_to_read(key, &plane) =>
+            {
+                Ok(View::Buffer(lease, Uptake::ReadBack))
+            }
+            Some(uptake) => {
+                self.unread = Some((lease.clone(), uptake));
+                let read = self.read(lease, uptake)?;
+                self.unread = None;
+                Ok(read)
+            }
+        }
+    }
+
+    fn is_fast_to_read(&mut self, key: Key, plane: &Plane) -> bool {
+        let Planes::DmaBuf(planes) = &mut self.planes else { return false };
+        Conversion::to_xrgb8888(plane.geometry.format).is_some()
+            && planes.is_fast_to_read(key, &plane.geometry, &self.clock)
+    }
+
+    /// Reads a dma-buf for a surface.
+    fn read(&mut self, lease: Lease, uptake: Uptake) -> Result<View, Problem> {
+        let (key, plane) = (lease.key, lease.plane);
+        let Planes::DmaBuf(planes) = &mut self.planes else { return Ok(View::Off) };
+        let Some(buffer) = planes.pool.get_mut(key) else { return Ok(View::Off) };
+        let (what, handle, format) = ("dma-buf with id", plane.handle, plane.geometry.format);
+        let conversion = Conversion::to_xrgb8888(format)
+            .ok_or(Problem::NoConversion { format, with_gl: true })?;
+        buffer.memory().map_err(|error| Problem::Map { what, handle, error })?;
+        if self.shown.key() != Some(key) {
+            self.exact = true;
+        }
+        let look = self.closeness();
+        self.make_room(&plane, conversion)?;
+        let Self { drawing: Some(drawing), planes: Planes::DmaBuf(planes), .. } = self else {
+            return Ok(View::Off);
+        };
+        let Some(Ok(memory)) = planes.pool.get_mut(key).map(Buffer::memory) else {
+            return Ok(View::Off);
+        };
+        let _reading = memory.begin_reading();
+        let damage = drawing
+            .update(&plane.geometry, conversion, memory, look)
+            .map_err(|error| Problem::Read { what, handle, error })?;
+        let lease = Some((lease, uptake));
+        Ok(View::Picture(Drawn { plane, lease, picture: drawing.picture(), damage }))
+    }
+
+    fn look_at_region(&mut self, look: Look) -> Result<View, Problem> {
+        let Planes::Region(region) = &mut self.planes else { return Ok(View::Off) };
+        let Some((plane, conversion, moved)) =
+            region.look(&self.device, look.again(), &mut self.counters)?
+        else {
+            return Ok(View::Off);
+        };
+        if look.verdict != Verdict::NoMemory {
+            if let Some(view) = self.look_at_memory(&plane, conversion) {
+                self.note_mode(&plane);
+                return Ok(view);
+            }
+        }
+        let closeness = self.closeness();
+        self.make_room(&plane, conversion)?;
+        let Self { drawing: Some(drawing), planes: Planes::Region(region), device, notes, .. } =
+            self
+        else {
+            return Ok(View::Off);
+        };
+        let unreadable = |region: &mut RegionPlane, error| {
+            region.invalidate();
+            Problem::Read { what: "graphics region", handle: plane.handle, error }
+        };
+        let Some(source) = region.source(&*device) else { return Ok(View::Off) };
+        let is_slow = source.is_slow();
+        let damage = drawing
+            .update(&plane.geometry, conversion, &source, closeness)
+            .map_err(|error| unreadable(region, error))?;
+        let picture = drawing.picture();
+        if moved {
+            let traced = format!("{}: region {}: {}", device.name(), plane.handle, plane.geometry);
+            notes.trace(&traced);
+        }
+        if moved && is_slow {
+            let slow = format!(
+                "graphics region {} cannot be mapped: it is read piece by piece, slowly",
+                plane.handle
+            );
+            notes.say(Severity::Warning, &slow);
+        }
+        self.note_mode(&plane);
+        Ok(View::Picture(Drawn { plane, lease: None, picture, damage }))
+    }
+
+    /// The region's memory itself, where it is better to show that, or to go on with it, than a copy.
+    fn look_at_memory(&mut self, plane: &Plane, conversion: Conversion) -> Option<View> {
+        let Planes::Region(region) = &self.planes else { return None };
+        let geometry = plane.geometry;
+        if let Some(direct) = self.direct.as_mut().filter(|d| d.shows(region.memory())) {
+            // What cannot be read is no reason to hesitate, and the copy will say so.
+            let tell = direct.look().ok()?;
+            if direct.is_calm() {
+                self.hesitation = direct.hesitation(self.hesitation);
+                return None;
+            }
+            let changed = tell || self.exact || self.redraw;
+            if changed {
+                direct.tell();
+            }
+            let memory = Arc::clone(direct.picture().0);
+            return Some(View::Memory { plane: *plane, memory, changed });
+        }
+        let drawing = self.drawing.as_ref()?;
+        let worth_it = self.config.direct
+            && conversion.is_identity()
+            && drawing.has_size_of(&geometry)
+            && drawing.is_useless(self.hesitation);
+        let memory =
+            region.memory().filter(|memory| worth_it && Direct::is_possible(memory, &geometry))?;
+        let direct = Direct::new(Arc::clone(memory), geometry).ok()?;
+        let memory = Arc::clone(memory);
+        self.direct = Some(direct);
+        Some(View::Memory { plane: *plane, memory, changed: true })
+    }
+
+    /// How closely a surface is compared with what it shows.
+    fn closeness(&self) -> damage::Look {
+        if self.redraw || !self.config.compare {
+            damage::Look::Copy
+        } else if self.exact || !self.config.glance {
+            damage::Look::Compare
+        } else {
+            damage::Look::Glance
+        }
+    }
+
+    /// Makes sure that there is something to draw on, which is what the console shows, or will.
+    fn make_room(&mut self, plane: &Plane, conversion: Conversion) -> Result<(), Problem> {
+        let geometry = &plane.geometry;
+        let (width, height) = (geometry.width, geometry.height);
+        let is_shown = matches!(self.shown, Shown::Surface(w, h, _) if (w, h) == (width, height));
+        if !is_shown || !self.drawing.as_ref().is_some_and(|d| d.has_size_of(geometry)) {
+            // What the other took is there for this one.
+            self.drawing = None;
+            let drawing = Drawing::new(geometry, conversion);
+            self.drawing = Some(drawing.map_err(|NoRoom(bytes)| Problem::NoSurface {
+                width,
+                height,
+                bytes,
+            })?);
+        }
+        Ok(())
+    }
+
+    /// What there is to see of a device that does not show anything, and what to say.
+    fn fail(&mut self, problem: &Problem) -> View {
+        let health = &mut self.health;
+        health.failing += 1;
+        let lasting = !problem.is_passing() || health.failing > PATIENCE;
+        let failure = problem.failure();
+        if matches!(failure, Some(Failure::Gone | Failure::Silent)) || problem.is_refusal() {
+            health.resume = self.clock.now() + RESPITE;
+        }
+        let mut remarks = Vec::new();
+        let topic = problem.topic();
+        if health.failing == 1 || health.trouble.0 != topic {
+            health.trouble = (topic, problem.to_string());
+        }
+        if lasting || problem.is_worth_saying() {
+            let text = health.trouble.1.clone();
+            remarks.extend(Self::complaint(text, problem, Severity::Error));
+        } else {
+            remarks.push(Remark::Count(problem.category()));
+        }
+        let unread = self.unread.take();
+        let mut message = None;
+        let mut frozen = None;
+        if lasting || failure == Some(Failure::Silent) {
+            self.mode = None;
+            message = Some(problem.headline());
+        } else if self.shown == Shown::Memory {
+            // Nobody knows whether the memory that is shown still is the picture.
+            frozen = self.freeze().map(|drawn| (drawn, problem.headline()));
+            if frozen.is_none() {
+                message = Some(problem.headline());
+            }
+        }
+        if failure == Some(Failure::Gone) {
+            self.invalidate_planes();
+        }
+        View::Trouble { remarks, unread, message, frozen }
+    }
+
+    /// What the memory that is shown holds now.
+    fn freeze(&mut self) -> Option<Drawn> {
+        let direct = self.direct.take()?;
+        let (memory, geometry) = direct.picture();
+        let conversion = Conversion::to_xrgb8888(geometry.format)?;
+        let mut drawing = Drawing::new(&geometry, conversion).ok()?;
+        let look = damage::Look::Copy;
+        let damage = drawing.update(&geometry, conversion, &**memory as &dyn Source, look).ok()?;
+        let plane = Plane { geometry, handle: 0, position: (0, 0), hotspot: None };
+        let picture = drawing.picture();
+        self.drawing = Some(drawing);
+        Some(Drawn { plane, lease: None, picture, damage })
+    }
+
+    /// Notices mode sets.
+    fn note_mode(&mut self, plane: &Plane) {
+        let mode = Some((plane.geometry.width, plane.geometry.height));
+        if self.mode != mode {
+            self.cursor.forget();
+        }
+        self.mode = mode;
+    }
+
+    /// Looks whether the guest flipped, if it is time to.
+    pub(crate) fn peek(&mut self) -> Peek {
+        let now = self.clock.now();
+        let rests = self.rests(now);
+        let Pace::Flips(pacer) = &mut self.pace else { return Peek::Nothing };
+        if rests || pacer.next_look(now).is_none_or(|at| at > now) {
+            return Peek::Nothing;
+        }
+        self.counters.looks += 1;
+        match dmabuf::peek(&self.device, &mut self.counters) {
+            Ok(shows) => {
+                let now = self.clock.now();
+                if !pacer.look(now, shows.as_ref()) {
+                    return Peek::Nothing;
+                }
+                self.found = shows.map(|info| (info, now));
+                self.expect_change();
+                Peek::Changed
+            }
+            // Asking again would take as long.
+            Err(error) if matches!(Failure::of(&error), Failure::Gone | Failure::Silent) => {
+                let view = self.fail(&Problem::Query { kind: PlaneKind::Primary, error });
+                Peek::Failed(Box::new(self.report(view, CursorView::Unchanged)))
+            }
+            // The next look will tell.
+            Err(_) => {
+                pacer.lose(self.clock.now());
+                Peek::Nothing
+            }
+        }
+    }
+
+    /// The device says that something changed. Returns whether somebody wants to see it.
+    pub(crate) fn hear(&mut self) -> bool {
+        let now = self.clock.now();
+        let Pace::Events(events) = &mut self.pace else { return false };
+        let wanted = events.hear(now);
+        if wanted {
+            self.expect_change();
+        }
+        wanted
+    }
+
+    /// When to look beside the front ends' refreshes, or to listen to the device again.
+    pub(crate) fn next_look(&self, now: Duration) -> Option<Duration> {
+        match &self.pace {
+            _ if self.rests(now) => None,
+            Pace::FrontEnds => None,
+            Pace::Flips(pacer) => pacer.next_look(now),
+            Pace::Events(events) => {
+                events.next(now).filter(|after| !after.is_zero()).map(|after| now + after)
+            }
+        }
+    }
+
+    /// Whether to listen to the device, if it says when something changed.
+    pub(crate) fn listens(&self, now: Duration) -> Option<bool> {
+        match &self.pace {
+            Pace::Events(events) => {
+                Some(!self.rests(now) && events.next(now).is_some_and(|after| after.is_zero()))
+            }
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,525 @@
+//! The device's half of a display: what it says, when to ask, and what changed of its picture.
+//!
+//! A watcher may be stepped on any thread, and waits for the device; it knows no console. It holds the dma-bufs and the mappings, and is where
+//! they are let go of.
+
+#![forbid(unsafe_code)]
+
+mod cursor;
+pub(crate) mod direct;
+mod dmabuf;
+mod edid;
+mod events;
+mod looks;
+mod pacing;
+mod picture;
+mod problem;
+mod region;
+mod share;
+mod turn;
+
+use std::fmt;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::console::{Severity, Uptake};
+use crate::damage::{self, Picture, Snapshot};
+use crate::device::{Device, Failure};
+use crate::display::{Config, Mode};
+use crate::exchange::{Block, Lease, Notes, Remark, Shown, Uptakes, Verdict, Wishes};
+use crate::format::Conversion;
+use crate::plane::{Geometry, Plane, PlaneInfo, PlaneKind};
+use crate::pool::{Key, Statistics, User};
+use crate::room::NoRoom;
+use crate::shared_objects::{Owner, SharedObjects};
+
+use uuid::Uuid;
+
+use cursor::Presence;
+use direct::Direct;
+use dmabuf::DmaBufPlanes;
+use edid::{Edid, EdidHost};
+use events::Events;
+use pacing::Pacer;
+use picture::Drawing;
+use region::RegionPlane;
+use turn::Tempo;
+
+pub use problem::Problem;
+pub use share::ShareError;
+pub use turn::{Announced, Next};
+
+#[cfg(test)]
+pub(crate) use cursor::ABSENT_INTERVAL;
+pub(crate) use looks::{Look, Peek};
+#[cfg(test)]
+pub(crate) use looks::{PATIENCE, RESPITE, SOON};
+
+/// Finds out how the device gives its planes. `Ok(None)`: it has none.
+///
+/// Fails if the device does not answer the question at all.
+pub fn probe(device: &impl Device) -> io::Result<Option<Mode>> {
+    for (mode, flag) in [(Mode::DmaBuf, PlaneInfo::DMABUF), (Mode::Region, PlaneInfo::REGION)] {
+        let mut info = PlaneInfo {
+            drm_plane_type: 0,
+            ..PlaneInfo::request(PlaneInfo::PROBE | flag, PlaneKind::Primary)
+        };
+        match device.query_plane(&mut info) {
+            Ok(()) => return Ok(Some(mode)),
+            Err(e) if matches!(Failure::of(&e), Failure::Gone | Failure::Silent) => return Err(e),
+            Err(_) => (),
+        }
+    }
+    Ok(None)
+}
+
+/// What a watcher did so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counters {
+    /// Questions for planes.
+    pub queries: u64,
+    /// Questions for dma-bufs.
+    pub gets: u64,
+    /// Gets that a flip came before.
+    pub races: u64,
+    /// Regions mapped.
+    pub maps: u64,
+    /// Looks beside the front ends' refreshes.
+    pub looks: u64,
+}
+
+/// What is known of the device, for those who ask.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// What was done so far.
+    pub counters: Counters,
+    /// Whether flips are followed, and the time between them, if they have a rhythm.
+    pub pacing: Option<Option<Duration>>,
+    /// How often the device said that something changed, if it does.
+    pub heard: Option<u64>,
+    /// How the frames of the surface were looked at.
+    pub frames: Option<damage::Counts>,
+    /// EDIDs that were written, if the device takes some.
+    pub edids_written: Option<u64>,
+    /// What the pool holds, if there is one.
+    pub pool: Option<Statistics>,
+    /// What is shared of it with other devices: what the device showed at the last look.
+    pub shared: Option<Uuid>,
+}
+
+#[expect(clippy::large_enum_variant, reason = "there is one per display")]
+enum Planes {
+    DmaBuf(DmaBufPlanes),
+    Region(RegionPlane),
+}
+
+/// What a report has of the picture.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Reported {
+    #[default]
+    Nothing,
+    /// Where it is.
+    Given,
+    /// What changed of it.
+    Drawn,
+}
+
+/// When to look beside the front ends' refreshes.
+enum Pace {
+    /// Never.
+    FrontEnds,
+    /// When the guest is about to flip.
+    Flips(Pacer),
+    /// When the device says that something changed.
+    Events(Events),
+}
+
+/// How the device fails.
+#[derive(Debug, Default)]
+struct Health {
+    /// Looks in a row.
+    failing: u32,
+    /// What the last problem was about, and how it was said when it began.
+    trouble: (String, String),
+    /// Until when it is left alone.
+    resume: Duration,
+}
+
+/// The dma-bufs that are pinned for the console, and for a report that is under way.
+#[derive(Debug, Default)]
+struct Pins {
+    scanout: Option<Key>,
+    cursor: Option<Key>,
+    lent: Option<Key>,
+    reported: [Option<Key>; 2],
+}
+
+/// The watcher of one device.
+pub struct Watcher<D: Device, T: Clock> {
+    device: D,
+    clock: T,
+    config: Config,
+    planes: Planes,
+    pins: Pins,
+    /// What the wishes said last.
+    shown: Shown,
+    uptakes: Uptakes,
+    blocked: Block,
+    redraw: bool,
+    epoch: u64,
+    single_look: u64,
+    /// What surfaces are copied from.
+    drawing: Option<Drawing>,
+    /// What is shown itself.
+    direct: Option<Direct>,
+    /// How long everything must move before that is shown: see [`Direct::hesitation`].
+    hesitation: u32,
+    /// The size of what the plane showed last: another one is another mode.
+    mode: Option<(u32, u32)>,
+    cursor: Presence,
+    edid: Option<Edid>,
+    pace: Pace,
+    health: Health,
+    /// Whether the next picture must be what the device shows then, in every row.
+    exact: bool,
+    /// What the report that is under way has of it.
+    reported: Reported,
+    /// The dma-buf that is being read, or could not be.
+    unread: Option<(Lease, Uptake)>,
+    /// When it was last looked at for the console.
+    looked: Duration,
+    /// What a look beside has just found, and when.
+    found: Option<(PlaneInfo, Duration)>,
+    counters: Counters,
+    notes: Notes,
+    tempo: Tempo,
+    /// What the device signals, if the watcher has a thread of its own.
+    event: Option<OwnedFd>,
+    sharing: Option<Owner<'static>>,
+    shared: Option<Uuid>,
+}
+
+impl<D: Device, T: Clock> Watcher<D, T> {
+    /// A watcher of a device that [`probe`] found to be in this mode. The guest is told of a first monitor.
+    ///
+    /// An EDID region that does not work costs the guest its choice of resolutions, not the user the picture: it is said, and
+    /// [`Watcher::has_edid`] is `false`.
+    pub fn new(device: D, clock: T, mode: Mode, config: Config) -> Self {
+        let mut notes = Notes::default();
+        let edid = Edid::open(&device, config.xres, config.yres).unwrap_or_else(|error| {
+            notes.say(Severity::Warning, &error);
+            None
+        });
+        let planes = match mode {
+            Mode::DmaBuf => Planes::DmaBuf(DmaBufPlanes::new(config.pool, device.gives_once())),
+            Mode::Region => Planes::Region(RegionPlane::default()),
+        };
+        // A region's plane does not change when the guest flips.
+        let pace = if config.pacing && mode == Mode::DmaBuf {
+            Pace::Flips(Pacer::default())
+        } else {
+            Pace::FrontEnds
+        };
+        let sharing = config.share.then(|| SharedObjects::global().owner(device.name()));
+        let mut watcher = Self {
+            device,
+            clock,
+            config,
+            planes,
+            pins: Pins::default(),
+            shown: Shown::Other,
+            uptakes: Uptakes::default(),
+            blocked: Block::Never,
+            redraw: false,
+            epoch: 0,
+            single_look: 0,
+            drawing: None,
+            direct: None,
+            hesitation: 0,
+            mode: None,
+            cursor: Presence::default(),
+            edid,
+            pace,
+            health: Health::default(),
+            exact: false,
+            reported: Reported::Nothing,
+            unread: None,
+            looked: Duration::ZERO,
+            found: None,
+            counters: Counters::default(),
+            notes,
+            tempo: Tempo::default(),
+            event: None,
+            sharing,
+            shared: None,
+        };
+        watcher.trace(format_args!("{mode} mode, EDID {}", watcher.has_edid()));
+        watcher.with_edid(|edid, host| edid.set_monitor(edid.default_monitor(), host));
+        watcher
+    }
+
+    /// Has the device signal this eventfd when something changed, if it can: then nobody need look. Says whether it does.
+    pub fn subscribe(&mut self, event: io::Result<BorrowedFd<'_>>) -> bool {
+        match event.and_then(|event| self.device.signal_changes(Some(event))) {
+            Ok(()) => {
+                if !matches!(self.pace, Pace::Events(_)) {
+                    self.pace = Pace::Events(Events::default());
+                }
+                self.trace(format_args!("the device says when something changed"));
+                true
+            }
+            Err(error) => {
+                let severity = match Failure::of(&error) {
+                    Failure::Unsupported => Severity::Trace,
+                    _ => Severity::Warning,
+                };
+                let what = format!("the device cannot say when something changed: {error}");
+                self.notes.say(severity, &what);
+                false
+            }
+        }
+    }
+
+    /// The device.
+    pub fn device(&self) -> &D {
+        &self.device
+    }
+
+    /// Whether the guest can be told about its monitor.
+    pub fn has_edid(&self) -> bool {
+        self.edid.is_some()
+    }
+
+    /// Does what the presenter wants, except looking.
+    pub fn heed(&mut self, wishes: &mut Wishes) {
+        match (std::mem::take(&mut self.reported), wishes.verdict) {
+            (Reported::Nothing, _) | (Reported::Given, Verdict::Again | Verdict::NoMemory) => (),
+            (_, Verdict::Settled) => self.exact = false,
+            // What was drawn is not what is shown.
+            (Reported::Drawn, _) => self.drawing = None,
+        }
+        self.shown = wishes.shown;
+        self.redraw = wishes.redraw;
+        self.single_look = wishes.single_look;
+        self.uptakes.clone_from(&wishes.uptakes);
+        if self.blocked != wishes.blocked {
+            self.blocked = wishes.blocked;
+            if let (Block::Until(then), Pace::Flips(pacer)) = (self.blocked, &mut self.pace) {
+                pacer.released(then);
+            }
+        }
+        if let Some((when, took)) = wishes.refreshed.take() {
+            match &mut self.pace {
+                Pace::FrontEnds => (),
+                Pace::Flips(pacer) => pacer.refreshed(when, took),
+                Pace::Events(events) => events.refreshed(when, took),
+            }
+        }
+        if !matches!(self.shown, Shown::Surface(..)) {
+            self.drawing = None;
+        }
+        if self.shown != Shown::Memory {
+            self.direct = None;
+        }
+        self.move_pins(wishes);
+        // What the presenter held is let go of here.
+        wishes.returned.clear();
+        if self.epoch != wishes.epoch {
+            self.epoch = wishes.epoch;
+            self.forget_device();
+        }
+        if let Some(monitor) = wishes.monitor.take() {
+            self.with_edid(|edid, host| edid.set_monitor(monitor, host));
+        }
+        self.retire();
+    }
+
+    /// What was said, and what was let go of, since the last time.
+    pub fn take_notes(&mut self) -> Notes {
+        std::mem::take(&mut self.notes)
+    }
+
+    /// When the next step of telling the guest about its monitor is due.
+    pub fn edid_due(&self) -> Option<Duration> {
+        self.edid.as_ref().and_then(Edid::due)
+    }
+
+    /// That step.
+    pub fn tell_monitor(&mut self) {
+        self.with_edid(Edid::alarm);
+    }
+
+    /// A copy of a dma-buf, for those who cannot import it. `None` if it cannot be read without a GPU.
+    pub fn capture(&mut self, key: Key) -> Option<Picture> {
+        let Planes::DmaBuf(planes) = &mut self.planes else { return None };
+        let buffer = planes.pool.get_mut(key)?;
+        let geometry = buffer.geometry;
+        let conversion = Conversion::to_xrgb8888(geometry.format)?;
+        let memory = buffer.memory().ok()?;
+        let mut picture = match Picture::new(geometry.width, geometry.height) {
+            Ok(picture) => picture,
+            Err(NoRoom(bytes)) => {
+                let Geometry { width, height, .. } = geometry;
+                self.complain(&Problem::NoSurface { width, height, bytes }, Severity::Warning);
+                return None;
+            }
+        };
+        let _reading = memory.begin_reading();
+        let look = damage::Look::Copy;
+        Snapshot::default().update(memory, &geometry, conversion, &mut picture, look).ok()?;
+        Some(picture)
+    }
+
+    /// What is known.
+    pub fn facts(&self) -> Facts {
+        let (pacing, heard) = match &self.pace {
+            Pace::FrontEnds => (None, None),
+            Pace::Flips(pacer) => (Some(pacer.period()), None),
+            Pace::Events(events) => (None, Some(events.heard())),
+        };
+        Facts {
+            counters: self.counters,
+            pacing,
+            heard,
+            frames: self.drawing.as_ref().map(Drawing::counts),
+            edids_written: self.edid.as_ref().map(Edid::written),
+            pool: match &self.planes {
+                Planes::DmaBuf(planes) => Some(planes.pool.statistics()),
+                Planes::Region(_) => None,
+            },
+            shared: self.shared,
+        }
+    }
+
+    /// Holds nothing of the device any more; nothing is shown.
+    pub fn close(&mut self) {
+        if let Pace::Events(_) = std::mem::replace(&mut self.pace, Pace::FrontEnds) {
+            // Asking a device that does not answer takes long.
+            if self.clock.now() >= self.health.resume {
+                // One that fails has gone, or goes now.
+                let _ = self.device.signal_changes(None);
+            }
+        }
+        if let Some(edid) = &mut self.edid {
+            edid.close();
+        }
+        self.drawing = None;
+        self.direct = None;
+        self.invalidate_planes();
+        self.retire();
+    }
+
+    /// Nothing that the device told before a reset holds any more.
+    fn forget_device(&mut self) {
+        if !self.device.keeps_ids() {
+            self.invalidate_planes();
+        }
+        self.found = None;
+        self.shared = None;
+        self.cursor.forget();
+        self.health.resume = Duration::ZERO;
+        self.health.failing = 0;
+        self.mode = None;
+    }
+
+    fn invalidate_planes(&mut self) {
+        match &mut self.planes {
+            Planes::DmaBuf(planes) => planes.invalidate(),
+            Planes::Region(plane) => plane.invalidate(),
+        }
+    }
+
+    /// Pins what the console shows now, and nothing else.
+    fn move_pins(&mut self, wishes: &Wishes) {
+        let Self { planes: Planes::DmaBuf(DmaBufPlanes { pool, .. }), pins, .. } = self else {
+            return;
+        };
+        let Pins { scanout, cursor, lent, reported } = pins;
+        let moves = [
+            (scanout, wishes.shown.key(), User::Scanout),
+            (cursor, wishes.pointer, User::Cursor),
+            (lent, wishes.lent, User::FrontEnd),
+        ];
+        let mut unpinned = Vec::new();
+        for (pinned, now, user) in moves {
+            if *pinned == now {
+                continue;
+            }
+            if let Some(key) = now {
+                pool.pin(key, user);
+            }
+            unpinned.extend(std::mem::replace(pinned, now).map(|key| (key, user)));
+        }
+        if wishes.verdict == Verdict::Settled {
+            let users = [User::Scanout, User::Cursor];
+            let reported = reported.iter_mut().zip(users);
+            unpinned.extend(reported.filter_map(|(key, user)| Some((key.take()?, user))));
+        }
+        for (key, user) in unpinned {
+            pool.unpin(key, user);
+        }
+    }
+
+    /// A dma-buf for a report. It stays until the presenter has said what it shows then.
+    fn lease(&mut self, key: Key, plane: &Plane, kind: PlaneKind) -> Option<Lease> {
+        let Self { planes: Planes::DmaBuf(DmaBufPlanes { pool, .. }), pins, .. } = self else {
+            return None;
+        };
+        let buffer = Arc::clone(&pool.get(key)?.dma_buf);
+        let (at, user, pinned) = match kind {
+            PlaneKind::Primary => (0, User::Scanout, pins.scanout),
+            PlaneKind::Cursor => (1, User::Cursor, pins.cursor),
+        };
+        if pinned != Some(key) && pins.reported[at] != Some(key) {
+            pool.pin(key, user);
+            if let Some(before) = pins.reported[at].replace(key) {
+                pool.unpin(before, user);
+            }
+        }
+        Some(Lease { key, plane: *plane, buffer })
+    }
+
+    /// Closes what the pool lets go of, and says so.
+    fn retire(&mut self) {
+        let Planes::DmaBuf(DmaBufPlanes { pool, .. }) = &mut self.planes else { return };
+        // What is not shown any more may have been one too many.
+        pool.evict(None);
+        self.notes.retired.extend(pool.take_retired().into_iter().map(|(key, _)| key));
+        if let Some(violation) = pool.take_violation() {
+            self.notes.say(Severity::Error, &violation);
+        }
+    }
+
+    fn with_edid(&mut self, act: impl FnOnce(&mut Edid, &mut EdidHost<'_, D>)) {
+        let Self { edid: Some(edid), device, notes, clock, .. } = self else { return };
+        let now = clock.now();
+        act(edid, &mut EdidHost { device, now, notes });
+    }
+
+    fn complain(&mut self, problem: &Problem, severity: Severity) {
+        for remark in Self::complaint(problem.to_string(), problem, severity) {
+            self.notes.add(remark);
+        }
+    }
+
+    /// What to say of a problem, unless the same was said of this topic just now.
+    fn complaint(topic: String, problem: &Problem, severity: Severity) -> [Remark; 2] {
+        let severity = if problem.is_known() { Severity::Trace } else { severity };
+        let text = problem.to_string();
+        [Remark::Count(problem.category()), Remark::Say { severity, topic, text }]
+    }
+
+    fn trace(&mut self, what: fmt::Arguments<'_>) {
+        let what = format!("{}: {what}", self.device.name());
+        self.notes.trace(&what);
+    }
+}
+
+impl<D: Device, T: Clock> Drop for Watcher<D, T> {
+    fn drop(&mut self) {
+        self.close();
+    }
+}

@@ -1,0 +1,68 @@
+//! What the watcher read of a plane: the picture that surfaces are copied from.
+
+use std::io;
+
+use crate::damage::{Counts, Look, Picture, Rect, Snapshot, Source};
+use crate::exchange::SharedPicture;
+use crate::format::{Conversion, Format};
+use crate::plane::Geometry;
+use crate::room::NoRoom;
+
+/// A picture that is kept equal to a plane.
+pub struct Drawing {
+    picture: SharedPicture,
+    width: u32,
+    height: u32,
+    snapshot: Snapshot,
+    /// The format of the pixels that were drawn; `None`: the picture holds nothing worth comparing with.
+    drawn: Option<Format>,
+}
+
+impl Drawing {
+    /// Makes room for pictures like this. It is drawn by the first update.
+    pub fn new(geometry: &Geometry, conversion: Conversion) -> Result<Self, NoRoom> {
+        let Geometry { width, height, .. } = *geometry;
+        let mut snapshot = Snapshot::default();
+        snapshot.make_room(geometry, conversion)?;
+        let picture = SharedPicture::new(Picture::new(width, height)?);
+        Ok(Self { picture, width, height, snapshot, drawn: None })
+    }
+
+    /// Whether planes of this size can be drawn on it.
+    pub fn has_size_of(&self, geometry: &Geometry) -> bool {
+        (self.width, self.height) == (geometry.width, geometry.height)
+    }
+
+    /// The picture.
+    pub fn picture(&self) -> SharedPicture {
+        self.picture.clone()
+    }
+
+    /// Draws what changed, and says what that is. Fails if the pixels cannot be read.
+    pub fn update(
+        &mut self,
+        geometry: &Geometry,
+        conversion: Conversion,
+        source: &dyn Source,
+        look: Look,
+    ) -> io::Result<Vec<Rect>> {
+        let look = if self.drawn == Some(geometry.format) { look } else { Look::Copy };
+        self.drawn = None;
+        let Self { picture, snapshot, .. } = self;
+        let damage = picture.with(|picture| {
+            snapshot.update(source, geometry, conversion, picture, look).map(<[Rect]>::to_vec)
+        })?;
+        self.drawn = Some(geometry.format);
+        Ok(damage)
+    }
+
+    /// Whether a copy gains nothing: see [`Snapshot::is_useless`].
+    pub fn is_useless(&self, times: u32) -> bool {
+        self.snapshot.is_useless(times)
+    }
+
+    /// How many frames there were so far.
+    pub fn counts(&self) -> Counts {
+        self.snapshot.counts()
+    }
+}

@@ -1,0 +1,361 @@
+//! A watcher on a thread of its own: one turn after the other, until all is over.
+
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::console::Monitor;
+use crate::device::{Device, RegionInfo};
+use crate::exchange::{Call, CursorView, Exchange, Report, Shown, Verdict, View, Wishes};
+use crate::plane::{Plane, PlaneInfo};
+use crate::pool::Key;
+
+use super::looks::{Look, Peek};
+use super::pacing::ATTENTION;
+use super::{Pace, Reported, Watcher};
+
+/// Something that changed goes on changing for a while.
+const RESTLESS: Duration = Duration::from_millis(300);
+
+/// Between looks then. No front end shows more than one picture in the shorter one, to which it goes when nearly all of them find something.
+const STEP: Duration = Duration::from_millis(15);
+const SHORT_STEP: Duration = Duration::from_micros(7_500);
+
+/// So many looks in a row found something.
+const BUSY_LOOKS: u32 = 8;
+
+/// Between looks while nothing changes, and when nothing has for [`LONG`].
+const REST_STEP: Duration = Duration::from_millis(66);
+const LONG_REST_STEP: Duration = Duration::from_millis(200);
+const LONG: Duration = Duration::from_secs(5);
+
+/// What took so long is followed by a rest of so many times that: the guest asks the same device, and waits for the same locks.
+const REST_SHARE: u32 = 2;
+
+/// What a watcher does after a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// It sleeps until it is rung, or until then, if that is a time.
+    Sleep(Option<Duration>),
+    /// All is over.
+    Over,
+}
+
+/// How fast things change.
+#[derive(Debug, Default)]
+pub(super) struct Tempo {
+    /// When something changed last.
+    changed: Duration,
+    /// Looks in a row that found something.
+    hits: u32,
+    /// When to look next.
+    next: Duration,
+    /// Until when the device is left to the guest.
+    free: Duration,
+    /// Until when somebody is believed to watch.
+    attention: Duration,
+    /// What changed was not looked at yet.
+    expected: bool,
+    /// The last single look that was answered.
+    answered: u64,
+    /// What the last report said of the pointer, and of the rest if that was no picture.
+    pointer: Option<(Key, Plane, Option<Vec<u8>>)>,
+    told: Option<Told>,
+}
+
+/// What there was to see, if it was no picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    Off,
+    Message(&'static str),
+}
+
+impl Tempo {
+    fn step(&self, now: Duration) -> Duration {
+        match now.saturating_sub(self.changed) {
+            still if still <= RESTLESS && self.hits >= BUSY_LOOKS => SHORT_STEP,
+            still if still <= RESTLESS => STEP,
+            still if still <= LONG => REST_STEP,
+            _ => LONG_REST_STEP,
+        }
+    }
+
+    /// A look began and ended then, and found something, or nothing new.
+    fn looked(&mut self, began: Duration, ended: Duration, hit: bool) {
+        if hit {
+            self.changed = ended;
+            self.hits = self.hits.saturating_add(1);
+        } else {
+            self.hits /= 2;
+        }
+        self.expected = false;
+        self.rest(began, ended);
+        self.next = (began + self.step(ended)).max(self.free);
+    }
+
+    fn rest(&mut self, began: Duration, ended: Duration) {
+        self.free = ended + ended.saturating_sub(began) * REST_SHARE;
+    }
+}
+
+impl<D: Device, T: Clock> Watcher<D, T> {
+    /// One turn: does what is wanted and what is due, and leaves what it found. `heard`: the device has said that something changed.
+    pub fn turn(&mut self, exchange: &Exchange, heard: bool) -> Next {
+        if heard && self.hear() {
+            self.tempo.expected = true;
+        }
+        let Some(mut wishes) = exchange.wishes() else {
+            // A report waits to be shown.
+            self.tell_monitor_if_due();
+            exchange.leave(None, self.take_notes(), self.facts());
+            return Next::Sleep(self.edid_due());
+        };
+        let was_reset = self.epoch != wishes.epoch;
+        if let Some((when, _)) = wishes.refreshed {
+            self.tempo.attention = when + ATTENTION;
+        }
+        self.heed(&mut wishes);
+        if wishes.stop {
+            self.close();
+            return Next::Over;
+        }
+        if was_reset {
+            self.tempo = Tempo {
+                attention: self.tempo.attention,
+                answered: self.tempo.answered,
+                ..Tempo::default()
+            };
+        }
+        if wishes.epoch % 2 == 1 {
+            // Nobody calls a device that is being reset.
+            exchange.leave(None, self.take_notes(), self.facts());
+            return Next::Sleep(None);
+        }
+        if was_reset {
+            self.subscribe_again();
+        }
+        self.tell_monitor_if_due();
+        let report = self.look_if_due(&wishes);
+        let left = report.is_some();
+        exchange.leave(report, self.take_notes(), self.facts());
+        let next = if left { None } else { self.next_turn() };
+        Next::Sleep([next, self.edid_due()].into_iter().flatten().min())
+    }
+
+    fn tell_monitor_if_due(&mut self) {
+        let now = self.clock.now();
+        if self.edid_due().is_some_and(|due| due <= now) {
+            self.tell_monitor();
+        }
+    }
+
+    /// When to look again, if nobody wants to before.
+    fn next_turn(&self) -> Option<Duration> {
+        let now = self.clock.now();
+        if now >= self.tempo.attention {
+            return None;
+        }
+        let poll = match self.pace {
+            // Such a device says when.
+            Pace::Events(_) => None,
+            _ => Some(self.tempo.next),
+        };
+        let next = [poll, self.next_look(now)].into_iter().flatten().min();
+        next.map(|next| next.max(self.tempo.free).max(self.health.resume))
+    }
+
+    fn look_if_due(&mut self, wishes: &Wishes) -> Option<Report> {
+        let began = self.clock.now();
+        let single = wishes.single_look > self.tempo.answered;
+        let mut look = Look { exact: single, verdict: wishes.verdict };
+        let wanted = single || wishes.verdict != Verdict::Settled || wishes.redraw;
+        if !wanted {
+            if began < self.tempo.free || began >= self.tempo.attention {
+                return None;
+            }
+            let due = self.tempo.expected
+                || (began >= self.tempo.next && !matches!(self.pace, Pace::Events(_)));
+            match self.peek() {
+                Peek::Nothing if !due => {
+                    let ended = self.clock.now();
+                    self.tempo.rest(began, ended);
+                    return None;
+                }
+                Peek::Nothing | Peek::Changed => (),
+                Peek::Failed(report) => return self.news(*report, false),
+            }
+        }
+        if single {
+            look.verdict = Verdict::Settled;
+        }
+        let report = self.look(look);
+        let ended = self.clock.now();
+        let Some(mut report) = report else {
+            // It is left alone.
+            self.tempo.looked(began, ended, false);
+            self.tempo.answered = wishes.single_look;
+            let view = View::Same;
+            return single.then(|| self.report(view, CursorView::Unchanged));
+        };
+        if single && !matches!(report.view, View::Undecided(_)) {
+            self.tempo.answered = wishes.single_look;
+            if let View::Buffer(lease, _) = &report.view {
+                report.captured = self.capture(lease.key);
+            }
+        }
+        if self.sharing.is_some() {
+            self.share_known();
+        }
+        let report = self.news(report, single);
+        self.tempo.looked(began, self.clock.now(), report.is_some());
+        report
+    }
+
+    /// A report that says something new, or that somebody waits for.
+    fn news(&mut self, report: Report, awaited: bool) -> Option<Report> {
+        let told = match &report.view {
+            View::Off => Some(Told::Off),
+            View::Trouble { message: Some(message), .. } => Some(Told::Message(message)),
+            _ => None,
+        };
+        let pointer = match &report.cursor {
+            CursorView::Unchanged => None,
+            CursorView::Hidden => Some(None),
+            CursorView::Shown(lease, pixels) => {
+                Some(Some((lease.key, lease.plane, pixels.clone())))
+            }
+        };
+        let seen = match &report.view {
+            View::Same => false,
+            View::Off => self.tempo.told != told || self.shown != Shown::Other,
+            View::Buffer(lease, _) => self.shown != Shown::Scanout(lease.key),
+            View::Picture(drawn) => {
+                let size = (drawn.plane.geometry.width, drawn.plane.geometry.height);
+                let key = drawn.lease.as_ref().map(|(lease, _)| lease.key);
+                self.shown != Shown::Surface(size.0, size.1, key) || !drawn.damage.is_empty()
+            }
+            View::Memory { changed, .. } => *changed || self.shown != Shown::Memory,
+            View::Undecided(_) | View::Trouble { .. } => true,
+        };
+        let moved = pointer.as_ref().is_some_and(|pointer| *pointer != self.tempo.pointer);
+        if seen || moved || awaited || report.redrawn {
+            self.tempo.told = told;
+            if let Some(pointer) = pointer {
+                self.tempo.pointer = pointer;
+            }
+            return Some(report);
+        }
+        self.exact = false;
+        self.reported = Reported::Nothing;
+        None
+    }
+
+    /// Whether the user wants the device to say when something changed.
+    pub fn wants_events(&self) -> bool {
+        self.config.events
+    }
+
+    /// As [`Watcher::subscribe`], to an eventfd that is subscribed again after resets; it is returned if the device has it.
+    pub fn subscribe_to(&mut self, event: io::Result<OwnedFd>) -> Option<OwnedFd> {
+        let event = event.and_then(|event| {
+            let kept = event.try_clone()?;
+            Ok((event, kept))
+        });
+        let asked = match &event {
+            Ok((event, _)) => Ok(std::os::fd::AsFd::as_fd(event)),
+            Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
+        };
+        let subscribed = self.subscribe(asked);
+        let (event, kept) = event.ok().filter(|_| subscribed)?;
+        self.event = Some(kept);
+        Some(event)
+    }
+
+    /// Whether to listen to the device now.
+    pub fn listens_now(&self) -> bool {
+        self.listens(self.clock.now()).unwrap_or(false)
+    }
+
+    fn subscribe_again(&mut self) {
+        if let (Pace::Events(_), Some(event)) = (&self.pace, self.event.take()) {
+            let subscribed = self.subscribe(Ok(std::os::fd::AsFd::as_fd(&event)));
+            self.event = subscribed.then_some(event);
+        }
+    }
+}
+
+/// A device whose calls are announced, so that others see which one does not return.
+pub struct Announced<D, T> {
+    device: D,
+    clock: T,
+    to: OnceLock<Arc<Exchange>>,
+}
+
+impl<D: Device, T: Clock> Announced<D, T> {
+    /// Announces nothing yet.
+    pub fn new(device: D, clock: T) -> Self {
+        Self { device, clock, to: OnceLock::new() }
+    }
+
+    /// From now on, there.
+    pub fn announce_to(&self, exchange: Arc<Exchange>) {
+        // Once is enough: a watcher has one exchange for its life.
+        let _ = self.to.set(exchange);
+    }
+
+    fn call<R>(&self, name: &'static str, act: impl FnOnce(&D) -> R) -> R {
+        let Some(exchange) = self.to.get() else { return act(&self.device) };
+        exchange.calls(Some(Call { name, since: self.clock.now() }));
+        let result = act(&self.device);
+        exchange.calls(None);
+        result
+    }
+}
+
+impl<D: Device, T: Clock> Device for Announced<D, T> {
+    fn name(&self) -> &str {
+        self.device.name()
+    }
+
+    fn query_plane(&self, info: &mut PlaneInfo) -> io::Result<()> {
+        self.call("QUERY_GFX_PLANE", |device| device.query_plane(info))
+    }
+
+    fn get_dmabuf(&self, id: u32) -> io::Result<OwnedFd> {
+        self.call("GET_GFX_DMABUF", |device| device.get_dmabuf(id))
+    }
+
+    fn region(&self, index: u32) -> io::Result<RegionInfo> {
+        self.call("GET_REGION_INFO", |device| device.region(index))
+    }
+
+    fn read_region(&self, index: u32, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.call("reading a region", |device| device.read_region(index, offset, buf))
+    }
+
+    fn write_region(&self, index: u32, offset: u64, buf: &[u8]) -> io::Result<()> {
+        self.call("writing to a region", |device| device.write_region(index, offset, buf))
+    }
+
+    fn keeps_ids(&self) -> bool {
+        self.device.keeps_ids()
+    }
+
+    fn gives_once(&self) -> bool {
+        self.device.gives_once()
+    }
+
+    fn signal_changes(&self, event: Option<BorrowedFd<'_>>) -> io::Result<()> {
+        self.call("SET_IRQS", |device| device.signal_changes(event))
+    }
+
+    fn edid_region(&self) -> Option<u32> {
+        self.device.edid_region()
+    }
+
+    fn generate_edid(&self, monitor: &Monitor, blob: &mut [u8]) -> usize {
+        self.device.generate_edid(monitor, blob)
+    }
+}
