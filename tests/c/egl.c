@@ -87,7 +87,6 @@ static void imports(EGLDisplay display, const VfioDpyEglBuffer *buffer)
     char *status;
 
     CHECK(vfio_dpy_egl_imports(display));
-    CHECK(vfio_dpy_egl_is_software(display));
     CHECK(vfio_dpy_egl_can_import(display, buffer, &message) && !message);
     import = vfio_dpy_egl_import(display, buffer, &message);
     CHECK(import && !message);
