@@ -50,5 +50,5 @@ def lines(facts):
         f"{facts['date']}, revision {facts['revision']}",
         f"{facts['processors']} x {facts['processor']}, {facts['memory']} GiB, Linux {facts['kernel']}, "
         f"no GPU (Mesa {facts['mesa']}, llvmpipe)",
-        f"{', '.join(sorted(set(facts['qemu'].values())))}; load before: {facts['load']:.2f}",
+        f"{', '.join(sorted(set(filter(None, facts['qemu'].values()))))}; load before: {facts['load']:.2f}",
     ]

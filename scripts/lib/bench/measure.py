@@ -101,7 +101,7 @@ def seen_by_client(stamps, marks):
 class Bench:
     """A vGPU, a QEMU and its client, until the end of a `with` block."""
 
-    def __init__(self, group, stack):
+    def __init__(self, group, options, stack):
         self.group = group
         self.vgpu = stack.enter_context(Vgpu(*cases.MODES[group.mode], "--vram", "64"))
         front_end = group.front_end
@@ -112,7 +112,7 @@ class Bench:
             server = stack.enter_context(X11(width + 64, height + 64, X11Viewer.arguments(SCRATCH)))
             environment = server.environment
         self.qemu = stack.enter_context(
-            Qemu(self.vgpu, screen=front_end.screen, vnc=front_end.client == "vnc", environment=environment,
+            Qemu(self.vgpu, screen=front_end.screen, vnc=front_end.client == "vnc", environment=environment, options=options,
                  arguments=spice.arguments(front_end.opengl) if front_end.client == "spice" else ()))
         self.pid = self.qemu.process.pid
         self.viewer, self.dumps = None, 0
@@ -255,12 +255,13 @@ def main():
     parser.add_argument("scenes", help="names, with commas")
     parser.add_argument("seconds", type=float)
     parser.add_argument("result", help="file")
+    parser.add_argument("options", help="the library's")
     options = parser.parse_args()
     front_end, mode, size = options.group.split("/")
     scenes = tuple(cases.SCENES[name] for name in options.scenes.split(","))
     group = cases.Group(cases.FRONT_ENDS[front_end], mode, size, scenes)
     with contextlib.ExitStack() as stack:
-        bench = Bench(group, stack)
+        bench = Bench(group, options.options, stack)
         results = []
         for scene in scenes:
             if group.front_end.callgrind:
