@@ -183,7 +183,9 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
                 let arrival = exchange.collect();
                 self.presenter.show_reset();
                 self.receive(arrival, began);
-                self.presenter.wishes().single_look += u64::from(!periodic);
+                if !periodic {
+                    self.presenter.look_once();
+                }
             }
         }
         let now = self.clock.now();

@@ -149,8 +149,10 @@ impl<C: Console> Presenter<C> {
         match showing {
             Showing::Not(verdict) => self.wishes.verdict = verdict,
             Showing::Done => {
-                self.captured =
-                    captured.and_then(|picture| Some((self.screen.scanout()?, picture)));
+                // It stays for who asked until it is taken, or asked for again.
+                if let (Some(picture), Some(key)) = (captured, self.screen.scanout()) {
+                    self.captured = Some((key, picture));
+                }
                 let all = redrawn && std::mem::take(&mut self.redraw);
                 self.show_cursor(cursor, all);
             }
@@ -178,6 +180,12 @@ impl<C: Console> Presenter<C> {
     /// The last single look that is over.
     pub fn answered(&self) -> u64 {
         self.answered
+    }
+
+    /// Somebody looks once.
+    pub fn look_once(&mut self) {
+        self.wishes.single_look += 1;
+        self.captured = None;
     }
 
     /// Who waits for single looks waits no longer.

@@ -199,6 +199,9 @@ fn a_scanout_is_captured_for_who_looks_once() {
     apart.fixture.refresh_as(false);
     apart.turn();
     apart.fixture.refresh();
+    // More is seen before who asked takes it.
+    apart.fixture.device.point(cursor(7, 1, 1), 0);
+    apart.run(100 * MS);
     assert_eq!(
         apart.fixture.display().capture().unwrap().pixels[..8],
         [0x11, 0x11, 0x11, 0x11, 9, 9, 9, 9]
