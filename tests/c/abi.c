@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -400,6 +401,10 @@ static void test_tables(void)
         void *callback = of_console[i];
         char *message = NULL;
 
+        /* Nobody need wait for single looks. */
+        if (i == offsetof(VfioDpyConsoleOps, looked) / sizeof(void *)) {
+            continue;
+        }
         of_console[i] = NULL;
         CHECK(!vfio_dpy_new(VFIO_DPY_MODE_REGION, &device_ops, &memory, "",
                             &console, NULL, &config, &message));
