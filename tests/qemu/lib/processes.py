@@ -4,6 +4,7 @@ import ctypes
 import os
 import signal
 import subprocess
+import time
 
 _LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
@@ -25,11 +26,23 @@ def exit_text(status):
     return f"ended with status {status}"
 
 
+def _descriptors(pid):
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
 def resources(pid):
-    """What a process holds: descriptors, mappings, and resident memory in KiB."""
+    """What a process holds: descriptors, mappings, and resident memory in KiB.
+
+    What QEMU does not want any more is closed by a thread of its own, a moment later: the number of descriptors is one that stays.
+    """
     directory = f"/proc/{pid}"
+    counts = []
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and (len(counts) < 5 or len(set(counts[-5:])) > 1):
+        counts.append(_descriptors(pid))
+        time.sleep(0.02)
     with open(f"{directory}/status", encoding="ascii") as file:
         resident = next(int(line.split()[1]) for line in file if line.startswith("VmRSS:"))
     with open(f"{directory}/maps", encoding="utf-8", errors="replace") as file:
         maps = sum(1 for _ in file)
-    return {"fds": len(os.listdir(f"{directory}/fd")), "maps": maps, "resident": resident}
+    return {"fds": counts[-1], "maps": maps, "resident": resident}
