@@ -3,8 +3,8 @@
 import fnmatch
 from dataclasses import dataclass, field
 
-# The vGPUs that stand for the ways to hand out a plane. QEMU cannot map what is unsealed.
-MODES = {"dma-buf": ("gvt",), "region": ("nvidia",), "unsealed": ("nvidia", "--unsealed")}
+# The vGPUs that stand for the ways to hand out a plane.
+MODES = {"dma-buf": ("gvt",), "region": ("nvidia",)}
 
 SIZES = {"1080p": (1920, 1080), "4K": (3840, 2160), "small": (640, 480)}
 
@@ -136,7 +136,6 @@ def full():
         _group("none", "region", "1080p", "static"),
         _group("vnc", "region", "1080p", *_CONTENT, "flips60", *_DRAWS, *_SLOW),
         _group("vnc", "dma-buf", "1080p", *_CONTENT, "flips60", *_DRAWS, *_SLOW, "pointer"),
-        _group("vnc", "unsealed", "1080p", "draws60"),
         _group("vnc", "region", "4K", *_CONTENT, "flips60", "draws60"),
         _group("vnc", "dma-buf", "4K", "typing", "block", "flips60", "draws60"),
         _group("egl", "region", "1080p", "static", "typing"),
@@ -159,7 +158,7 @@ def full():
 
 def smoke():
     """Whether the bench itself works: each client, each mode and each kind of scene, in seconds."""
-    return [_group("vnc", "region", "small", "draws120", *_SLOW), _group("vnc", "unsealed", "small", "draws60"),
+    return [_group("vnc", "region", "small", "draws120", *_SLOW),
             _group("dbus-gl", "dma-buf", "small", "flips60", "rotate6", "pointer"), _group("egl", "dma-buf", "small", "typing"),
             _group("gtk", "region", "small", "draws60"), _group("spice", "region", "small", "block")]
 
@@ -169,7 +168,7 @@ PUBLISHED = {
     "cpu": (
         "vnc/region/1080p/static", "vnc/region/1080p/typing", "vnc/region/1080p/block", "vnc/region/1080p/video",
         "vnc/region/1080p/flips60", "vnc/region/1080p/draws60", "vnc/dma-buf/1080p/typing", "vnc/dma-buf/1080p/flips60",
-        "vnc/unsealed/1080p/draws60", "vnc/region/4K/typing", "vnc/region/4K/block", "egl/dma-buf/1080p/static",
+        "vnc/region/4K/typing", "vnc/region/4K/block", "egl/dma-buf/1080p/static",
         "egl/dma-buf/1080p/video", "egl-vnc/region/1080p/typing", "dbus/region/1080p/block", "dbus-gl/dma-buf/1080p/static",
         "dbus-gl/dma-buf/1080p/flips60", "spice/region/1080p/block", "spice-gl/dma-buf/1080p/flips60", "gtk/region/1080p/block"),
     "seen": (
@@ -209,7 +208,6 @@ _WANTED = (
     ("vnc/region/1080p/static", Wanted(1.0)), ("vnc/region/1080p/typing", Wanted(0.45, 0.45)),
     ("vnc/region/1080p/block", Wanted(0.6, 0.5)), ("vnc/region/1080p/flips60", Wanted(0.6, 0.4)),
     ("vnc/region/1080p/video", Wanted(1.0, 0.9)), ("vnc/region/4K/typing", Wanted(0.25)), ("vnc/region/4K/block", Wanted(0.25)),
-    ("vnc/unsealed/1080p/draws60", Wanted(1.0)),
     ("spice/region/1080p/block", Wanted(0.5)), ("gtk/region/1080p/block", Wanted(0.5)), ("dbus/region/1080p/block", Wanted(0.5)),
     ("egl-vnc/region/1080p/static", Wanted(0.25)), ("egl-vnc/region/1080p/typing", Wanted(0.25)),
     ("*/region/1080p/video", Wanted(1.05)),

@@ -369,7 +369,7 @@ def sections(cells, published=False):
 
 # Those that show what is drawn to a user, whether they have OpenGL or not.
 _CLIENTS = "vnc", "dbus", "spice", "gtk"
-_OTHERS = "vnc/region/4K/typing", "vnc/region/4K/block", "vnc/region/1080p/static", "vnc/unsealed/1080p/draws60"
+_OTHERS = "vnc/region/4K/typing", "vnc/region/4K/block", "vnc/region/1080p/static"
 
 
 def _drawings(rate):
@@ -429,7 +429,7 @@ def figures(cells):
             *(cases.wanted(name).cpu for name in content)),
         row("The same for each picture that arrives", ratio("picture", *content), _ratio, "",
             *(cases.wanted(name).picture for name in content)),
-        row("CPU time beside stock's, 4K typing / 4K block / static / unsealed", ratio("cpu", *_OTHERS), _ratio, "",
+        row("CPU time beside stock's, 4K typing / 4K block / static", ratio("cpu", *_OTHERS), _ratio, "",
             *(cases.wanted(name).cpu for name in _OTHERS)),
         row("A pointer appears on an idle screen after", [worst("appeared", ["*/pointer"])], "{:.2f}".format, " s", cases.APPEARED),
     ]
