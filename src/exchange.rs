@@ -220,6 +220,7 @@ const MOST_FORMATS: usize = 64;
 pub struct Uptakes {
     by_key: HashMap<Key, Uptake>,
     by_format: HashMap<Format, Uptake>,
+    changes: u64,
 }
 
 impl Uptakes {
@@ -234,8 +235,14 @@ impl Uptakes {
         if self.by_format.len() >= MOST_FORMATS {
             self.by_format.clear();
         }
-        self.by_key.insert(key, uptake);
+        let before = self.by_key.insert(key, uptake);
+        self.changes += u64::from(before.is_some_and(|before| before != uptake));
         self.by_format.insert(geometry.format, uptake);
+    }
+
+    /// How often they changed their minds.
+    pub fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// The pool let go of it.
@@ -486,6 +493,7 @@ impl Wishes {
             || new.verdict != Verdict::Settled
             || self.redraw != new.redraw
             || self.blocked != new.blocked
+            || self.uptakes.changes != new.uptakes.changes
             || new.monitor.is_some()
             || !new.returned.is_empty()
             || new.stop

@@ -17,8 +17,6 @@ mod options;
 mod tests;
 
 use std::fmt;
-use std::io;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -114,15 +112,8 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
         let presenter = Presenter::new(console, &name, &config);
         let device = Announced::new(device, clock.watch());
         let mut watcher = Watcher::new(device, clock.watch(), mode, config);
-        if config.events && !config.thread {
-            let event = clock.event(Alarm::Change);
-            let event = match &event {
-                Ok(event) => Ok(event.as_fd()),
-                Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
-            };
-            if !watcher.subscribe(event) {
-                clock.clear_alarm(Alarm::Change);
-            }
+        if config.events && !watcher.subscribe(clock.event(Alarm::Change)) {
+            clock.clear_alarm(Alarm::Change);
         }
         let has_edid = watcher.has_edid();
         let mut display = Self {
