@@ -446,9 +446,15 @@ impl Exchange {
         self.slots().call = call;
     }
 
-    /// Whether a report waits.
-    pub fn has_report(&self) -> bool {
-        matches!(self.slots().report, Slot::Full(_))
+    /// Whether there is something to show.
+    pub fn has_news(&self) -> bool {
+        let slots = self.slots();
+        matches!(slots.report, Slot::Full(_)) || slots.ending == Ending::Failed
+    }
+
+    /// Whether there is still a watcher.
+    pub fn ending(&self) -> Ending {
+        self.slots().ending
     }
 
     /// The presenter takes what was said, and no report.
@@ -463,7 +469,11 @@ impl Exchange {
 
     /// The watcher is no more.
     pub fn fail(&self) {
-        self.slots().ending = Ending::Failed;
+        let mut slots = self.slots();
+        slots.ending = Ending::Failed;
+        // It will not say that this has returned.
+        slots.call = None;
+        drop(slots);
         self.presenter.ring();
     }
 

@@ -531,3 +531,60 @@ fn a_scanout_that_is_not_taken_any_more_is_replaced_at_once() {
         assert_eq!(apart.fixture.console.get().shows, Shows::Surface(32, 16));
     }
 }
+
+#[test]
+fn a_watcher_that_fails_says_so_and_holds_up_nobody() {
+    let off = || {
+        let mut apart = region();
+        apart.fixture.device.set().primary = PlaneInfo::default();
+        apart.run(300 * MS);
+        apart
+    };
+    for mut apart in [region(), scanout(), off()] {
+        apart.run(100 * MS);
+        apart.fixture.device.on_next_query(|| panic!("as it is to"));
+        apart.fixture.display().invalidate();
+        apart.fixture.display().refresh(true);
+        apart.for_presenter.take();
+        let turn = std::panic::AssertUnwindSafe(|| apart.turn());
+        assert!(std::panic::catch_unwind(turn).is_err());
+        apart.exchange.fail();
+        assert_eq!(status(&mut apart.fixture, "/broken"), true);
+        assert!(apart.fixture.display().describe().contains("it has failed"));
+        assert_eq!(apart.for_presenter.take(), 1);
+        apart.fixture.console.take_calls();
+        apart.fixture.display().arrived();
+        assert_eq!(apart.fixture.console.take_calls(), [Call::RequestRefresh]);
+        apart.fixture.pass(3000 * MS);
+        apart.fixture.refresh();
+        let failed = Some("The display has failed.");
+        assert_eq!(apart.fixture.console.message().as_deref(), failed);
+        assert_eq!(apart.fixture.refresh(), [], "it is said once");
+        apart.fixture.refresh_as(false);
+        apart.fixture.pass(100 * MS);
+        assert_eq!(apart.looked(), 1);
+        apart.fixture.display().reset();
+        apart.fixture.display().reset_done();
+        apart.fixture.refresh();
+        assert_eq!(apart.fixture.console.message().as_deref(), failed);
+        apart.fixture.end();
+        assert!(apart.fixture.console.get().imports.is_empty());
+    }
+}
+
+#[test]
+fn a_display_that_is_off_is_silent_without_flicker_and_off_again() {
+    let mut apart = region();
+    apart.fixture.device.set().primary = PlaneInfo::default();
+    apart.run(1000 * MS);
+    apart.fixture.pass(300 * MS);
+    let messages = during_a_call(&mut apart, 3000 * MS);
+    apart.fixture.console.take_calls();
+    apart.turn();
+    let shown = apart.fixture.console.take_calls();
+    let changes = shown.iter().filter(|call| matches!(call, Call::ShowMessage(..))).count();
+    assert_eq!(changes, 1, "{shown:?}");
+    assert_eq!(messages.borrow().last().unwrap().as_deref(), Some("The device does not answer."));
+    apart.run(7000 * MS);
+    assert_eq!(apart.fixture.console.message().as_deref(), Some(OFF));
+}
