@@ -220,6 +220,7 @@ const MOST_FORMATS: usize = 64;
 pub struct Uptakes {
     by_key: HashMap<Key, Uptake>,
     by_format: HashMap<Format, Uptake>,
+    changes: u64,
 }
 
 impl Uptakes {
@@ -234,8 +235,14 @@ impl Uptakes {
         if self.by_format.len() >= MOST_FORMATS {
             self.by_format.clear();
         }
-        self.by_key.insert(key, uptake);
+        let before = self.by_key.insert(key, uptake);
+        self.changes += u64::from(before.is_some_and(|before| before != uptake));
         self.by_format.insert(geometry.format, uptake);
+    }
+
+    /// How often they changed their minds.
+    pub fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// The pool let go of it.
@@ -439,9 +446,15 @@ impl Exchange {
         self.slots().call = call;
     }
 
-    /// Whether a report waits.
-    pub fn has_report(&self) -> bool {
-        matches!(self.slots().report, Slot::Full(_))
+    /// Whether there is something to show.
+    pub fn has_news(&self) -> bool {
+        let slots = self.slots();
+        matches!(slots.report, Slot::Full(_)) || slots.ending == Ending::Failed
+    }
+
+    /// Whether there is still a watcher.
+    pub fn ending(&self) -> Ending {
+        self.slots().ending
     }
 
     /// The presenter takes what was said, and no report.
@@ -456,7 +469,11 @@ impl Exchange {
 
     /// The watcher is no more.
     pub fn fail(&self) {
-        self.slots().ending = Ending::Failed;
+        let mut slots = self.slots();
+        slots.ending = Ending::Failed;
+        // It will not say that this has returned.
+        slots.call = None;
+        drop(slots);
         self.presenter.ring();
     }
 
@@ -486,6 +503,7 @@ impl Wishes {
             || new.verdict != Verdict::Settled
             || self.redraw != new.redraw
             || self.blocked != new.blocked
+            || self.uptakes.changes != new.uptakes.changes
             || new.monitor.is_some()
             || !new.returned.is_empty()
             || new.stop

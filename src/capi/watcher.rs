@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,8 +21,6 @@ pub struct VfioDpyWatcher {
     exchange: Arc<Exchange>,
     /// What the presenter rings.
     rung: Arc<File>,
-    /// What the device signals, where it says when something changed.
-    changes: Option<OwnedFd>,
 }
 
 /// An eventfd that wakes somebody.
@@ -49,32 +47,19 @@ impl VfioDpyWatcher {
         exchange: Arc<Exchange>,
         rung: Arc<File>,
     ) -> Self {
-        Self { watcher, exchange, rung, changes: None }
+        Self { watcher, exchange, rung }
     }
 
     fn watch(&mut self) {
-        self.subscribe();
         let mut heard = false;
         loop {
             let Next::Sleep(until) = self.watcher.turn(&self.exchange, heard) else { return };
-            let listens = self.watcher.listens_now();
-            heard = self.sleep(until, listens);
-        }
-    }
-
-    fn subscribe(&mut self) {
-        if self.watcher.wants_events() {
-            let event = eventfd();
-            let event = match &event {
-                Ok(event) => Ok(event.as_fd().try_clone_to_owned()),
-                Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
-            };
-            self.changes = self.watcher.subscribe_to(event.and_then(|event| event));
+            heard = self.sleep(until);
         }
     }
 
     /// Sleeps until it is rung, until then, or until the device says that something changed, which is returned.
-    fn sleep(&self, until: Option<Duration>, listens: bool) -> bool {
+    fn sleep(&self, until: Option<Duration>) -> bool {
         let now = Monotonic.now();
         let timeout = until.map(|until| until.saturating_sub(now));
         #[expect(clippy::unnecessary_fallible_conversions, reason = "not on all machines")]
@@ -87,9 +72,9 @@ impl VfioDpyWatcher {
             events: libc::POLLIN,
             revents: 0,
         };
-        let changes = self.changes.as_ref().filter(|_| listens);
+        let changes = self.watcher.listens_to();
         let mut fds = vec![readable(self.rung.as_fd())];
-        fds.extend(changes.map(|changes| readable(changes.as_fd())));
+        fds.extend(changes.map(readable));
         let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
         // SAFETY: the descriptors are open, and the pointers are to values that live during the call.
         unsafe {

@@ -52,6 +52,9 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
         if let Some(heard) = facts.heard {
             add("events", json!({ "heard": heard }));
         }
+        if self.has_failed() {
+            add("broken", json!(true));
+        }
         match self.presenter.screen() {
             Screen::Message(text) => add("message", json!(text)),
             Screen::Surface(_) => {
@@ -106,6 +109,9 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
         match self.presenter.screen() {
             Screen::Message(text) => writeln!(to, "\"{text}\"")?,
             screen => writeln!(to, "shows {}", screen.name())?,
+        }
+        if self.has_failed() {
+            writeln!(to, "  it has failed: the device is not asked any more")?;
         }
         if let Some(plane) = self.presenter.plane() {
             let what = if self.mode == Mode::DmaBuf { "dma-buf id" } else { "region" };

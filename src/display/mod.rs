@@ -17,8 +17,6 @@ mod options;
 mod tests;
 
 use std::fmt;
-use std::io;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -114,15 +112,8 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
         let presenter = Presenter::new(console, &name, &config);
         let device = Announced::new(device, clock.watch());
         let mut watcher = Watcher::new(device, clock.watch(), mode, config);
-        if config.events && !config.thread {
-            let event = clock.event(Alarm::Change);
-            let event = match &event {
-                Ok(event) => Ok(event.as_fd()),
-                Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
-            };
-            if !watcher.subscribe(event) {
-                clock.clear_alarm(Alarm::Change);
-            }
+        if config.events && !watcher.subscribe(clock.event(Alarm::Change)) {
+            clock.clear_alarm(Alarm::Change);
         }
         let has_edid = watcher.has_edid();
         let mut display = Self {
@@ -220,7 +211,7 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
             let arrival = exchange.collect();
             self.presenter.show_reset();
             self.receive(arrival, self.clock.now());
-        } else if exchange.has_report() {
+        } else if exchange.has_news() {
             self.presenter.request_refresh();
         }
         self.settle();
@@ -243,24 +234,24 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
     /// Shows what the watcher left.
     fn receive(&mut self, arrival: Arrival, now: Duration) {
         let Arrival { report, notes, call, ending } = arrival;
+        let so_far = call.map_or(Duration::ZERO, |call| now.saturating_sub(call.since));
+        let instead = match ending {
+            Ending::Failed => Some(FAILED),
+            Ending::Watching => (so_far > STUCK).then_some(SILENT),
+        };
         match report {
             Some(report) => {
                 self.presenter.apply(*report, now);
             }
-            None => self.presenter.repeat(),
+            None if instead.is_none() => self.presenter.repeat(),
+            None => (),
         }
         self.presenter.note(notes, now);
-        if let Some(Call { name, since }) = call {
-            let so_far = now.saturating_sub(since);
-            if so_far > STUCK {
-                self.presenter.stand_in(SILENT);
-            }
-            if so_far > SLOW {
-                self.presenter.say_slow(name, now);
-            }
+        if let Some(text) = instead {
+            self.presenter.stand_in(text);
         }
-        if ending == Ending::Failed {
-            self.presenter.stand_in(FAILED);
+        if let Some(Call { name, .. }) = call.filter(|_| so_far > SLOW) {
+            self.presenter.say_slow(name, now);
         }
     }
 
@@ -412,6 +403,11 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
                 exchange.facts().shared.ok_or(ShareError::NoPlane)
             }
         }
+    }
+
+    /// Whether the watcher, on its thread, is no more.
+    fn has_failed(&self) -> bool {
+        matches!(&self.watcher, Half::There(exchange) if exchange.ending() == Ending::Failed)
     }
 
     fn facts(&self) -> Facts {

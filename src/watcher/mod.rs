@@ -20,7 +20,7 @@ mod turn;
 
 use std::fmt;
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -137,6 +137,17 @@ enum Pace {
     Events(Events),
 }
 
+impl Pace {
+    /// Where the device says nothing of itself.
+    fn of(planes: &Planes, config: Config) -> Self {
+        match planes {
+            Planes::DmaBuf(_) if config.pacing => Self::Flips(Pacer::default()),
+            // A region's plane does not change when the guest flips.
+            _ => Self::FrontEnds,
+        }
+    }
+}
+
 /// How the device fails.
 #[derive(Debug, Default)]
 struct Health {
@@ -196,7 +207,7 @@ pub struct Watcher<D: Device, T: Clock> {
     counters: Counters,
     notes: Notes,
     tempo: Tempo,
-    /// What the device signals, if the watcher has a thread of its own.
+    /// What the device signals when something changed, if it does.
     event: Option<OwnedFd>,
     sharing: Option<Owner<'static>>,
     shared: Option<Uuid>,
@@ -217,12 +228,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
             Mode::DmaBuf => Planes::DmaBuf(DmaBufPlanes::new(config.pool, device.gives_once())),
             Mode::Region => Planes::Region(RegionPlane::default()),
         };
-        // A region's plane does not change when the guest flips.
-        let pace = if config.pacing && mode == Mode::DmaBuf {
-            Pace::Flips(Pacer::default())
-        } else {
-            Pace::FrontEnds
-        };
+        let pace = Pace::of(&planes, config);
         let sharing = config.share.then(|| SharedObjects::global().owner(device.name()));
         let mut watcher = Self {
             device,
@@ -262,9 +268,12 @@ impl<D: Device, T: Clock> Watcher<D, T> {
     }
 
     /// Has the device signal this eventfd when something changed, if it can: then nobody need look. Says whether it does.
-    pub fn subscribe(&mut self, event: io::Result<BorrowedFd<'_>>) -> bool {
-        match event.and_then(|event| self.device.signal_changes(Some(event))) {
-            Ok(()) => {
+    pub fn subscribe(&mut self, event: io::Result<OwnedFd>) -> bool {
+        let subscribed =
+            event.and_then(|event| self.device.signal_changes(Some(event.as_fd())).map(|()| event));
+        match subscribed {
+            Ok(event) => {
+                self.event = Some(event);
                 if !matches!(self.pace, Pace::Events(_)) {
                     self.pace = Pace::Events(Events::default());
                 }

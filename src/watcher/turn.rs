@@ -1,7 +1,7 @@
 //! A watcher on a thread of its own: one turn after the other, until all is over.
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -82,8 +82,8 @@ impl Tempo {
         }
     }
 
-    /// A look began and ended then, and found something, or nothing new.
-    fn looked(&mut self, began: Duration, ended: Duration, hit: bool) {
+    /// A look began and ended then, and found something, or nothing new. `step`: the time between looks, if others say when to.
+    fn looked(&mut self, began: Duration, ended: Duration, hit: bool, step: Option<Duration>) {
         if hit {
             self.changed = ended;
             self.hits = self.hits.saturating_add(1);
@@ -92,7 +92,8 @@ impl Tempo {
         }
         self.expected = false;
         self.rest(began, ended);
-        self.next = (began + self.step(ended)).max(self.free);
+        let step = step.unwrap_or_else(|| self.step(ended));
+        self.next = (began + step).max(self.free);
     }
 
     fn rest(&mut self, began: Duration, ended: Duration) {
@@ -103,7 +104,10 @@ impl Tempo {
 impl<D: Device, T: Clock> Watcher<D, T> {
     /// One turn: does what is wanted and what is due, and leaves what it found. `heard`: the device has said that something changed.
     pub fn turn(&mut self, exchange: &Exchange, heard: bool) -> Next {
-        if heard && self.hear() {
+        if heard {
+            // Whether somebody watches is known below.
+            self.hear();
+            self.expect_change();
             self.tempo.expected = true;
         }
         let Some(mut wishes) = exchange.wishes() else {
@@ -116,6 +120,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         if let Some((when, _)) = wishes.refreshed {
             self.tempo.attention = when + ATTENTION;
         }
+        self.tempo.expected |= self.uptakes.changes() != wishes.uptakes.changes();
         self.heed(&mut wishes);
         if wishes.stop {
             self.close();
@@ -157,13 +162,10 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         if now >= self.tempo.attention {
             return None;
         }
-        let poll = match self.pace {
-            // Such a device says when.
-            Pace::Events(_) => None,
-            _ => Some(self.tempo.next),
-        };
-        let next = [poll, self.next_look(now)].into_iter().flatten().min();
-        next.map(|next| next.max(self.tempo.free).max(self.health.resume))
+        let expected = self.tempo.expected && !self.rests(now);
+        let poll = if expected { self.tempo.free } else { self.tempo.next };
+        let next = self.next_look(now).map_or(poll, |next| next.min(poll));
+        Some(next.max(self.tempo.free).max(self.health.resume))
     }
 
     fn look_if_due(&mut self, wishes: &Wishes) -> Option<Report> {
@@ -175,8 +177,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
             if began < self.tempo.free || began >= self.tempo.attention {
                 return None;
             }
-            let due = self.tempo.expected
-                || (began >= self.tempo.next && !matches!(self.pace, Pace::Events(_)));
+            let due = self.tempo.expected || began >= self.tempo.next;
             match self.peek() {
                 Peek::Nothing if !due => {
                     let ended = self.clock.now();
@@ -194,7 +195,9 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         let ended = self.clock.now();
         let Some(mut report) = report else {
             // It is left alone.
-            self.tempo.looked(began, ended, false);
+            let expected = self.tempo.expected;
+            self.looked(began, ended, false);
+            self.tempo.expected = expected;
             self.tempo.answered = wishes.single_look;
             let view = View::Same;
             return single.then(|| self.report(view, CursorView::Unchanged));
@@ -209,8 +212,14 @@ impl<D: Device, T: Clock> Watcher<D, T> {
             self.share_known();
         }
         let report = self.news(report, single);
-        self.tempo.looked(began, self.clock.now(), report.is_some());
+        self.looked(began, self.clock.now(), report.is_some());
         report
+    }
+
+    fn looked(&mut self, began: Duration, ended: Duration, hit: bool) {
+        // Such a device says when something changed, but not that it has gone, nor that it fails no more.
+        let step = matches!(self.pace, Pace::Events(_)).then_some(LONG_REST_STEP);
+        self.tempo.looked(began, ended, hit, step);
     }
 
     /// A report that says something new, or that somebody waits for.
@@ -252,36 +261,16 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         None
     }
 
-    /// Whether the user wants the device to say when something changed.
-    pub fn wants_events(&self) -> bool {
-        self.config.events
-    }
-
-    /// As [`Watcher::subscribe`], to an eventfd that is subscribed again after resets; it is returned if the device has it.
-    pub fn subscribe_to(&mut self, event: io::Result<OwnedFd>) -> Option<OwnedFd> {
-        let event = event.and_then(|event| {
-            let kept = event.try_clone()?;
-            Ok((event, kept))
-        });
-        let asked = match &event {
-            Ok((event, _)) => Ok(std::os::fd::AsFd::as_fd(event)),
-            Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
-        };
-        let subscribed = self.subscribe(asked);
-        let (event, kept) = event.ok().filter(|_| subscribed)?;
-        self.event = Some(kept);
-        Some(event)
-    }
-
-    /// Whether to listen to the device now.
-    pub fn listens_now(&self) -> bool {
-        self.listens(self.clock.now()).unwrap_or(false)
+    /// What the device signals when something changed, if it is to be listened to now.
+    pub fn listens_to(&self) -> Option<BorrowedFd<'_>> {
+        let listens = self.listens(self.clock.now()).unwrap_or(false);
+        self.event.as_ref().filter(|_| listens).map(OwnedFd::as_fd)
     }
 
     fn subscribe_again(&mut self) {
-        if let (Pace::Events(_), Some(event)) = (&self.pace, self.event.take()) {
-            let subscribed = self.subscribe(Ok(std::os::fd::AsFd::as_fd(&event)));
-            self.event = subscribed.then_some(event);
+        let Some(event) = self.event.take() else { return };
+        if !self.subscribe(Ok(event)) {
+            self.pace = Pace::of(&self.planes, self.config);
         }
     }
 }

@@ -60,7 +60,8 @@ struct copied {
 
 struct object {
     void *handle;
-    EGLContext context;
+    /* contexts that share their textures */
+    int group;
     GLuint name;
     int fd, uses;
     int is_dma_buf;
@@ -72,8 +73,9 @@ struct set {
     int count;
 };
 
-enum { IMAGES, TEXTURES, SYNCS, CONTEXTS, SETS };
-static struct set sets[SETS];
+enum { IMAGES, TEXTURES, SYNCS, CONTEXTS, SETS, ALL_CONTEXTS = SETS };
+static struct set sets[SETS + 1];
+static int groups;
 static volatile int *told;
 
 static void tell(void)
@@ -96,11 +98,11 @@ static struct object *add(int set, void *handle)
     return object;
 }
 
-static struct object *find(int set, void *handle, EGLContext context, GLuint name)
+static struct object *find(int set, void *handle, int group, GLuint name)
 {
     for (int i = 0; i < sets[set].count; i++) {
         struct object *object = &sets[set].of[i];
-        if (object->handle == handle && object->context == context && object->name == name) {
+        if (object->handle == handle && object->group == group && object->name == name) {
             return object;
         }
     }
@@ -117,6 +119,36 @@ static void discard(int set, struct object *object)
     }
     *object = sets[set].of[--sets[set].count];
     tell();
+}
+
+static int group_of(EGLContext context)
+{
+    for (int i = 0; i < sets[ALL_CONTEXTS].count; i++) {
+        if (sets[ALL_CONTEXTS].of[i].handle == context) {
+            return sets[ALL_CONTEXTS].of[i].group;
+        }
+    }
+    return 0;
+}
+
+static void discard_group(int set, int group, void *handle)
+{
+    for (int i = sets[set].count - 1; i >= 0; i--) {
+        struct object *object = &sets[set].of[i];
+        if (object->group == group && object->handle == handle) {
+            discard(set, object);
+        }
+    }
+}
+
+static int has_group(int set, int group)
+{
+    for (int i = 0; i < sets[set].count; i++) {
+        if (sets[set].of[i].group == group) {
+            return 1;
+        }
+    }
+    return 0;
 }
 
 /* --- EGL --------------------------------------------------------------------------------------------------------- */
@@ -314,7 +346,7 @@ static EGLImageKHR create_image(EGLDisplay display, EGLContext context, EGLenum 
 static EGLBoolean destroy_image(EGLDisplay display, EGLImageKHR image)
 {
     pthread_mutex_lock(&mutex);
-    struct object *object = find(IMAGES, image, NULL, 0);
+    struct object *object = find(IMAGES, image, 0, 0);
     if (object) {
         discard(IMAGES, object);
     }
@@ -361,10 +393,14 @@ static EGLContext create_context(EGLDisplay display, EGLConfig config, EGLContex
 {
     EGLContext context = REAL(eglCreateContext)(display, config, share, attributes);
 
-    /* the library's own are those without a config */
-    if (context && !config) {
+    if (context) {
         pthread_mutex_lock(&mutex);
-        add(CONTEXTS, context);
+        /* the library's own are those without a config */
+        if (!config) {
+            add(CONTEXTS, context);
+        }
+        int group = share ? group_of(share) : ++groups;
+        add(ALL_CONTEXTS, context)->group = group;
         pthread_mutex_unlock(&mutex);
     }
     return context;
@@ -373,14 +409,14 @@ static EGLContext create_context(EGLDisplay display, EGLConfig config, EGLContex
 static EGLBoolean destroy_context(EGLDisplay display, EGLContext context)
 {
     pthread_mutex_lock(&mutex);
-    struct object *object = find(CONTEXTS, context, NULL, 0);
+    struct object *object = find(CONTEXTS, context, 0, 0);
     if (object) {
         discard(CONTEXTS, object);
     }
-    for (int i = sets[TEXTURES].count - 1; i >= 0; i--) {
-        if (sets[TEXTURES].of[i].context == context) {
-            discard(TEXTURES, &sets[TEXTURES].of[i]);
-        }
+    int group = group_of(context);
+    discard_group(ALL_CONTEXTS, group, context);
+    if (!has_group(ALL_CONTEXTS, group)) {
+        discard_group(TEXTURES, group, NULL);
     }
     pthread_mutex_unlock(&mutex);
     return REAL(eglDestroyContext)(display, context);
@@ -390,7 +426,7 @@ static EGLBoolean make_current(EGLDisplay display, EGLSurface draw, EGLSurface r
 {
     if (quirk == LOST_CONTEXT) {
         pthread_mutex_lock(&mutex);
-        struct object *object = find(CONTEXTS, context, NULL, 0);
+        struct object *object = find(CONTEXTS, context, 0, 0);
         int lost = object && ++object->uses > LIFETIME;
         pthread_mutex_unlock(&mutex);
         if (lost) {
@@ -418,7 +454,7 @@ static EGLSyncKHR create_sync(EGLDisplay display, EGLenum type, const EGLint *at
 static EGLBoolean destroy_sync(EGLDisplay display, EGLSyncKHR sync)
 {
     pthread_mutex_lock(&mutex);
-    struct object *object = find(SYNCS, sync, NULL, 0);
+    struct object *object = find(SYNCS, sync, 0, 0);
     if (object) {
         discard(SYNCS, object);
     }
@@ -475,7 +511,7 @@ static const GLubyte *gl_get_string_i(GLenum name, GLuint index)
 static int takes(GLenum target, GLeglImageOES image)
 {
     pthread_mutex_lock(&mutex);
-    struct object *object = find(IMAGES, image, NULL, 0);
+    struct object *object = find(IMAGES, image, 0, 0);
     int is_dma_buf = object && object->is_dma_buf;
     pthread_mutex_unlock(&mutex);
     if ((quirk == EXTERNAL || quirk == LOST_CONTEXT) && target == GL_TEXTURE_2D && is_dma_buf) {
@@ -491,10 +527,10 @@ static void note_texture(GLenum target, GLeglImageOES image)
 
     REAL(glGetIntegerv)(target == GL_TEXTURE_2D ? GL_TEXTURE_BINDING_2D : GL_TEXTURE_BINDING_EXTERNAL_OES, &name);
     pthread_mutex_lock(&mutex);
-    struct object *from = find(IMAGES, image, NULL, 0);
+    struct object *from = find(IMAGES, image, 0, 0);
     struct copied *copied = from ? from->copied : NULL;
     struct object *object = add(TEXTURES, NULL);
-    object->context = REAL(eglGetCurrentContext)();
+    object->group = group_of(REAL(eglGetCurrentContext)());
     object->name = name;
     object->copied = copied;
     if (copied) {
@@ -521,11 +557,10 @@ static void storage_from_image(GLenum target, GLeglImageOES image, const GLint *
 
 static void delete_textures(GLsizei count, const GLuint *textures)
 {
-    EGLContext context = REAL(eglGetCurrentContext)();
-
     pthread_mutex_lock(&mutex);
+    int group = group_of(REAL(eglGetCurrentContext)());
     for (int i = 0; i < count; i++) {
-        struct object *object = find(TEXTURES, NULL, context, textures[i]);
+        struct object *object = find(TEXTURES, NULL, group, textures[i]);
         if (object) {
             discard(TEXTURES, object);
         }

@@ -3,6 +3,7 @@
 mod common;
 
 use std::fs::File;
+use std::io::Read;
 use std::os::fd::OwnedFd;
 
 use common::*;
@@ -60,6 +61,19 @@ fn nothing_is_answered_before_version_and_other_versions_are_refused() {
     assert_eq!(client.call(VERSION, &[0, 0]).errno(), EINVAL);
     client.version("{}");
     client.call(GET_INFO, &words(&[16, 0, 0, 0])).ok();
+}
+
+#[test]
+fn a_client_that_ends_without_its_last_answer_breaks_no_rule() {
+    let server = Server::start(&[]);
+    let mut client = server.client();
+    client.send(GET_INFO, 0, &words(&[16, 0, 0, 0]));
+    // The answer is there, and most of it is not read.
+    client.stream.read_exact(&mut [0]).unwrap();
+    drop(client);
+    server.client().call(GET_INFO, &words(&[16, 0, 0, 0])).ok();
+    let stats = server.json("stats");
+    assert_eq!((&stats["connections"], &stats["protocol_errors"]), (&json!(2), &json!(0)));
 }
 
 #[test]

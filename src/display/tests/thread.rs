@@ -41,6 +41,8 @@ struct Apart {
     exchange: Arc<Exchange>,
     for_watcher: Rings,
     for_presenter: Rings,
+    /// When the watcher wakes, and whether for what the device says, too.
+    asleep: (Option<Duration>, bool),
 }
 
 impl Apart {
@@ -50,7 +52,7 @@ impl Apart {
         let (for_watcher, for_presenter) = (Rings::default(), Rings::default());
         let bells = (Box::new(for_watcher.clone()), Box::new(for_presenter.clone()));
         let (watcher, exchange) = fixture.display().detach(bells.0, bells.1).unwrap();
-        Self { fixture, watcher, exchange, for_watcher, for_presenter }
+        Self { fixture, watcher, exchange, for_watcher, for_presenter, asleep: (None, false) }
     }
 
     fn turn(&mut self) -> Next {
@@ -69,8 +71,41 @@ impl Apart {
         }
     }
 
+    /// Lets both do what they are woken for, and front ends refresh every 30 ms.
+    fn live(&mut self, time: Duration) {
+        let end = self.fixture.clock.time() + time;
+        let mut refresh = self.fixture.clock.time();
+        while self.fixture.clock.time() < end {
+            let now = self.fixture.clock.time();
+            let signal = |watcher: &DeviceWatcher<_, _>| {
+                let event = watcher.listens_to();
+                event.is_some_and(|event| rustix::io::read(event, &mut [0; 8]).is_ok())
+            };
+            let heard = self.asleep.1 && signal(&self.watcher);
+            let rung = self.for_watcher.take() > 0;
+            if rung || heard || self.asleep.0.is_some_and(|until| until <= now) {
+                let Next::Sleep(until) = self.watcher.turn(&self.exchange, heard) else { return };
+                self.asleep = (until, self.watcher.listens_to().is_some());
+            }
+            if self.for_presenter.take() > 0 {
+                self.fixture.display().arrived();
+                let asked = self.fixture.console.take_calls().contains(&Call::RequestRefresh);
+                refresh = if asked { now } else { refresh };
+            }
+            if refresh <= now {
+                self.fixture.display().refresh(true);
+                refresh = now + 30 * MS;
+            }
+            self.fixture.pass(MS);
+        }
+    }
+
     fn queries(&self) -> u32 {
         self.fixture.device.get().counts.primary
+    }
+
+    fn handle(&mut self) -> serde_json::Value {
+        status(&mut self.fixture, "/plane/handle")
     }
 
     fn looked(&self) -> u64 {
@@ -88,6 +123,20 @@ fn region() -> Apart {
 fn scanout() -> Apart {
     let apart = Apart::new(Mode::DmaBuf, Config::default(), &dma_buf_device());
     apart.fixture.console.set().uptake = Uptake::Import;
+    apart
+}
+
+fn with_events() -> Apart {
+    let device = dma_buf_device();
+    for id in 2..=3 {
+        device.add(&plane(id, 32, 16), 0x22);
+    }
+    device.set().has_events = true;
+    let config = Config { events: true, ..Config::default() };
+    let mut apart = Apart::new(Mode::DmaBuf, config, &device);
+    apart.fixture.console.set().uptake = Uptake::Import;
+    apart.live(100 * MS);
+    assert_eq!(apart.handle(), 1);
     apart
 }
 
@@ -417,4 +466,125 @@ fn a_display_that_is_off_says_so_once() {
     apart.for_presenter.take();
     apart.run(1000 * MS);
     assert_eq!(apart.for_presenter.take(), 0);
+}
+
+#[test]
+fn a_device_that_says_when_something_changed_is_heard_at_once_and_asked_seldom() {
+    let mut apart = with_events();
+    apart.live(Duration::from_secs(10));
+    let queries = apart.queries();
+    apart.live(Duration::from_secs(1));
+    let seldom = apart.queries() - queries;
+    assert!((3..=6).contains(&seldom), "{seldom}");
+    for id in [2, 3, 1] {
+        apart.fixture.device.set().primary = plane(id, 32, 16);
+        apart.fixture.device.signal();
+        apart.live(15 * MS);
+        assert_eq!(apart.handle(), id);
+    }
+    assert_eq!(status(&mut apart.fixture, "/events/heard"), 3);
+}
+
+#[test]
+fn what_a_device_does_not_say_is_seen_soon() {
+    let mut apart = with_events();
+    // It fails, and then works without a word.
+    apart.fixture.device.set().primary_errors = Errors::always(libc::EIO);
+    apart.live(1000 * MS);
+    assert_eq!(
+        apart.fixture.console.message().as_deref(),
+        Some("The device does not give its picture.")
+    );
+    apart.fixture.device.set().primary_errors = Errors::default();
+    apart.live(300 * MS);
+    assert_eq!(apart.fixture.console.get().shows, Shows::Scanout(0));
+    // After a reset, it says nothing any more.
+    apart.fixture.device.set().event_errors = Errors::always(libc::EIO);
+    apart.fixture.display().reset();
+    apart.fixture.display().reset_done();
+    apart.live(300 * MS);
+    apart.fixture.device.set().primary = plane(2, 32, 16);
+    apart.live(250 * MS);
+    assert_eq!(apart.handle(), 2);
+    assert!(status(&mut apart.fixture, "/events").is_null());
+}
+
+#[test]
+fn a_flip_that_a_front_end_held_up_is_shown_when_it_lets_go() {
+    let mut apart = with_events();
+    apart.fixture.display().block(true);
+    apart.fixture.device.set().primary = plane(2, 32, 16);
+    apart.fixture.device.signal();
+    apart.live(500 * MS);
+    assert_eq!(apart.handle(), 1);
+    apart.fixture.display().block(false);
+    apart.live(15 * MS);
+    assert_eq!(apart.handle(), 2);
+}
+
+#[test]
+fn a_scanout_that_is_not_taken_any_more_is_replaced_at_once() {
+    for mut apart in [scanout(), with_events()] {
+        apart.live(Duration::from_secs(10));
+        apart.fixture.console.set().uptake = Uptake::None;
+        apart.live(35 * MS);
+        assert_eq!(apart.fixture.console.get().shows, Shows::Surface(32, 16));
+    }
+}
+
+#[test]
+fn a_watcher_that_fails_says_so_and_holds_up_nobody() {
+    let off = || {
+        let mut apart = region();
+        apart.fixture.device.set().primary = PlaneInfo::default();
+        apart.run(300 * MS);
+        apart
+    };
+    for mut apart in [region(), scanout(), off()] {
+        apart.run(100 * MS);
+        apart.fixture.device.on_next_query(|| panic!("as it is to"));
+        apart.fixture.display().invalidate();
+        apart.fixture.display().refresh(true);
+        apart.for_presenter.take();
+        let turn = std::panic::AssertUnwindSafe(|| apart.turn());
+        assert!(std::panic::catch_unwind(turn).is_err());
+        apart.exchange.fail();
+        assert_eq!(status(&mut apart.fixture, "/broken"), true);
+        assert!(apart.fixture.display().describe().contains("it has failed"));
+        assert_eq!(apart.for_presenter.take(), 1);
+        apart.fixture.console.take_calls();
+        apart.fixture.display().arrived();
+        assert_eq!(apart.fixture.console.take_calls(), [Call::RequestRefresh]);
+        apart.fixture.pass(3000 * MS);
+        apart.fixture.refresh();
+        let failed = Some("The display has failed.");
+        assert_eq!(apart.fixture.console.message().as_deref(), failed);
+        assert_eq!(apart.fixture.refresh(), [], "it is said once");
+        apart.fixture.refresh_as(false);
+        apart.fixture.pass(100 * MS);
+        assert_eq!(apart.looked(), 1);
+        apart.fixture.display().reset();
+        apart.fixture.display().reset_done();
+        apart.fixture.refresh();
+        assert_eq!(apart.fixture.console.message().as_deref(), failed);
+        apart.fixture.end();
+        assert!(apart.fixture.console.get().imports.is_empty());
+    }
+}
+
+#[test]
+fn a_display_that_is_off_is_silent_without_flicker_and_off_again() {
+    let mut apart = region();
+    apart.fixture.device.set().primary = PlaneInfo::default();
+    apart.run(1000 * MS);
+    apart.fixture.pass(300 * MS);
+    let messages = during_a_call(&mut apart, 3000 * MS);
+    apart.fixture.console.take_calls();
+    apart.turn();
+    let shown = apart.fixture.console.take_calls();
+    let changes = shown.iter().filter(|call| matches!(call, Call::ShowMessage(..))).count();
+    assert_eq!(changes, 1, "{shown:?}");
+    assert_eq!(messages.borrow().last().unwrap().as_deref(), Some("The device does not answer."));
+    apart.run(7000 * MS);
+    assert_eq!(apart.fixture.console.message().as_deref(), Some(OFF));
 }

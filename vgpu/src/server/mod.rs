@@ -3,7 +3,7 @@
 pub mod protocol;
 pub mod wire;
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
@@ -41,7 +41,7 @@ pub fn run(listener: &UnixListener, vgpu: &Arc<Vgpu>) {
                 device.stats.gfx_plane = false;
                 device.personality.closed();
                 device.events.unset();
-                if let Err(e) = result {
+                if let Some(e) = result.err().filter(|e| !is_end(e)) {
                     device.stats.protocol_errors += 1;
                     drop(device);
                     eprintln!("vgpu: client dropped: {e}");
@@ -54,6 +54,11 @@ pub fn run(listener: &UnixListener, vgpu: &Arc<Vgpu>) {
             }
         }
     }
+}
+
+/// Whether the client has only gone: who ends does not wait for the answers to what it has asked.
+fn is_end(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
 }
 
 /// A successful answer.
