@@ -32,8 +32,8 @@ pub struct Report {
     pub view: View,
     /// The pointer above it.
     pub cursor: CursorView,
-    /// The pixels of a dma-buf that front ends import, for who looks once.
-    pub captured: Option<Picture>,
+    /// A dma-buf that front ends import, or go on showing, and its pixels, for who looks once.
+    pub captured: Option<(Key, Picture)>,
 }
 
 /// What there is to see.

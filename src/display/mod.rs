@@ -62,7 +62,8 @@ const SLOW: Duration = Duration::from_millis(100);
 /// And after so long, it is shown in place of the picture, which may be wrong by then.
 const STUCK: Duration = Duration::from_secs(1);
 
-/// Who looks once waits no longer than this, and has what there was last.
+/// Who looks once waits no longer than this, and has what there was last; of a scanout there is nothing until the watcher has read it, and
+/// that is waited for until the device counts as silent.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 const SILENT: &str = "The device does not answer.";
@@ -200,7 +201,8 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
             self.clock.clear_alarm(Alarm::Answer);
             self.presenter.looked();
         } else if !periodic {
-            self.clock.set_alarm(Alarm::Answer, PATIENCE);
+            let patience = if self.presenter.scanout().is_some() { STUCK } else { PATIENCE };
+            self.clock.set_alarm(Alarm::Answer, patience);
         }
     }
 

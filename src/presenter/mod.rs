@@ -149,16 +149,16 @@ impl<C: Console> Presenter<C> {
         match showing {
             Showing::Not(verdict) => self.wishes.verdict = verdict,
             Showing::Done => {
-                // It stays for who asked until it is taken, or asked for again.
-                if let (Some(picture), Some(key)) = (captured, self.screen.scanout()) {
-                    self.captured = Some((key, picture));
-                }
                 let all = redrawn && std::mem::take(&mut self.redraw);
                 self.show_cursor(cursor, all);
             }
         }
         let again = self.wishes.verdict != Verdict::Settled;
         if !again {
+            // They stay for who asked until they are taken, or asked for again.
+            if captured.is_some() {
+                self.captured = captured;
+            }
             self.answered = self.answered.max(single_look);
         }
         again

@@ -58,8 +58,9 @@ pub(super) struct Tempo {
     attention: Duration,
     /// What changed was not looked at yet.
     expected: bool,
-    /// The last single look that was answered.
+    /// The last single look that was answered, and the one that the report answers unless it cannot be shown.
     answered: u64,
+    answers: u64,
     /// What the last report said of the pointer, and of the rest if that was no picture.
     pointer: Option<(Key, Plane, Option<Vec<u8>>)>,
     told: Option<Told>,
@@ -133,6 +134,10 @@ impl<D: Device, T: Clock> Watcher<D, T> {
                 ..Tempo::default()
             };
         }
+        let answers = std::mem::take(&mut self.tempo.answers);
+        if wishes.verdict == Verdict::Settled {
+            self.tempo.answered = self.tempo.answered.max(answers);
+        }
         if wishes.epoch % 2 == 1 {
             // Nobody calls a device that is being reset.
             exchange.leave(None, self.take_notes(), self.facts());
@@ -198,21 +203,33 @@ impl<D: Device, T: Clock> Watcher<D, T> {
             let expected = self.tempo.expected;
             self.looked(began, ended, false);
             self.tempo.expected = expected;
-            self.tempo.answered = wishes.single_look;
-            let view = View::Same;
-            return single.then(|| self.report(view, CursorView::Unchanged));
-        };
-        if single && !matches!(report.view, View::Undecided(_)) {
-            self.tempo.answered = wishes.single_look;
-            if let View::Buffer(lease, _) = &report.view {
-                report.captured = self.capture(lease.key);
+            if !single {
+                return None;
             }
+            let report = self.report(View::Same, CursorView::Unchanged);
+            return Some(self.answering(report, wishes));
+        };
+        if single {
+            report = self.answering(report, wishes);
         }
         if self.sharing.is_some() {
             self.share_known();
         }
         let report = self.news(report, single);
         self.looked(began, self.clock.now(), report.is_some());
+        report
+    }
+
+    /// The report, with what a single look wants.
+    fn answering(&mut self, mut report: Report, wishes: &Wishes) -> Report {
+        let scanout = match (&report.view, self.shown) {
+            (View::Undecided(_), _) => return report,
+            (View::Buffer(lease, _), _) => Some(lease.key),
+            (View::Same | View::Trouble { message: None, .. }, Shown::Scanout(key)) => Some(key),
+            _ => None,
+        };
+        self.tempo.answers = wishes.single_look;
+        report.captured = scanout.and_then(|key| Some((key, self.capture(key)?)));
         report
     }
 

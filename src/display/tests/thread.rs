@@ -588,3 +588,38 @@ fn a_display_that_is_off_is_silent_without_flicker_and_off_again() {
     apart.run(7000 * MS);
     assert_eq!(apart.fixture.console.message().as_deref(), Some(OFF));
 }
+
+#[test]
+fn a_scanout_that_stays_is_captured_too() {
+    let mut apart = scanout();
+    apart.live(100 * MS);
+    let pixels = |apart: &mut Apart| {
+        apart.fixture.refresh_as(false);
+        apart.live(20 * MS);
+        apart.fixture.display().capture().map(|picture| picture.pixels[0])
+    };
+    // A front end keeps it.
+    apart.fixture.display().block(true);
+    assert_eq!(pixels(&mut apart), Some(0x11));
+    apart.fixture.display().block(false);
+    // A look fails.
+    apart.fixture.device.set().primary_errors = Errors::times(2, libc::EIO);
+    assert_eq!(pixels(&mut apart), Some(0x11));
+}
+
+#[test]
+fn a_scanout_that_is_shown_at_the_second_attempt_is_captured() {
+    let mut apart = scanout();
+    apart.live(100 * MS);
+    // Front ends do something else with it than was thought.
+    apart.fixture.refresh_as(false);
+    apart.turn();
+    let looks = apart.looked();
+    apart.fixture.console.set().uptake = Uptake::ReadBack;
+    apart.fixture.display().arrived();
+    apart.fixture.console.set().uptake = Uptake::Import;
+    assert_eq!(apart.looked(), looks, "it could not be shown");
+    apart.live(20 * MS);
+    assert_eq!(apart.looked(), looks + 1);
+    assert!(apart.fixture.display().capture().is_some());
+}
