@@ -121,6 +121,17 @@ static void discard(int set, struct object *object)
     tell();
 }
 
+/* What the caller destroys. */
+static void forget(int set, void *handle)
+{
+    pthread_mutex_lock(&mutex);
+    struct object *object = find(set, handle, 0, 0);
+    if (object) {
+        discard(set, object);
+    }
+    pthread_mutex_unlock(&mutex);
+}
+
 static int group_of(EGLContext context)
 {
     for (int i = 0; i < sets[ALL_CONTEXTS].count; i++) {
@@ -345,12 +356,7 @@ static EGLImageKHR create_image(EGLDisplay display, EGLContext context, EGLenum 
 
 static EGLBoolean destroy_image(EGLDisplay display, EGLImageKHR image)
 {
-    pthread_mutex_lock(&mutex);
-    struct object *object = find(IMAGES, image, 0, 0);
-    if (object) {
-        discard(IMAGES, object);
-    }
-    pthread_mutex_unlock(&mutex);
+    forget(IMAGES, image);
     return REAL(eglDestroyImageKHR)(display, image);
 }
 
@@ -453,12 +459,7 @@ static EGLSyncKHR create_sync(EGLDisplay display, EGLenum type, const EGLint *at
 
 static EGLBoolean destroy_sync(EGLDisplay display, EGLSyncKHR sync)
 {
-    pthread_mutex_lock(&mutex);
-    struct object *object = find(SYNCS, sync, 0, 0);
-    if (object) {
-        discard(SYNCS, object);
-    }
-    pthread_mutex_unlock(&mutex);
+    forget(SYNCS, sync);
     return REAL(eglDestroySyncKHR)(display, sync);
 }
 
