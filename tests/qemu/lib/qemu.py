@@ -230,11 +230,15 @@ class Qemu:
         return (int(counts[1]), int(counts[2])) if counts else (0, 0)
 
     def messages(self):
-        """What QEMU said since the last call."""
-        with open(self._log, encoding="utf-8", errors="replace") as file:
+        """What QEMU said since the last call, in whole lines: it writes them piece by piece."""
+        lives = self.process.poll() is None
+        with open(self._log, "rb") as file:
             file.seek(self._read)
-            text = file.read()
-            self._read = file.tell()
+            said = file.read()
+        if lives:
+            said = said[:said.rfind(b"\n") + 1]
+        self._read += len(said)
+        text = said.decode(errors="replace")
         traced = ("vfio_display",)
         lines = []
         for line in text.splitlines():
