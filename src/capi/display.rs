@@ -7,7 +7,7 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 use std::rc::Rc;
 
 use crate::clock::Alarm;
-use crate::console::Monitor;
+use crate::console::{Console as _, Monitor};
 use crate::display::{self, Config, Display, Mode, OptionError, ShareError};
 
 use super::clock::{Attached, MainLoopClock, Sleeper, on_readable};
@@ -71,6 +71,8 @@ pub struct VfioDpy {
     broken: Cell<bool>,
     /// Hears what a watcher on a thread of its own rings.
     arrivals: RefCell<Option<Attached>>,
+    /// For what must be answered even when the display is broken.
+    console: HostConsole,
 }
 
 type Engine = Display<HostDevice, HostConsole, MainLoopClock>;
@@ -113,6 +115,10 @@ impl VfioDpy {
     /// Callbacks may call back: what comes while the display is busy waits for its turn.
     fn handle(&self, event: Event) {
         if self.broken.get() {
+            // Who looks once waits for an answer, and gets the picture that stands still.
+            if matches!(event, Event::Refresh { periodic: false }) {
+                self.console.looked();
+            }
             return;
         }
         self.pending.borrow_mut().push_back(event);
@@ -135,6 +141,9 @@ impl VfioDpy {
         });
         // After a panic nobody knows what the display believes: the picture stands still, the VM runs on.
         self.broken.set(!finished);
+        if !finished {
+            self.console.looked();
+        }
     }
 }
 
@@ -217,16 +226,17 @@ pub unsafe extern "C" fn vfio_dpy_new(
         // SAFETY: the caller gives a whole table that works with `device`, until the display is freed.
         let device = unsafe { HostDevice::new(*device_ops, device, name, &text_of(driver)) };
         // SAFETY: the caller gives a whole table that works with `console`, until the display is freed.
-        let console = unsafe { HostConsole::new(*console_ops, console) };
+        let new_console = || unsafe { HostConsole::new(*console_ops, console) };
 
         let sleeper = Sleeper::new(Cell::new(std::ptr::null()));
         let clock = MainLoopClock::new(Rc::clone(&sleeper));
-        let display = Display::new(device, console, clock, mode, config);
+        let display = Display::new(device, new_console(), clock, mode, config);
         let handle = Box::into_raw(Box::new(VfioDpy {
             display: RefCell::new(display),
             pending: RefCell::default(),
             broken: Cell::new(false),
             arrivals: RefCell::default(),
+            console: new_console(),
         }));
         sleeper.set(handle);
         handle

@@ -138,7 +138,7 @@ impl Buffer<'_> {
         let unmappable = |error| BufferError::Unmappable { index: 0, error };
         let dma_buf = fd.try_clone_to_owned().and_then(DmaBuf::new).map_err(unmappable)?;
         let memory = dma_buf.memory(dma_buf.size()).map_err(unmappable)?;
-        let _reading = memory.begin_reading();
+        let _reading = memory.begin_reading().map_err(unmappable)?;
         let mut pixels = vec![0; self.width as usize * 4];
         for y in 0..self.height {
             let at = u64::from(offset) + u64::from(y) * u64::from(stride);

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, Instant};
 
 use super::{Kind, Memory, size};
 
@@ -74,17 +75,27 @@ const DMA_BUF_SYNC_END: u64 = 4;
 /// `_IOW('b', 0, struct dma_buf_sync)`
 const DMA_BUF_IOCTL_SYNC: libc::c_ulong = 0x4008_6200;
 
+/// How long a GPU may go on writing until its job counts as stuck. DMA_BUF_IOCTL_SYNC would wait for it without end.
+const WRITERS_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// How often an exporter may say "once more".
+const SYNC_ATTEMPTS: u32 = 100;
+
 impl<'a> Reading<'a> {
-    pub(super) fn begin(dma_buf: Option<BorrowedFd<'a>>) -> Self {
+    /// ETIMEDOUT: somebody still writes.
+    pub(super) fn begin(dma_buf: Option<BorrowedFd<'a>>) -> io::Result<Self> {
+        if let Some(fd) = dma_buf {
+            wait_for_writers(fd, WRITERS_TIMEOUT)?;
+        }
         let reading = Self(dma_buf);
         reading.sync(DMA_BUF_SYNC_START);
-        reading
+        Ok(reading)
     }
 
     fn sync(&self, phase: u64) {
         let Some(fd) = self.0 else { return };
         let flags: u64 = DMA_BUF_SYNC_READ | phase;
-        loop {
+        for _ in 0..SYNC_ATTEMPTS {
             // SAFETY: the descriptor is open, and the ioctl reads the eight bytes of `flags` only.
             let result =
                 unsafe { libc::ioctl(fd.as_raw_fd(), DMA_BUF_IOCTL_SYNC, &raw const flags) };
@@ -100,8 +111,49 @@ impl<'a> Reading<'a> {
     }
 }
 
+/// Waits until the jobs that write into a dma-buf have ended: its POLLIN.
+fn wait_for_writers(dma_buf: BorrowedFd<'_>, timeout: Duration) -> io::Result<()> {
+    let deadline = Instant::now() + timeout;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let milliseconds = libc::c_int::try_from(left.as_millis()).unwrap_or(libc::c_int::MAX);
+        let mut entry = libc::pollfd { fd: dma_buf.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: `entry` is one entry, and outlives the call.
+        match unsafe { libc::poll(&raw mut entry, 1, milliseconds) } {
+            0 => return Err(io::Error::from_raw_os_error(libc::ETIMEDOUT)),
+            1.. => return Ok(()),
+            _ => {
+                let error = io::Error::last_os_error();
+                if error.kind() != io::ErrorKind::Interrupted {
+                    return Err(error);
+                }
+            }
+        }
+    }
+}
+
 impl Drop for Reading<'_> {
     fn drop(&mut self) {
         self.sync(DMA_BUF_SYNC_END);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+
+    use super::Reading;
+
+    /// A socket has something to read, or not, as a dma-buf that nobody writes any more, or somebody does.
+    #[test]
+    fn a_job_that_does_not_end_is_not_waited_for_without_end() {
+        let (reader, mut writer) = UnixStream::pair().unwrap();
+        let error = Reading::begin(Some(reader.as_fd())).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ETIMEDOUT));
+        writer.write_all(b"x").unwrap();
+        assert!(Reading::begin(Some(reader.as_fd())).is_ok());
+        assert!(Reading::begin(None).is_ok());
     }
 }

@@ -141,7 +141,9 @@ impl Memory {
     }
 
     /// Asks the exporter of a dma-buf for a coherent view until the guard is dropped. Costs nothing for other memory.
-    pub fn begin_reading(&self) -> Reading<'_> {
+    ///
+    /// ETIMEDOUT: a job of a GPU still writes, and has for 100 ms.
+    pub fn begin_reading(&self) -> io::Result<Reading<'_>> {
         Reading::begin(match &self.access {
             Access::Mapped { dma_buf: Some(fd), .. } => Some(fd.as_fd()),
             _ => None,
@@ -246,7 +248,7 @@ pub(crate) mod tests {
             let file = memfd(&[7; 8192], seal);
             let memory = Memory::new(file.as_fd(), 4096, 4096).unwrap();
             assert_eq!(matches!(memory.access, Access::Mapped { .. }), seal);
-            let _reading = memory.begin_reading();
+            let _reading = memory.begin_reading().unwrap();
             assert_eq!(read(&memory, 4090, 6).unwrap(), [7; 6]);
             assert!(read(&memory, 4090, 7).is_err());
             assert!(read(&memory, u64::MAX, 2).is_err());

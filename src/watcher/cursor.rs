@@ -150,7 +150,8 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         let row_bytes = geometry.width as usize * 4;
         let mut pixels = room::zeros(row_bytes * geometry.height as usize)
             .map_err(|error| Problem::Read { what, handle, error: error.into() })?;
-        let _reading = memory.begin_reading();
+        let _reading =
+            memory.begin_reading().map_err(|error| Problem::Read { what, handle, error })?;
         for (y, row) in (0..).zip(pixels.chunks_exact_mut(row_bytes)) {
             memory.read(y * u64::from(geometry.stride), row).map_err(|error| Problem::Read {
                 what,

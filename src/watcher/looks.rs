@@ -209,7 +209,8 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         let Some(Ok(memory)) = planes.pool.get_mut(key).map(Buffer::memory) else {
             return Ok(View::Off);
         };
-        let _reading = memory.begin_reading();
+        let _reading =
+            memory.begin_reading().map_err(|error| Problem::Read { what, handle, error })?;
         let damage = drawing
             .update(&plane.geometry, conversion, memory, look)
             .map_err(|error| Problem::Read { what, handle, error })?;

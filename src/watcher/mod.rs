@@ -376,7 +376,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
                 return None;
             }
         };
-        let _reading = memory.begin_reading();
+        let _reading = memory.begin_reading().ok()?;
         let look = damage::Look::Copy;
         Snapshot::default().update(memory, &geometry, conversion, &mut picture, look).ok()?;
         Some(picture)

@@ -150,7 +150,7 @@ typedef struct Console {
     bool narrow;
     unsigned answer;
     int imports, scanouts, scanout_updates, surface_updates, errors;
-    int refreshes_requested;
+    int refreshes_requested, looks;
     void *shown;
     uint8_t *pixels;
     const uint8_t *in_place;
@@ -294,6 +294,13 @@ static void move_surface_cursor(void *opaque, int32_t x, int32_t y)
     CHECK(x == y && false);
 }
 
+static void looked(void *opaque)
+{
+    Console *console = opaque;
+
+    console->looks++;
+}
+
 static void request_refresh(void *opaque)
 {
     ((Console *)opaque)->refreshes_requested++;
@@ -332,6 +339,7 @@ static const VfioDpyConsoleOps console_ops = {
     .surface_cursor = surface_cursor,
     .move_surface_cursor = move_surface_cursor,
     .request_refresh = request_refresh,
+    .looked = looked,
     .log = log_message,
     .tracing = tracing,
 };
@@ -442,6 +450,10 @@ static void test_broken(void)
     vfio_dpy_set_monitor(dpy, &(VfioDpyMonitor){ .width = 800 });
     vfio_dpy_reset(dpy);
     CHECK(!vfio_dpy_has_edid(dpy) && !vfio_dpy_capture(dpy, &width, &height));
+    /* Who looks once is not left waiting. */
+    console.looks = 0;
+    vfio_dpy_refresh(dpy, false);
+    CHECK(console.looks == 1);
     text = vfio_dpy_status(dpy);
     CHECK(!strcmp(text, "{\"broken\":true}"));
     g_free(text);

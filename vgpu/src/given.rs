@@ -25,6 +25,8 @@ pub enum Given {
     Pipe,
     /// Not sealed.
     Memfd,
+    /// Sealed, but of one page.
+    Short,
     /// Memory in huge pages, sealed.
     Hugetlb,
     /// Truncated, and then sealed against shrinking, while the client looks at it.
@@ -35,7 +37,7 @@ pub enum Given {
 
 impl Given {
     pub const NAMES: &'static str =
-        "tcp, linger, pipe, memfd, hugetlb, shrink-then-seal, or an absolute path";
+        "tcp, linger, pipe, memfd, short, hugetlb, shrink-then-seal, or an absolute path";
 
     pub fn parse(text: &str) -> Result<Self, String> {
         Ok(match text {
@@ -43,6 +45,7 @@ impl Given {
             "linger" => Self::Linger,
             "pipe" => Self::Pipe,
             "memfd" => Self::Memfd,
+            "short" => Self::Short,
             "hugetlb" => Self::Hugetlb,
             "shrink-then-seal" => Self::ShrinkThenSeal,
             path if path.starts_with('/') => Self::Path(path.into()),
@@ -74,6 +77,12 @@ impl Given {
             }
             Self::Pipe => (rustix::pipe::pipe()?.0, None),
             Self::Memfd => (memfd(MemfdFlags::empty())?.into(), None),
+            Self::Short => {
+                let file = memfd(MemfdFlags::empty())?;
+                file.set_len(4096)?;
+                fcntl_add_seals(&file, SealFlags::SHRINK)?;
+                (file.into(), None)
+            }
             Self::Hugetlb => {
                 let file = memfd(MemfdFlags::HUGETLB)?;
                 fcntl_add_seals(&file, SealFlags::SHRINK)?;
@@ -113,6 +122,7 @@ mod tests {
             Given::Linger,
             Given::Pipe,
             Given::Memfd,
+            Given::Short,
             Given::ShrinkThenSeal,
             Given::Path("/".into()),
         ] {
