@@ -1,13 +1,15 @@
 # shellcheck shell=bash
-# A series of patches as commits of a small git repository; needs common.sh.
-
-# What the user's git is told must not change what becomes of the patches. Nobody sees who commits them here.
-export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1
-export GIT_COMMITTER_NAME=series GIT_COMMITTER_EMAIL=series@localhost GIT_AUTHOR_NAME=series GIT_AUTHOR_EMAIL=series@localhost
+# A series of patches, and its commits in a small git repository; needs common.sh.
 
 # series_files SERIES: the names of its patches, in order.
 series_files() {
     sed -e 's/#.*//' -e 's/[[:space:]]*$//' -e '/^$/d' "$ROOT/qemu-patches/$1/series"
+}
+
+# isolate_git: what the user's git is told must not change what becomes of the patches, and nobody sees who commits them here.
+isolate_git() {
+    export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1
+    export GIT_COMMITTER_NAME=series GIT_COMMITTER_EMAIL=series@localhost GIT_AUTHOR_NAME=series GIT_AUTHOR_EMAIL=series@localhost
 }
 
 # series_repository SERIES TREE DIR: a repository of the files of TREE that the patches touch, which is enough for git am.

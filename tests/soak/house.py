@@ -21,6 +21,7 @@ _SANITIZERS = "ERROR: AddressSanitizer", "runtime error:", "ERROR: LeakSanitizer
 # How many dma-bufs a display may keep, and what a quiet QEMU may hold beside them more than at the first quiet point: what is set
 # up at its first use, as threads for encoding.
 _POOL = 4
+_PROPERTIES = {"x-gfx-timeout": 100, "x-display-options": f"pool-buffers={_POOL}"}
 _SLACK = {"fds": 8, "maps": 120}
 _DATED = re.compile(r"^\S+T(\d\d):(\d\d):([\d.]+)Z (.*)$")
 # Ctrl, Alt, and the digits of consoles.
@@ -96,9 +97,8 @@ class House:
         devices = [] if second == "none" else [{"driver": second, "id": "second"}]
         sanitizers = {"ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1:allocator_may_return_null=1",
                       "UBSAN_OPTIONS": "print_stacktrace=1"}
-        # The monitor is asked for the time of its answers; a bus that unplugs at once needs no guest.
         self._qemu = self._stack.enter_context(Qemu(
-            *self._vgpus.values(), properties={"x-gfx-timeout": 100}, options=f"pool-buffers={_POOL}", screen=display, vnc=True, devices=devices, arguments=arguments,
+            *self._vgpus.values(), properties=_PROPERTIES, screen=display, vnc=True, devices=devices, arguments=arguments,
             environment=sanitizers))
 
     def _start(self, name):
@@ -163,9 +163,8 @@ class House:
     def _qemu_plug(self, name):
         if name not in self._vgpus or self._plugged[name] or self._vgpus[name].process.poll() is not None:
             return
-        properties = {"x-gfx-timeout": 100, "rombar": 0, "x-display-options": f"pool-buffers={_POOL}"}
         try:
-            self._qemu.qmp("device_add", **device(self._vgpus[name], **properties))
+            self._qemu.qmp("device_add", **device(self._vgpus[name], rombar=0, **_PROPERTIES))
         except QmpError:
             return  # A device with faults may be refused.
         self._plugged[name] = True
@@ -191,12 +190,10 @@ class House:
             until("a SPICE client's first picture", client.picture, 60)
 
     def _close(self, name):
+        self._act(name, "release")
         client = self._clients.pop(name, None)
         if client:
             with contextlib.suppress(OSError):
-                if getattr(client, "held", None):
-                    with contextlib.suppress(Exception):
-                        client.release()
                 client.__exit__(None, None, None)
 
     def _act(self, name, action, *arguments):
