@@ -92,7 +92,8 @@ pub enum Uptake {
     /// None imports it.
     #[default]
     None = 0,
-    /// The only one that imports it shows nothing itself: it copies the picture into the console's surface at each update.
+    /// The only one that imports it shows nothing itself: it copies the picture into the console's
+    /// surface at each update.
     ReadBack = 1,
     /// One imports it, and shows it.
     Import = 2,
@@ -107,27 +108,27 @@ pub struct CursorImage<'a> {
     pub height: u32,
     /// The pixel that points.
     pub hotspot: (u32, u32),
-    /// ARGB8888 without padding, alpha not multiplied into the colours.
+    /// ARGB8888 without padding, as the guest has it: colours multiplied by alpha, as DRM's planes are by default.
     pub pixels: &'a [u8],
 }
 
-/// What the guest shall believe of its monitor. Zero is unknown.
+/// Properties of the monitor that is advertised to the guest; 0 means unknown.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Monitor {
-    /// Preferred pixels in a row.
+    /// Preferred width, in pixels.
     pub width: u32,
-    /// Preferred rows.
+    /// Preferred height, in pixels.
     pub height: u32,
-    /// The most that the device can do, pixels in a row.
+    /// The greatest width that the device can do, in pixels.
     pub max_width: u32,
-    /// The most that the device can do, rows.
+    /// The greatest height that the device can do, in pixels.
     pub max_height: u32,
     /// Width of the picture, in millimetres.
     pub width_mm: u32,
     /// Height of the picture, in millimetres.
     pub height_mm: u32,
-    /// Refreshes in 1000 seconds.
+    /// Refresh rate, in millihertz.
     pub refresh_rate: u32,
 }
 

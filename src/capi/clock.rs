@@ -1,6 +1,6 @@
 //! Time from GLib, and alarms as sources on its default main context, which QEMU's main loop dispatches under its big lock.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::c_int;
 use std::fs::File;
@@ -14,14 +14,12 @@ use glib::{ControlFlow, IOCondition, Priority, Source};
 
 use crate::clock::{Alarm, Alarms, Clock};
 
-use super::display::VfioDpy;
-
-/// The display that alarms wake. It is known only once the display, which sets alarms as it is made, has been made.
-pub type Sleeper = Rc<Cell<*const VfioDpy>>;
+/// What is called when an alarm goes off.
+pub type Waker = Rc<dyn Fn(Alarm)>;
 
 /// A [`Clock`] of the GLib main loop.
 pub struct MainLoopClock {
-    sleeper: Sleeper,
+    waker: Waker,
     timers: RefCell<HashMap<Alarm, Timer>>,
     events: RefCell<HashMap<Alarm, Event>>,
 }
@@ -46,44 +44,26 @@ struct Event {
 /// A source on the main context, for as long as it lives.
 pub struct Attached(Source);
 
-/// A pointer that a source, which GLib wants to be able to send to the main loop's thread, may carry.
-struct Carried(*const Cell<*const VfioDpy>);
+/// What a source's callback carries, which GLib wants to be able to send to the main loop's thread.
+struct SendRc<T: ?Sized>(Rc<T>);
 
-// SAFETY: the pointer is used by the source's callback only, which runs under the lock under which the display is used (see
-// the module `capi`), and never after the clock that owns the cell was dropped.
-unsafe impl Send for Carried {}
+// SAFETY: made, called and dropped under the lock under which the display is used (see the module `capi`): whoever owns the source
+// destroys it there, and the main loop dispatches it there.
+unsafe impl<T: ?Sized> Send for SendRc<T> {}
 
 impl MainLoopClock {
-    /// Alarms wake whom `sleeper` names when they go off.
-    pub fn new(sleeper: Sleeper) -> Self {
-        Self { sleeper, timers: RefCell::default(), events: RefCell::default() }
+    /// Alarms call `waker` when they go off.
+    pub fn new(waker: Waker) -> Self {
+        Self { waker, timers: RefCell::default(), events: RefCell::default() }
     }
 
     /// Wakes the display whenever this timer or eventfd has something to read; `again`: not only once.
     fn attach(&self, fd: &OwnedFd, alarm: Alarm, again: ControlFlow) -> Attached {
-        let carried = Carried(Rc::as_ptr(&self.sleeper));
-        let wake = move |fd, _| {
-            let carried = &carried;
-            // Set anew since it went off, a timer has nothing to read; nor has an eventfd that somebody else has read.
-            if !take(fd) {
-                return ControlFlow::Continue;
-            }
-            // SAFETY: the clock destroys its sources when it is dropped, so the cell lives.
-            let display = unsafe { (*carried.0).get() };
-            // SAFETY: the cell names a display that lives as long as its clock, or nobody.
-            if let Some(display) = unsafe { display.as_ref() } {
-                display.wake(alarm);
-            }
+        let waker = Rc::clone(&self.waker);
+        on_input(fd.as_raw_fd(), "vfio-display", move || {
+            waker(alarm);
             again
-        };
-        let source = glib::unix_fd_source_new(
-            fd.as_raw_fd(),
-            IOCondition::IN,
-            Some("vfio-display"),
-            Priority::DEFAULT,
-            wake,
-        );
-        Attached::new(source)
+        })
     }
 
     fn timer(&self, alarm: Alarm) -> io::Result<Timer> {
@@ -95,25 +75,27 @@ impl MainLoopClock {
     }
 }
 
-/// Calls this for a display whenever an eventfd was signalled, for as long as the result lives.
-///
-/// The display outlives the result, which it owns.
-pub fn on_readable(fd: Arc<File>, display: &VfioDpy, act: fn(&VfioDpy)) -> Attached {
-    struct Whom(*const VfioDpy);
-    // SAFETY: the pointer is used by the source's callback only, which runs under the lock under which the display is used.
-    unsafe impl Send for Whom {}
-    let whom = Whom(display);
+/// Calls this whenever an eventfd was signalled, for as long as the result lives.
+pub fn on_signal(fd: Arc<File>, act: impl Fn() + 'static) -> Attached {
     let raw = fd.as_raw_fd();
-    let wake = move |_, _| {
-        let whom = &whom;
-        if take(fd.as_raw_fd()) {
-            // SAFETY: the display owns the source, which is destroyed before it.
-            act(unsafe { &*whom.0 });
-        }
+    on_input(raw, "vfio-display reports", move || {
+        // The descriptor is open for as long as the source listens to it.
+        let _ = &fd;
+        act();
         ControlFlow::Continue
+    })
+}
+
+/// A source that takes what a timer or an eventfd has to read, and then acts; for as long as the source lives, the descriptor is open.
+fn on_input(fd: RawFd, name: &str, act: impl Fn() -> ControlFlow + 'static) -> Attached {
+    let act = SendRc(Rc::new(act));
+    let dispatch = move |fd, _| {
+        let act = &act;
+        // Set anew since it went off, a timer has nothing to read; nor has an eventfd that somebody else has read.
+        if take(fd) { (act.0)() } else { ControlFlow::Continue }
     };
-    let name = Some("vfio-display reports");
-    Attached::new(glib::unix_fd_source_new(raw, IOCondition::IN, name, Priority::DEFAULT, wake))
+    let (condition, priority) = (IOCondition::IN, Priority::DEFAULT);
+    Attached::new(glib::unix_fd_source_new(fd, condition, Some(name), priority, dispatch))
 }
 
 /// An eventfd that nobody has signalled yet.

@@ -11,19 +11,20 @@ use crate::damage::{Canvas, Rect};
 use crate::memory::Memory;
 use crate::plane::Geometry;
 
-use super::{COMPLETE, boundary};
+use super::boundary;
+use super::sized::Growing;
 
-/// A dma-buf with one plane whose pixels begin at its first byte.
+/// A dma-buf with one plane, whose pixels begin at its first byte.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct VfioDpyBuffer {
     /// DRM format modifier; LINEAR is 0.
     pub modifier: u64,
-    /// The descriptor. It stays the library's, and open until the import of the buffer is released.
+    /// The dma-buf. It is the library's, and open until release() of struct VfioDpyConsoleOps returns.
     pub fd: c_int,
     /// Pixels in a row.
     pub width: u32,
-    /// Rows.
+    /// Number of rows.
     pub height: u32,
     /// Bytes from a row to the next.
     pub stride: u32,
@@ -31,58 +32,52 @@ pub struct VfioDpyBuffer {
     pub fourcc: u32,
 }
 
-/// Memory of a device that a console shows: counted by the library. It may outlive the display, and the device.
+/// Memory of a device that a console shows.
+///
+/// It is counted, and may outlive the display and the device.
 pub struct VfioDpyMemory {
     /// Held, not read: dropping it is what counts.
     _memory: Arc<Memory>,
 }
 
-/// Lets go of memory that show_memory was given. Any thread may call it. NULL is fine.
+/// Lets go of memory that show_memory() of struct VfioDpyConsoleOps was given.
+/// @memory: What show_memory() was given, if that returned true; NULL is fine. Nobody reads its pixels any more.
+///
+/// Context: Any thread.
 ///
 /// # Safety
 ///
-/// `memory` is what show_memory was given, returned true for, and did not let go of yet, or NULL. Nobody reads its pixels any more.
+/// As the parameters say.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vfio_dpy_memory_release(memory: *mut VfioDpyMemory) {
+pub unsafe extern "C" fn vfio_dpy_memory_free(memory: *mut VfioDpyMemory) {
     if !memory.is_null() {
         // SAFETY: the pointer is from `Box::into_raw` in `HostConsole::show_memory`, and freed once.
         boundary((), || drop(unsafe { Box::from_raw(memory) }));
     }
 }
 
-/// A VfioDpyUptake as it comes from C: any integer.
+/// A VfioDpyScanoutSupport as it comes from C: any integer.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug)]
-pub struct AnyUptake(c_uint);
+pub struct AnySupport(c_uint);
 
-/// What the host's console takes. All callbacks are required, but for `looked`.
+/// What is told to the host's console.
 ///
-/// The console shows one thing at a time: a scanout, a surface, memory of the device, a message, or the firmware's framebuffer; showing
-/// one ends the other. `console` is what was given to vfio_dpy_new().
+/// The console shows one thing at a time: a scanout (a dma-buf that a front end imports), a surface, memory of the device, a message,
+/// or the firmware's framebuffer. Showing one ends the other. Each callback is passed the console that was given to vfio_dpy_new().
+///
+/// Required is show_surface(). All others may be NULL; where nothing is said of that, they are then not called.
+///
+/// Context: The display's thread, within a call of the display's functions or from the GLib default main context. They may call the
+/// display's functions, except vfio_dpy_free(): such a call takes effect when the outer one ends.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct VfioDpyConsoleOps {
-    /// What the front ends would do with this dma-buf. `import` is what `import` returned for it, or NULL if it was not imported yet.
-    pub uptake: Option<
-        unsafe extern "C" fn(
-            console: *mut c_void,
-            buffer: *const VfioDpyBuffer,
-            import: *mut c_void,
-        ) -> AnyUptake,
-    >,
-    /// Prepares a dma-buf for the front ends. The result is given back to `release`.
-    pub import: Option<
-        unsafe extern "C" fn(console: *mut c_void, buffer: *const VfioDpyBuffer) -> *mut c_void,
-    >,
-    /// Ends an import, and frees it. It is not shown any more.
-    pub release: Option<unsafe extern "C" fn(console: *mut c_void, import: *mut c_void)>,
-    /// Shows an imported dma-buf.
-    pub scanout: Option<unsafe extern "C" fn(console: *mut c_void, import: *mut c_void)>,
-    /// A part of the scanout may have changed, in pixels.
-    pub update_scanout:
-        Option<unsafe extern "C" fn(console: *mut c_void, x: u32, y: u32, width: u32, height: u32)>,
-    /// Shows a new surface in XRGB8888. Returns its pixels, `height` rows that begin `*stride` bytes apart, which stay writable
-    /// until the console shows something else. NULL if there is no memory for it: the console then shows what it did.
+    /// Set it to sizeof(struct VfioDpyConsoleOps).
+    pub size: u32,
+    /// Shows a new surface in XRGB8888. Returns its pixels, @height rows that begin *@stride bytes apart, which stay
+    /// writable until the console is told to show something else, or vfio_dpy_free() returns. Returns NULL if there is no memory for
+    /// it; the console then shows what it did.
     pub show_surface: Option<
         unsafe extern "C" fn(
             console: *mut c_void,
@@ -91,12 +86,15 @@ pub struct VfioDpyConsoleOps {
             stride: *mut usize,
         ) -> *mut u8,
     >,
-    /// Shows a picture in XRGB8888 that lies in memory of the device, as a surface of its own: `height` rows that begin `stride` bytes
-    /// apart, a multiple of 4. The device, or the guest, may write to them at any moment; nobody else may. `stride * height` bytes can
-    /// be read, by any thread, until `memory` is given to vfio_dpy_memory_release(), once: when the console shows something else and no front end
-    /// reads them any more, be it after vfio_dpy_free().
+    /// A part of the surface, or of the memory, has changed, in pixels.
+    pub update_surface:
+        Option<unsafe extern "C" fn(console: *mut c_void, x: u32, y: u32, width: u32, height: u32)>,
+    /// Shows a picture in XRGB8888 that lies in memory of the device: @height rows that begin @stride bytes apart, a
+    /// multiple of 4. The device, or the guest, may write to it at any moment; nobody else may. Its @stride * @height bytes can be
+    /// read by any thread until @memory is given to vfio_dpy_memory_free(), once, when the console shows something else and no front
+    /// end reads them any more; that may be after vfio_dpy_free().
     ///
-    /// Returns false if it cannot: the console then shows what it did, and `memory` stays the library's.
+    /// Returns false if the console cannot show it: it then shows what it did, and @memory stays the library's. NULL: false.
     pub show_memory: Option<
         unsafe extern "C" fn(
             console: *mut c_void,
@@ -107,15 +105,34 @@ pub struct VfioDpyConsoleOps {
             memory: *mut VfioDpyMemory,
         ) -> bool,
     >,
-    /// A part of the surface, or of the memory, has changed, in pixels.
-    pub update_surface:
-        Option<unsafe extern "C" fn(console: *mut c_void, x: u32, y: u32, width: u32, height: u32)>,
-    /// Shows a line of text on a surface of this size.
+    /// Shows a line of text on a surface of this size in pixels. @text is valid during the call.
     pub show_message: Option<
         unsafe extern "C" fn(console: *mut c_void, width: u32, height: u32, text: *const c_char),
     >,
-    /// Shows the firmware's framebuffer, or, unless `switch_to`, what changed of it. Returns false if there is none.
+    /// Shows the firmware's framebuffer, or, unless @switch_to, what changed of it. Returns false if there is none.
+    /// NULL: there is none.
     pub show_firmware: Option<unsafe extern "C" fn(console: *mut c_void, switch_to: bool) -> bool>,
+    /// Returns what the front ends would do with a dma-buf, which may change at any time. @import is what import()
+    /// returned for it, or NULL if it was not imported yet. If this, import(), release() or show_scanout() is NULL, there are no
+    /// scanouts, and the next six callbacks are not called.
+    pub scanout_support: Option<
+        unsafe extern "C" fn(
+            console: *mut c_void,
+            buffer: *const VfioDpyBuffer,
+            import: *mut c_void,
+        ) -> AnySupport,
+    >,
+    /// Prepares a dma-buf for the front ends, and returns what the host keeps of it, for release().
+    pub import: Option<
+        unsafe extern "C" fn(console: *mut c_void, buffer: *const VfioDpyBuffer) -> *mut c_void,
+    >,
+    /// Ends an import, and frees it. It is not shown any more.
+    pub release: Option<unsafe extern "C" fn(console: *mut c_void, import: *mut c_void)>,
+    /// Shows an imported dma-buf.
+    pub show_scanout: Option<unsafe extern "C" fn(console: *mut c_void, import: *mut c_void)>,
+    /// A part of the scanout may have changed, in pixels.
+    pub update_scanout:
+        Option<unsafe extern "C" fn(console: *mut c_void, x: u32, y: u32, width: u32, height: u32)>,
     /// Shows an imported dma-buf as the pointer above a scanout; NULL hides it.
     pub scanout_cursor: Option<
         unsafe extern "C" fn(
@@ -126,10 +143,11 @@ pub struct VfioDpyConsoleOps {
             hot_y: u32,
         ),
     >,
-    /// Moves the upper left corner of the pointer above a scanout.
+    /// Moves the upper left corner of the pointer above a scanout, in pixels.
     pub move_scanout_cursor: Option<unsafe extern "C" fn(console: *mut c_void, x: i32, y: i32)>,
-    /// Defines the pointer above a surface, or above a scanout if `uptake` has nobody for its dma-buf, in ARGB8888 with straight
-    /// alpha, without padding; NULL hides it. The pixels are the library's, and valid during the call.
+    /// Defines the pointer above a surface, or above a scanout if scanout_support() has nobody for the pointer's
+    /// dma-buf: @height rows of @width pixels in ARGB8888, as the guest has them (colours multiplied by alpha, as DRM's planes are by
+    /// default), without padding. NULL hides it. The pixels are valid during the call.
     pub surface_cursor: Option<
         unsafe extern "C" fn(
             console: *mut c_void,
@@ -140,44 +158,35 @@ pub struct VfioDpyConsoleOps {
             hot_y: u32,
         ),
     >,
-    /// Moves the upper left corner of that pointer.
+    /// Moves the upper left corner of that pointer, in pixels.
     pub move_surface_cursor: Option<unsafe extern "C" fn(console: *mut c_void, x: i32, y: i32)>,
-    /// Has the front ends refresh soon, as if their timer had gone off. Not from within the callback.
+    /// Has the front ends refresh soon, as if their timer had gone off, but not from within the callback.
     pub request_refresh: Option<unsafe extern "C" fn(console: *mut c_void)>,
-    /// A single look, which vfio_dpy_refresh() was asked for, is over: graphic_hw_update_done(). Not from within the callback. NULL
-    /// if nobody waits for it: a host that calls vfio_dpy_watcher() should.
-    pub looked: Option<unsafe extern "C" fn(console: *mut c_void)>,
-    /// Says something; the text is the library's, and valid during the call.
+    /// A refresh that is not periodic (see vfio_dpy_refresh()) is over: graphic_hw_update_done(), but not from within
+    /// the callback. NULL: nobody waits for that, which is fine where vfio_dpy_watcher() is not called.
+    pub refresh_done: Option<unsafe extern "C" fn(console: *mut c_void)>,
+    /// Reports something. @message is valid during the call. NULL: it goes to GLib's log, in the domain "vfio-display".
     pub log: Option<
         unsafe extern "C" fn(console: *mut c_void, severity: Severity, message: *const c_char),
     >,
-    /// Whether messages of severity VFIO_DPY_TRACE are wanted.
+    /// Returns whether messages of VFIO_DPY_SEVERITY_TRACE are wanted. NULL: false.
     pub tracing: Option<unsafe extern "C" fn(console: *mut c_void) -> bool>,
 }
 
+// SAFETY: it begins with its size, and of callbacks zero is `None`.
+unsafe impl Growing for VfioDpyConsoleOps {
+    const NAME: &'static str = "struct VfioDpyConsoleOps";
+}
+
 impl VfioDpyConsoleOps {
-    /// The name of a callback that is not there.
+    /// The name of a callback without which nothing can be shown, and which is not there.
     pub fn missing(&self) -> Option<&'static str> {
-        let callbacks = [
-            ("uptake", self.uptake.is_some()),
-            ("import", self.import.is_some()),
-            ("release", self.release.is_some()),
-            ("scanout", self.scanout.is_some()),
-            ("update_scanout", self.update_scanout.is_some()),
-            ("show_surface", self.show_surface.is_some()),
-            ("show_memory", self.show_memory.is_some()),
-            ("update_surface", self.update_surface.is_some()),
-            ("show_message", self.show_message.is_some()),
-            ("show_firmware", self.show_firmware.is_some()),
-            ("scanout_cursor", self.scanout_cursor.is_some()),
-            ("move_scanout_cursor", self.move_scanout_cursor.is_some()),
-            ("surface_cursor", self.surface_cursor.is_some()),
-            ("move_surface_cursor", self.move_surface_cursor.is_some()),
-            ("request_refresh", self.request_refresh.is_some()),
-            ("log", self.log.is_some()),
-            ("tracing", self.tracing.is_some()),
-        ];
-        callbacks.iter().find(|(_, there)| !there).map(|(name, _)| *name)
+        self.show_surface.is_none().then_some("show_surface")
+    }
+
+    /// Whether dma-bufs can be shown at all.
+    fn has_scanouts(&self) -> bool {
+        self.import.is_some() && self.release.is_some() && self.show_scanout.is_some()
     }
 }
 
@@ -209,7 +218,7 @@ impl Canvas for HostCanvas {
 impl HostConsole {
     /// # Safety
     ///
-    /// No callback is [missing](VfioDpyConsoleOps::missing). They must be callable with `console`, from this thread, for as long as the value lives, and do what
+    /// The callbacks can be called with `console`, from this thread, for as long as the value lives, and do what
     /// [`VfioDpyConsoleOps`] says.
     pub unsafe fn new(ops: VfioDpyConsoleOps, console: *mut c_void) -> Self {
         Self { ops, console }
@@ -243,51 +252,59 @@ impl Console for HostConsole {
         geometry: &Geometry,
         import: Option<&Self::Import>,
     ) -> Uptake {
+        let Some(scanout_support) = self.ops.scanout_support.filter(|_| self.ops.has_scanouts())
+        else {
+            return Uptake::None;
+        };
         let import = import.map_or(std::ptr::null_mut(), |import| *import);
         // SAFETY: as said above the impl; the import was not released yet.
-        let uptake = unsafe {
-            (self.ops.uptake.expect(COMPLETE))(self.console, &describe(buffer, geometry), import)
-        };
-        match uptake {
-            AnyUptake(it) if it == Uptake::Import as c_uint => Uptake::Import,
-            AnyUptake(it) if it == Uptake::ReadBack as c_uint => Uptake::ReadBack,
-            AnyUptake(_) => Uptake::None,
+        match unsafe { scanout_support(self.console, &describe(buffer, geometry), import) } {
+            AnySupport(it) if it == Uptake::Import as c_uint => Uptake::Import,
+            AnySupport(it) if it == Uptake::ReadBack as c_uint => Uptake::ReadBack,
+            AnySupport(_) => Uptake::None,
         }
     }
 
     fn import(&self, buffer: BorrowedFd<'_>, geometry: &Geometry) -> Self::Import {
+        let Some(import) = self.ops.import else { return std::ptr::null_mut() };
         // SAFETY: as said above the impl.
-        unsafe { (self.ops.import.expect(COMPLETE))(self.console, &describe(buffer, geometry)) }
+        unsafe { import(self.console, &describe(buffer, geometry)) }
     }
 
     fn release(&self, import: Self::Import) {
-        // SAFETY: as said above the impl; the import is not used again.
-        unsafe { (self.ops.release.expect(COMPLETE))(self.console, import) }
+        if let Some(release) = self.ops.release {
+            // SAFETY: as said above the impl; the import is not used again.
+            unsafe { release(self.console, import) }
+        }
     }
 
     fn scanout(&self, import: &Self::Import) {
-        // SAFETY: as said above the impl; the import was not released yet.
-        unsafe { (self.ops.scanout.expect(COMPLETE))(self.console, *import) }
+        if let Some(show_scanout) = self.ops.show_scanout {
+            // SAFETY: as said above the impl; the import was not released yet.
+            unsafe { show_scanout(self.console, *import) }
+        }
     }
 
     fn update_scanout(&self, part: Rect) {
         let Rect { x, y, width, height } = part;
-        // SAFETY: as said above the impl.
-        unsafe { (self.ops.update_scanout.expect(COMPLETE))(self.console, x, y, width, height) }
+        if let Some(update_scanout) = self.ops.update_scanout {
+            // SAFETY: as said above the impl.
+            unsafe { update_scanout(self.console, x, y, width, height) }
+        }
     }
 
     fn show_surface(&self, width: u32, height: u32) -> Option<Self::Canvas> {
         let mut stride = 0;
         // SAFETY: as said above the impl.
-        let pixels = unsafe {
-            (self.ops.show_surface.expect(COMPLETE))(self.console, width, height, &raw mut stride)
-        };
+        let pixels =
+            unsafe { self.ops.show_surface?(self.console, width, height, &raw mut stride) };
         let pixels = NonNull::new(pixels)?;
         assert!(stride >= width as usize * 4, "the host gives a surface that is wide enough");
         Some(HostCanvas { pixels, stride, len: stride * height as usize })
     }
 
     fn show_memory(&self, memory: &Arc<Memory>, geometry: &Geometry) -> bool {
+        let Some(show_memory) = self.ops.show_memory else { return false };
         let Geometry { width, height, stride, .. } = *geometry;
         let Some(pixels) = memory.in_place(u64::from(stride) * u64::from(height)) else {
             return false;
@@ -295,16 +312,7 @@ impl Console for HostConsole {
         let (pixels, stride) = (pixels.as_ptr().cast_const(), stride as usize);
         let held = Box::into_raw(Box::new(VfioDpyMemory { _memory: Arc::clone(memory) }));
         // SAFETY: as said above the impl; the pixels stay for as long as `held` does.
-        let shown = unsafe {
-            (self.ops.show_memory.expect(COMPLETE))(
-                self.console,
-                pixels,
-                width,
-                height,
-                stride,
-                held,
-            )
-        };
+        let shown = unsafe { show_memory(self.console, pixels, width, height, stride, held) };
         if !shown {
             // SAFETY: the pointer is from `Box::into_raw`, and the host did not take it.
             drop(unsafe { Box::from_raw(held) });
@@ -314,81 +322,89 @@ impl Console for HostConsole {
 
     fn update_surface(&self, part: Rect) {
         let Rect { x, y, width, height } = part;
-        // SAFETY: as said above the impl.
-        unsafe { (self.ops.update_surface.expect(COMPLETE))(self.console, x, y, width, height) }
+        if let Some(update_surface) = self.ops.update_surface {
+            // SAFETY: as said above the impl.
+            unsafe { update_surface(self.console, x, y, width, height) }
+        }
     }
 
     fn show_message(&self, width: u32, height: u32, text: &str) {
-        let text = c_string(&format_args!("{text}"));
-        // SAFETY: as said above the impl.
-        unsafe {
-            (self.ops.show_message.expect(COMPLETE))(self.console, width, height, text.as_ptr());
+        if let Some(show_message) = self.ops.show_message {
+            let text = c_string(&format_args!("{text}"));
+            // SAFETY: as said above the impl.
+            unsafe { show_message(self.console, width, height, text.as_ptr()) }
         }
     }
 
     fn show_firmware(&self, switch_to: bool) -> bool {
         // SAFETY: as said above the impl.
-        unsafe { (self.ops.show_firmware.expect(COMPLETE))(self.console, switch_to) }
+        self.ops.show_firmware.is_some_and(|show| unsafe { show(self.console, switch_to) })
     }
 
     fn scanout_cursor(&self, cursor: Option<&Self::Import>, hotspot: Option<(u32, u32)>) {
         let import = cursor.map_or(std::ptr::null_mut(), |import| *import);
         let (x, y) = hotspot.unwrap_or_default();
-        // SAFETY: as said above the impl; the import was not released yet.
-        unsafe {
-            (self.ops.scanout_cursor.expect(COMPLETE))(
-                self.console,
-                import,
-                hotspot.is_some(),
-                x,
-                y,
-            );
+        if let Some(scanout_cursor) = self.ops.scanout_cursor.filter(|_| self.ops.has_scanouts()) {
+            // SAFETY: as said above the impl; the import was not released yet.
+            unsafe { scanout_cursor(self.console, import, hotspot.is_some(), x, y) }
         }
     }
 
     fn move_scanout_cursor(&self, x: i32, y: i32) {
-        // SAFETY: as said above the impl.
-        unsafe { (self.ops.move_scanout_cursor.expect(COMPLETE))(self.console, x, y) }
+        if let Some(move_cursor) = self.ops.move_scanout_cursor.filter(|_| self.ops.has_scanouts())
+        {
+            // SAFETY: as said above the impl.
+            unsafe { move_cursor(self.console, x, y) }
+        }
     }
 
     fn surface_cursor(&self, cursor: Option<&CursorImage<'_>>) {
         let hidden = CursorImage { width: 0, height: 0, hotspot: (0, 0), pixels: &[] };
         let CursorImage { width, height, hotspot: (x, y), pixels } = *cursor.unwrap_or(&hidden);
         let pixels = if cursor.is_some() { pixels.as_ptr() } else { std::ptr::null() };
-        // SAFETY: as said above the impl; the pixels are as many as width and height say.
-        unsafe {
-            (self.ops.surface_cursor.expect(COMPLETE))(self.console, pixels, width, height, x, y);
+        if let Some(surface_cursor) = self.ops.surface_cursor {
+            // SAFETY: as said above the impl; the pixels are as many as width and height say.
+            unsafe { surface_cursor(self.console, pixels, width, height, x, y) }
         }
     }
 
     fn move_surface_cursor(&self, x: i32, y: i32) {
-        // SAFETY: as said above the impl.
-        unsafe { (self.ops.move_surface_cursor.expect(COMPLETE))(self.console, x, y) }
+        if let Some(move_surface_cursor) = self.ops.move_surface_cursor {
+            // SAFETY: as said above the impl.
+            unsafe { move_surface_cursor(self.console, x, y) }
+        }
     }
 
     fn request_refresh(&self) {
-        // SAFETY: as said above the impl.
-        unsafe { (self.ops.request_refresh.expect(COMPLETE))(self.console) }
+        if let Some(request_refresh) = self.ops.request_refresh {
+            // SAFETY: as said above the impl.
+            unsafe { request_refresh(self.console) }
+        }
     }
 
     fn looked(&self) {
-        if let Some(looked) = self.ops.looked {
+        if let Some(refresh_done) = self.ops.refresh_done {
             // SAFETY: as said above the impl.
-            unsafe { looked(self.console) }
+            unsafe { refresh_done(self.console) }
         }
     }
 
     fn log(&self, severity: Severity, message: fmt::Arguments<'_>) {
-        if severity == Severity::Trace {
-            // SAFETY: as said above the impl.
-            let wanted = unsafe { (self.ops.tracing.expect(COMPLETE))(self.console) };
-            if !wanted {
-                return;
-            }
-        }
         // SAFETY: as said above the impl.
-        unsafe {
-            (self.ops.log.expect(COMPLETE))(self.console, severity, c_string(&message).as_ptr());
+        let traces = || self.ops.tracing.is_some_and(|tracing| unsafe { tracing(self.console) });
+        if severity == Severity::Trace && !traces() {
+            return;
         }
+        let Some(log) = self.ops.log else { return log_with_glib(severity, message) };
+        // SAFETY: as said above the impl.
+        unsafe { log(self.console, severity, c_string(&message).as_ptr()) }
+    }
+}
+
+/// Where messages go of a host that takes none.
+fn log_with_glib(severity: Severity, message: fmt::Arguments<'_>) {
+    match severity {
+        Severity::Error | Severity::Warning => glib::g_warning!("vfio-display", "{message}"),
+        Severity::Trace => glib::g_debug!("vfio-display", "{message}"),
     }
 }

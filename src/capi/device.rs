@@ -8,9 +8,10 @@ use vfio_bindings::bindings::vfio::vfio_device_gfx_plane_info;
 
 use crate::console::Monitor;
 use crate::device::{Device, RegionInfo, RegionMemory};
+use crate::display::Mode;
 use crate::plane::PlaneInfo;
 
-use super::COMPLETE;
+use super::sized::Growing;
 
 const _: () = {
     use std::mem::offset_of;
@@ -25,41 +26,48 @@ const _: () = {
     );
 };
 
-/// A region of a device, as a device's `region_info` callback tells it.
+/// A region of a device, as region_info() of struct VfioDpyDeviceOps fills it in.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct VfioDpyRegion {
     /// Bytes in the region.
     pub size: u64,
-    /// Where the region begins in the file behind `fd`, in bytes.
+    /// Where the region begins in the file behind @fd, in bytes.
     pub offset: u64,
-    /// A descriptor to map the region from, which from then on belongs to the library; -1 if the
-    /// region cannot be mapped.
+    /// A descriptor to map the region from, which is the library's from then on; -1 if the region cannot be mapped.
     pub fd: c_int,
-    /// Whether `fd` is the vfio device itself, which the host has opened; false if it came from the device, which may have given
-    /// anything.
+    /// Whether @fd is the vfio device itself, opened by the host. False if a process gave it, which may be of any file.
     pub is_device: bool,
 }
 
-/// What a vfio device offers to its display. All callbacks are required. They are called by one thread at a time: see vfio_dpy_watch().
+/// What a vfio device is asked.
 ///
-/// `device` is what was given to vfio_dpy_probe() or vfio_dpy_new(). Errors are negative errno values, those that the kernel
-/// or the device process gave: -ENOTTY where there are no graphics planes, -ETIMEDOUT where the device
-/// did not answer, -ENODEV where it is gone, -ESHUTDOWN where it is gone and the host has told the user: the display shows that,
-/// and does not say it once more.
+/// Each callback is passed the device that was given to vfio_dpy_probe() or vfio_dpy_new(). Those that return an int return a
+/// negative errno on failure, the one that the kernel or the device's process gave: -ENOTTY if there are no graphics planes,
+/// -ETIMEDOUT if the device did not answer, -ENODEV if it has gone, -ESHUTDOWN if it has gone and the host has told the user (the
+/// display then shows that, and does not report it again).
+///
+/// Required are query_plane(), and get_dmabuf() or region_info(): a device without one of these two has no planes of that kind. All
+/// others may be NULL.
+///
+/// Context: One thread at a time, the display's or that of vfio_dpy_watch(). Not called after vfio_dpy_free(), or, where there is
+/// a watcher, after vfio_dpy_watch() has returned. May block, which blocks the thread.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct VfioDpyDeviceOps {
-    /// VFIO_DEVICE_QUERY_GFX_PLANE; `info` holds the question and takes the answer. Returns 0 or a negative errno.
+    /// Set it to sizeof(struct VfioDpyDeviceOps).
+    pub size: u32,
+    /// VFIO_DEVICE_QUERY_GFX_PLANE. @info holds the question and receives the answer. Returns 0 or a negative errno.
     pub query_plane:
         Option<unsafe extern "C" fn(device: *mut c_void, info: *mut PlaneInfo) -> c_int>,
-    /// VFIO_DEVICE_GET_GFX_DMABUF. Returns a descriptor, which from then on belongs to the library, or a negative errno.
+    /// VFIO_DEVICE_GET_GFX_DMABUF. Returns a descriptor, which is the library's from then on, or a negative errno.
     pub get_dmabuf: Option<unsafe extern "C" fn(device: *mut c_void, id: u32) -> c_int>,
-    /// VFIO_DEVICE_GET_REGION_INFO, for any index. Returns 0 or a negative errno; fills in `region` on success only.
+    /// VFIO_DEVICE_GET_REGION_INFO, for any index. Returns 0, with @region filled in, or a negative errno.
     pub region_info: Option<
         unsafe extern "C" fn(device: *mut c_void, index: u32, region: *mut VfioDpyRegion) -> c_int,
     >,
-    /// Reads `size` bytes from `offset` on. Returns 0 if all were read, else a negative errno.
+    /// Reads @size bytes of a region, beginning @offset bytes into it. Returns 0 if all were read, else a negative
+    /// errno. NULL: no region can be read, so that those that cannot be mapped show nothing, and there is no EDID.
     pub region_read: Option<
         unsafe extern "C" fn(
             device: *mut c_void,
@@ -69,7 +77,8 @@ pub struct VfioDpyDeviceOps {
             size: u32,
         ) -> c_int,
     >,
-    /// Writes `size` bytes from `offset` on. Returns 0 if all were written, else a negative errno.
+    /// Writes @size bytes of a region, beginning @offset bytes into it. Returns 0 if all were written, else a negative
+    /// errno. NULL: there is no EDID.
     pub region_write: Option<
         unsafe extern "C" fn(
             device: *mut c_void,
@@ -79,17 +88,18 @@ pub struct VfioDpyDeviceOps {
             size: u32,
         ) -> c_int,
     >,
-    /// Whether an id means the same dma-buf for as long as a descriptor of it is open, even over a reset: true of kernel drivers,
-    /// false of a device in another process.
+    /// Returns whether an id means the same dma-buf for as long as a descriptor of it is open, even over a reset. True of
+    /// kernel drivers, false of a device in another process. NULL: false.
     pub keeps_ids: Option<unsafe extern "C" fn(device: *mut c_void) -> bool>,
-    /// Has the device signal this eventfd when what it shows has changed, by the display interrupt of docs/display-events.md; -1: not
-    /// any more. The eventfd stays the library's, and may be closed when the call returns: the device keeps a descriptor of its
-    /// own. Returns 0 or a negative errno, -ENOTTY if the device has no such interrupt.
+    /// Has the device signal @eventfd when what it shows has changed (docs/display-events.md), or, if that is -1, no
+    /// longer. The eventfd may be closed when the call has returned: the device duplicates it. Returns 0 or a negative errno,
+    /// -ENOTTY if the device has no such interrupt. NULL: it has none.
     pub signal_changes: Option<unsafe extern "C" fn(device: *mut c_void, eventfd: c_int) -> c_int>,
-    /// Returns the index of the region with type VFIO_REGION_TYPE_GFX and subtype VFIO_REGION_SUBTYPE_GFX_EDID, or a negative
-    /// errno if there is none.
+    /// Returns the index of the region with type VFIO_REGION_TYPE_GFX and subtype VFIO_REGION_SUBTYPE_GFX_EDID, or a
+    /// negative errno if there is none. NULL: there is none.
     pub edid_region: Option<unsafe extern "C" fn(device: *mut c_void) -> c_int>,
-    /// Writes an EDID for this monitor to `blob`, which has `size` zero bytes, and returns its length. The host does, and asks nobody.
+    /// Writes an EDID for @monitor to @blob, which has @size bytes of zero, and returns its length in bytes. It does not
+    /// ask the device. NULL: there is no EDID.
     pub generate_edid: Option<
         unsafe extern "C" fn(
             device: *mut c_void,
@@ -100,21 +110,20 @@ pub struct VfioDpyDeviceOps {
     >,
 }
 
+// SAFETY: it begins with its size, and of callbacks zero is `None`.
+unsafe impl Growing for VfioDpyDeviceOps {
+    const NAME: &'static str = "struct VfioDpyDeviceOps";
+}
+
 impl VfioDpyDeviceOps {
-    /// The name of a callback that is not there.
-    pub fn missing(&self) -> Option<&'static str> {
-        let callbacks = [
-            ("query_plane", self.query_plane.is_some()),
-            ("get_dmabuf", self.get_dmabuf.is_some()),
-            ("region_info", self.region_info.is_some()),
-            ("region_read", self.region_read.is_some()),
-            ("region_write", self.region_write.is_some()),
-            ("keeps_ids", self.keeps_ids.is_some()),
-            ("signal_changes", self.signal_changes.is_some()),
-            ("edid_region", self.edid_region.is_some()),
-            ("generate_edid", self.generate_edid.is_some()),
-        ];
-        callbacks.iter().find(|(_, there)| !there).map(|(name, _)| *name)
+    /// The name of a callback without which a device of this mode cannot be shown, and which is not there.
+    pub fn missing(&self, mode: Mode) -> Option<&'static str> {
+        let storage = match mode {
+            Mode::DmaBuf => ("get_dmabuf", self.get_dmabuf.is_some()),
+            Mode::Region => ("region_info", self.region_info.is_some()),
+        };
+        let required = [("query_plane", self.query_plane.is_some()), storage];
+        required.iter().find(|(_, there)| !there).map(|(name, _)| *name)
     }
 }
 
@@ -129,7 +138,7 @@ pub struct HostDevice {
 impl HostDevice {
     /// # Safety
     ///
-    /// No callback is [missing](VfioDpyDeviceOps::missing). They must be callable with `device`, from whichever thread has the value, for as long as it lives.
+    /// The callbacks can be called with `device`, from whichever thread has the value, for as long as it lives.
     ///
     /// `driver`: the kernel driver of the device, as far as it is known.
     pub unsafe fn new(
@@ -153,13 +162,21 @@ impl Device for HostDevice {
     }
 
     fn query_plane(&self, info: &mut PlaneInfo) -> io::Result<()> {
+        let query_plane = there(self.ops.query_plane)?;
+        if info.flags & PlaneInfo::PROBE != 0 {
+            // Planes that cannot be had are none.
+            let mode =
+                if info.flags & PlaneInfo::DMABUF != 0 { Mode::DmaBuf } else { Mode::Region };
+            there(self.ops.missing(mode).is_none().then_some(()))?;
+        }
         // SAFETY: `new` demands a callable table; `info` has the layout of the struct that C expects (asserted above).
-        check(unsafe { (self.ops.query_plane.expect(COMPLETE))(self.device, info) })
+        check(unsafe { query_plane(self.device, info) })
     }
 
     fn get_dmabuf(&self, id: u32) -> io::Result<OwnedFd> {
+        let get_dmabuf = there(self.ops.get_dmabuf)?;
         // SAFETY: `new` demands a callable table.
-        let fd = unsafe { (self.ops.get_dmabuf.expect(COMPLETE))(self.device, id) };
+        let fd = unsafe { get_dmabuf(self.device, id) };
         if fd < 0 {
             return Err(error(fd));
         }
@@ -168,11 +185,10 @@ impl Device for HostDevice {
     }
 
     fn region(&self, index: u32) -> io::Result<RegionInfo> {
+        let region_info = there(self.ops.region_info)?;
         let mut region = VfioDpyRegion { size: 0, offset: 0, fd: -1, is_device: false };
         // SAFETY: `new` demands a callable table; `region` is writable.
-        check(unsafe {
-            (self.ops.region_info.expect(COMPLETE))(self.device, index, &raw mut region)
-        })?;
+        check(unsafe { region_info(self.device, index, &raw mut region) })?;
         let memory = (region.fd >= 0).then(|| {
             // SAFETY: the callback gives a descriptor away that nobody else closes.
             let fd = unsafe { OwnedFd::from_raw_fd(region.fd) };
@@ -182,30 +198,22 @@ impl Device for HostDevice {
     }
 
     fn read_region(&self, index: u32, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        let region_read = there(self.ops.region_read)?;
         let size = u32::try_from(buf.len()).map_err(|_| error(-libc::E2BIG))?;
         // SAFETY: `new` demands a callable table; `buf` is writable for `size` bytes.
-        check(unsafe {
-            (self.ops.region_read.expect(COMPLETE))(
-                self.device,
-                index,
-                offset,
-                buf.as_mut_ptr(),
-                size,
-            )
-        })
+        check(unsafe { region_read(self.device, index, offset, buf.as_mut_ptr(), size) })
     }
 
     fn write_region(&self, index: u32, offset: u64, buf: &[u8]) -> io::Result<()> {
+        let region_write = there(self.ops.region_write)?;
         let size = u32::try_from(buf.len()).map_err(|_| error(-libc::E2BIG))?;
         // SAFETY: `new` demands a callable table; `buf` is readable for `size` bytes.
-        check(unsafe {
-            (self.ops.region_write.expect(COMPLETE))(self.device, index, offset, buf.as_ptr(), size)
-        })
+        check(unsafe { region_write(self.device, index, offset, buf.as_ptr(), size) })
     }
 
     fn keeps_ids(&self) -> bool {
         // SAFETY: `new` demands a callable table.
-        unsafe { (self.ops.keeps_ids.expect(COMPLETE))(self.device) }
+        self.ops.keeps_ids.is_some_and(|keeps_ids| unsafe { keeps_ids(self.device) })
     }
 
     fn gives_once(&self) -> bool {
@@ -213,27 +221,30 @@ impl Device for HostDevice {
     }
 
     fn signal_changes(&self, event: Option<BorrowedFd<'_>>) -> io::Result<()> {
+        let signal_changes = there(self.ops.signal_changes)?;
         let eventfd = event.map_or(-1, |event| event.as_raw_fd());
         // SAFETY: `new` demands a callable table; the descriptor is open for the call.
-        check(unsafe { (self.ops.signal_changes.expect(COMPLETE))(self.device, eventfd) })
+        check(unsafe { signal_changes(self.device, eventfd) })
     }
 
     fn edid_region(&self) -> Option<u32> {
+        let VfioDpyDeviceOps { region_read, region_write, generate_edid, .. } = self.ops;
+        let works = region_read.is_some() && region_write.is_some() && generate_edid.is_some();
+        let edid_region = self.ops.edid_region.filter(|_| works)?;
         // SAFETY: `new` demands a callable table.
-        u32::try_from(unsafe { (self.ops.edid_region.expect(COMPLETE))(self.device) }).ok()
+        u32::try_from(unsafe { edid_region(self.device) }).ok()
     }
 
     fn generate_edid(&self, monitor: &Monitor, blob: &mut [u8]) -> usize {
+        let Some(generate_edid) = self.ops.generate_edid else { return 0 };
         // SAFETY: `new` demands a callable table; the blob is writable for its length.
-        unsafe {
-            (self.ops.generate_edid.expect(COMPLETE))(
-                self.device,
-                monitor,
-                blob.as_mut_ptr(),
-                blob.len(),
-            )
-        }
+        unsafe { generate_edid(self.device, monitor, blob.as_mut_ptr(), blob.len()) }
     }
+}
+
+/// A callback, or the error of a device that cannot do what it is for.
+fn there<F>(callback: Option<F>) -> io::Result<F> {
+    callback.ok_or_else(|| error(-libc::ENOTTY))
 }
 
 fn check(result: c_int) -> io::Result<()> {

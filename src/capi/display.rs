@@ -10,9 +10,11 @@ use crate::clock::Alarm;
 use crate::console::{Console as _, Monitor};
 use crate::display::{self, Config, Display, Mode, OptionError, ShareError};
 
-use super::clock::{Attached, MainLoopClock, Sleeper, on_readable};
+use super::clock::{Attached, MainLoopClock, on_signal};
 use super::console::{HostConsole, VfioDpyConsoleOps};
 use super::device::{HostDevice, VfioDpyDeviceOps};
+use super::misuse::{self, OneThread};
+use super::sized::{self, Growing};
 use super::watcher::{EventBell, VfioDpyWatcher};
 use super::{PANICKED, boundary, c_string, explained, tell};
 
@@ -28,43 +30,44 @@ pub enum VfioDpyMode {
     Region = 2,
 }
 
-/// What a user may choose. Zero everywhere is a good choice.
+/// What a user may choose. Zero everywhere but in @size is a good choice.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct VfioDpyConfig {
-    /// Preferred pixels in a row, for the EDID; 0: the most that the device can do.
+    /// Set it to sizeof(struct VfioDpyConfig).
+    pub size: u32,
+    /// Preferred width for the EDID, in pixels; 0: the most that the device can do.
     pub xres: u32,
-    /// Preferred rows, for the EDID; 0: the most that the device can do.
+    /// Preferred height for the EDID, in pixels; 0: the most that the device can do.
     pub yres: u32,
-    /// More for experts: `key=value`, separated by commas. NULL says nothing.
-    ///
-    /// - `import=off`: show all as a surface, even where a front end imports dma-bufs;
-    /// - `read-back=on`: give dma-bufs to front ends that only copy them back into memory (VFIO_DPY_UPTAKE_READ_BACK), even
-    ///   where the library can read them itself;
-    /// - `compare=off`: pass on whole surfaces, not only what changed;
-    /// - `glance=off`: compare all rows of a surface at each periodic refresh, not half of them;
-    /// - `direct=off`: never show a region's memory itself (show_memory), also while everything in it moves;
-    /// - `pacing=off`: look at the device only at vfio_dpy_refresh();
-    /// - `events=on`: have a device that can (docs/display-events.md) say when something changed, instead of looking when it
-    ///   may have;
-    /// - `thread=on`: ask the device on a thread of its own, if the host gives one: vfio_dpy_watcher();
-    /// - `pool-buffers=N`, `pool-bytes=N`: how many dma-bufs to hold at most besides those on screen, and how many bytes (K, M
-    ///   and G may follow).
-    pub options: *const c_char,
     /// Let other devices of the VM have the scanout: see vfio_dpy_share_scanout().
     pub share: bool,
-    /// The name of the device's driver, as the symbolic link `driver` in sysfs has it; NULL if there is none, or it is not known. Some
-    /// drivers must be treated with care.
+    /// Name of the device's driver, as the symbolic link "driver" in sysfs has it. NULL if there is none, or it is not known.
+    /// Some drivers must be treated with care.
     pub driver: *const c_char,
+    /// More, as "key=value" separated by commas. NULL: defaults.
+    ///
+    /// - thread=on or off: whether to ask the device on a thread of its own, if the host gives one: vfio_dpy_watcher().
+    /// - events=on: have a device that can (docs/display-events.md) say when something changed, instead of polling it.
+    /// - import=off: show dma-bufs as surfaces, even where a front end imports them.
+    /// - pool-buffers=N, pool-bytes=N: how many dma-bufs to hold at most besides those on screen, and how many bytes; K, M or G may
+    ///   follow.
+    pub options: *const c_char,
+}
+
+// SAFETY: it begins with its size, and consists of numbers and of pointers that may be NULL.
+unsafe impl Growing for VfioDpyConfig {
+    const NAME: &'static str = "struct VfioDpyConfig";
 }
 
 /// The display of one device.
 ///
-/// If the library fails in a call, that is printed, and the display stands still from then on: what it is told has no effect, and what it is
-/// asked for is what the functions return on failure.
+/// Its functions are called by one thread at a time: on the display's thread, which runs the GLib default main context, or under the
+/// lock under which that is run (QEMU's big lock). They may be called from within the callbacks of the console, except vfio_dpy_free(),
+/// and then take effect when the outer call ends. They are not called from within the callbacks of the device.
 ///
-/// All functions of a display run on one thread, or under one lock; they may be called from within the callbacks, and then take
-/// effect when the outer call ends.
+/// If the library itself fails in a call, that is printed, and the display stands still from then on: what it is told has no effect,
+/// and the functions return what they return on failure.
 pub struct VfioDpy {
     display: RefCell<Engine>,
     pending: RefCell<VecDeque<Event>>,
@@ -73,6 +76,7 @@ pub struct VfioDpy {
     arrivals: RefCell<Option<Attached>>,
     /// For what must be answered even when the display is broken.
     console: HostConsole,
+    caller: OneThread,
 }
 
 type Engine = Display<HostDevice, HostConsole, MainLoopClock>;
@@ -91,13 +95,14 @@ enum Event {
 }
 
 impl VfioDpy {
-    /// Called when an alarm goes off.
-    pub(super) fn wake(&self, alarm: Alarm) {
-        self.handle(Event::Alarm(alarm));
+    /// Whether a call is under way from which this one comes.
+    fn is_busy(&self) -> bool {
+        self.display.try_borrow_mut().is_err()
     }
 
     /// Has the display do, or say, something at once; `None` if it is busy with a call that this one comes from, or broken.
-    fn with<R>(&self, body: impl FnOnce(&mut Engine) -> R) -> Option<R> {
+    fn with<R>(&self, function: &str, body: impl FnOnce(&mut Engine) -> R) -> Option<R> {
+        let _entered = self.caller.enter(function);
         if self.broken.get() {
             return None;
         }
@@ -107,13 +112,9 @@ impl VfioDpy {
         result
     }
 
-    /// Called when the watcher rings.
-    pub(super) fn arrived(&self) {
-        self.handle(Event::Arrived);
-    }
-
     /// Callbacks may call back: what comes while the display is busy waits for its turn.
-    fn handle(&self, event: Event) {
+    fn handle(&self, function: &str, event: Event) {
+        let _entered = self.caller.enter(function);
         if self.broken.get() {
             // Who looks once waits for an answer, and gets the picture that stands still.
             if matches!(event, Event::Refresh { periodic: false }) {
@@ -148,45 +149,72 @@ impl VfioDpy {
 }
 
 /// Finds out how a device gives its planes.
+/// @ops: What the device can be asked.
+/// @device: Passed to the callbacks.
+/// @error: Where to put a message on failure, to be freed with g_free(); may be NULL.
 ///
-/// Returns a VfioDpyMode, or a negative errno if the device does not answer at all; EINVAL: a callback is missing.
+/// Context: Any thread that may call the device.
+/// Return: A VfioDpyMode, or a negative errno: -EINVAL if @ops is not valid, else what the device, which does not answer, gave.
 ///
 /// # Safety
 ///
-/// `ops` points to a whole table, which works with `device`.
+/// As the parameters say.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfio_dpy_probe(
     ops: *const VfioDpyDeviceOps,
     device: *mut c_void,
+    error: *mut *mut c_char,
 ) -> c_int {
-    boundary(-libc::EIO, || {
+    let probe = || {
+        let fail = |errno: c_int, why: String| {
+            // SAFETY: the caller gives a valid place, or NULL.
+            unsafe { tell(error, &why) };
+            -errno
+        };
         // SAFETY: the caller gives a table.
-        if unsafe { &*ops }.missing().is_some() {
-            return -libc::EINVAL;
+        let ops = match unsafe { sized::read(ops) } {
+            Ok(ops) => ops,
+            Err(bad) => return fail(libc::EINVAL, bad.to_string()),
+        };
+        if ops.query_plane.is_none() {
+            return fail(libc::EINVAL, missing("query_plane"));
         }
-        // SAFETY: the table is whole, and works with `device`, as the caller says.
-        let device = unsafe { HostDevice::new(*ops, device, String::new(), "") };
+        // SAFETY: the table works with `device`, as the caller says.
+        let device = unsafe { HostDevice::new(ops, device, String::new(), "") };
         match display::probe(&device) {
             Ok(Some(Mode::DmaBuf)) => VfioDpyMode::DmaBuf as c_int,
             Ok(Some(Mode::Region)) => VfioDpyMode::Region as c_int,
             Ok(None) => VfioDpyMode::None as c_int,
-            Err(error) => -error.raw_os_error().unwrap_or(libc::EIO),
+            Err(why) => fail(why.raw_os_error().unwrap_or(libc::EIO), why.to_string()),
         }
-    })
+    };
+    // SAFETY: the caller gives a valid place, or NULL.
+    unsafe { explained(error, -libc::EIO, probe) }
 }
 
-/// Makes the display of a device that vfio_dpy_probe() found to be in this mode.
+fn missing(callback: &str) -> String {
+    format!("the callback {callback} is missing")
+}
+
+/// Creates the display of a device.
+/// @mode: How the device gives its planes: what vfio_dpy_probe() returned.
+/// @device_ops: What the device can be asked; copied.
+/// @device: Passed to the callbacks of @device_ops.
+/// @name: How messages name the device; copied.
+/// @console_ops: What is told to the console; copied.
+/// @console: Passed to the callbacks of @console_ops.
+/// @config: What the user chose; copied. NULL: defaults.
+/// @error: Where to put a message on failure, to be freed with g_free(); may be NULL.
 ///
-/// `name` is how messages name the device. The tables, the configuration and the name are copied; `device` and `console` are
-/// used until vfio_dpy_free().
+/// Nothing is shown before the first vfio_dpy_refresh().
 ///
-/// Returns NULL if `mode` is not VFIO_DPY_MODE_DMA_BUF or VFIO_DPY_MODE_REGION, if a callback is missing, or if the options are none;
-/// then, if `message` is not NULL, *message says why. Free it with g_free().
+/// Context: The display's thread.
+/// Return: The display, to be freed with vfio_dpy_free(); NULL if @mode is neither VFIO_DPY_MODE_DMA_BUF nor VFIO_DPY_MODE_REGION, if
+/// a required callback is missing, or if an option is not valid.
 ///
 /// # Safety
 ///
-/// All pointers are valid, except that `message` may be NULL; `name` is a string, as are those of `config` unless NULL; the tables work
-/// with `device` and `console`.
+/// As the parameters say.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfio_dpy_new(
     mode: c_int,
@@ -196,40 +224,45 @@ pub unsafe extern "C" fn vfio_dpy_new(
     console_ops: *const VfioDpyConsoleOps,
     console: *mut c_void,
     config: *const VfioDpyConfig,
-    message: *mut *mut c_char,
+    error: *mut *mut c_char,
 ) -> *mut VfioDpy {
-    let make = || {
-        let refuse = |why: String| {
-            // SAFETY: the caller gives a valid place, or NULL.
-            unsafe { tell(message, &why) };
-            std::ptr::null_mut()
-        };
-        // SAFETY: the caller gives both tables.
-        let missing = unsafe { (*device_ops).missing().or((*console_ops).missing()) };
-        if let Some(callback) = missing {
-            return refuse(format!("the callback {callback} is missing"));
-        }
+    let create = || {
         let mode = match mode {
             m if m == VfioDpyMode::DmaBuf as c_int => Mode::DmaBuf,
             m if m == VfioDpyMode::Region as c_int => Mode::Region,
-            _ => return refuse(format!("{mode} is no mode of a display")),
+            _ => return Err(format!("{mode} is no mode of a display")),
         };
-        // SAFETY: the caller gives a valid configuration.
-        let VfioDpyConfig { driver, .. } = unsafe { *config };
-        // SAFETY: as above.
-        let config = match unsafe { (*config).to_config() } {
-            Ok(config) => config,
-            Err(error) => return refuse(error.to_string()),
+        // SAFETY: the caller gives both tables, and a configuration or NULL.
+        let (device_ops, console_ops, config) = unsafe {
+            let config = (!config.is_null()).then(|| sized::read(config));
+            (sized::read(device_ops), sized::read(console_ops), config.transpose())
         };
+        let device_ops = device_ops.map_err(|bad| bad.to_string())?;
+        let console_ops = console_ops.map_err(|bad| bad.to_string())?;
+        if let Some(callback) = device_ops.missing(mode).or(console_ops.missing()) {
+            return Err(missing(callback));
+        }
+        let config = config.map_err(|bad| bad.to_string())?;
+        let driver = config.map_or(std::ptr::null(), |config| config.driver);
+        // SAFETY: the strings of the configuration are strings, or NULL.
+        let config = config.map_or(Ok(Config::default()), |config| unsafe { config.to_config() });
+        let config = config.map_err(|wrong| wrong.to_string())?;
         // SAFETY: the caller gives a valid string.
         let name = unsafe { text_of(name) }.into_owned();
-        // SAFETY: the caller gives a whole table that works with `device`, until the display is freed.
-        let device = unsafe { HostDevice::new(*device_ops, device, name, &text_of(driver)) };
-        // SAFETY: the caller gives a whole table that works with `console`, until the display is freed.
-        let new_console = || unsafe { HostConsole::new(*console_ops, console) };
+        // SAFETY: the caller gives a table that works with `device`, until the display is freed.
+        let device = unsafe { HostDevice::new(device_ops, device, name, &text_of(driver)) };
+        // SAFETY: the caller gives a table that works with `console`, until the display is freed.
+        let new_console = || unsafe { HostConsole::new(console_ops, console) };
 
-        let sleeper = Sleeper::new(Cell::new(std::ptr::null()));
-        let clock = MainLoopClock::new(Rc::clone(&sleeper));
+        // The display sets alarms as it is made, before it has an address.
+        let address = Rc::new(Cell::new(std::ptr::null::<VfioDpy>()));
+        let asleep = Rc::clone(&address);
+        let clock = MainLoopClock::new(Rc::new(move |alarm| {
+            // SAFETY: the address is that of a display, which owns the clock and is not freed before it, or NULL.
+            if let Some(display) = unsafe { asleep.get().as_ref() } {
+                display.handle("an alarm of the display", Event::Alarm(alarm));
+            }
+        }));
         let display = Display::new(device, new_console(), clock, mode, config);
         let handle = Box::into_raw(Box::new(VfioDpy {
             display: RefCell::new(display),
@@ -237,20 +270,28 @@ pub unsafe extern "C" fn vfio_dpy_new(
             broken: Cell::new(false),
             arrivals: RefCell::default(),
             console: new_console(),
+            caller: OneThread::default(),
         }));
-        sleeper.set(handle);
-        handle
+        address.set(handle);
+        Ok(handle)
+    };
+    let create = || {
+        create().unwrap_or_else(|why| {
+            // SAFETY: the caller gives a valid place, or NULL.
+            unsafe { tell(error, &why) };
+            std::ptr::null_mut()
+        })
     };
     // SAFETY: the caller gives a valid place, or NULL.
-    unsafe { explained(message, std::ptr::null_mut(), make) }
+    unsafe { explained(error, std::ptr::null_mut(), create) }
 }
 
 impl VfioDpyConfig {
     /// # Safety
     ///
-    /// `options` is a string or NULL.
+    /// `options` is a string, or NULL.
     unsafe fn to_config(self) -> Result<Config, OptionError> {
-        let Self { xres, yres, options, share, driver: _ } = self;
+        let Self { size: _, xres, yres, options, share, driver: _ } = self;
         let mut config = Config { xres, yres, share, ..Config::default() };
         // SAFETY: the caller gives a string or NULL.
         config.apply(&unsafe { text_of(options) })?;
@@ -271,21 +312,36 @@ unsafe fn text_of<'a>(text: *const c_char) -> Cow<'a, str> {
     unsafe { CStr::from_ptr(text) }.to_string_lossy()
 }
 
-/// Ends a display: releases all imports, and closes all descriptors. Not from within a callback. NULL is fine.
+/// Ends a display.
+/// @dpy: The display; NULL is fine.
+///
+/// Releases all imports, and closes all descriptors. Where there is a watcher, the device's callbacks are called until vfio_dpy_watch()
+/// returns, which it does soon.
+///
+/// Context: The display's thread; not from within a callback, where debug builds abort and others do nothing but say so.
 ///
 /// # Safety
 ///
-/// `dpy` is from vfio_dpy_new() and not freed yet, or NULL.
+/// As the parameters say.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfio_dpy_free(dpy: *mut VfioDpy) {
+    const NAME: &str = "vfio_dpy_free()";
+    const WITHIN: &str = "was called from within a callback of the display";
     if dpy.is_null() {
         return;
     }
-    // Front ends may call back while they let go of what they show, so that is done while the display still is one.
     // SAFETY: the caller gives a display.
     let display = unsafe { &*dpy };
+    if display.is_busy() {
+        if cfg!(debug_assertions) {
+            misuse::end(NAME, WITHIN);
+        }
+        glib::g_critical!("vfio-display", "{NAME} {WITHIN}, and does nothing");
+        return;
+    }
+    // Front ends may call back while they let go of what they show, so that is done while the display still is one.
     display.arrivals.borrow_mut().take();
-    display.handle(Event::Close);
+    display.handle(NAME, Event::Close);
     if display.broken.replace(true) {
         // Nobody knows what the console still shows: rather lose all of it than free what is used.
         boundary((), || {
@@ -299,137 +355,172 @@ pub unsafe extern "C" fn vfio_dpy_free(dpy: *mut VfioDpy) {
     boundary((), || drop(unsafe { Box::from_raw(dpy) }));
 }
 
-/// Whether the guest can be told about its monitor.
+/// Tells whether the guest can be told about its monitor.
+/// @dpy: The display.
+///
+/// Context: The display's thread.
+/// Return: Whether vfio_dpy_set_monitor() has an effect. It does not change.
 ///
 /// # Safety
 ///
-/// `dpy` is from vfio_dpy_new().
+/// As the parameters say.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfio_dpy_has_edid(dpy: *const VfioDpy) -> bool {
     // SAFETY: the caller gives a display.
     let dpy = unsafe { &*dpy };
-    dpy.with(|display| display.has_edid()).unwrap_or(false)
+    dpy.with("vfio_dpy_has_edid()", |display| display.has_edid()).unwrap_or(false)
 }
 
-/// Looks at the device, and shows what it shows now: GraphicHwOps.gfx_update.
+/// Shows what the device shows now: GraphicHwOps.gfx_update.
+/// @dpy: The display.
+/// @periodic: Whether a front end's timer went off, and will again: a change of a surface that is one row high may then be shown at the
+/// next refresh only. False for who asks once, for instance to take a screenshot: all is shown, and refresh_done() of struct
+/// VfioDpyConsoleOps is called when it is.
 ///
-/// `periodic`: a front end's timer went off, and will again: of a surface, a line one row high may be seen only at the next refresh. False
-/// for who looks once, for instance to take a screenshot: all that is shown then is what the device shows.
+/// Context: The display's thread. Asks the device, unless there is a watcher.
 ///
 /// # Safety
 ///
-/// `dpy` is from vfio_dpy_new().
+/// As the parameters say.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vfio_dpy_refresh(dpy: *const VfioDpy, periodic: bool) {
+pub unsafe extern "C" fn vfio_dpy_refresh(dpy: *mut VfioDpy, periodic: bool) {
     // SAFETY: the caller gives a display.
-    unsafe { &*dpy }.handle(Event::Refresh { periodic });
+    unsafe { &*dpy }.handle("vfio_dpy_refresh()", Event::Refresh { periodic });
 }
 
-/// A front end wants to see all again: GraphicHwOps.invalidate.
+/// Has the next refresh show all again, changed or not: GraphicHwOps.invalidate.
+/// @dpy: The display.
+///
+/// Context: The display's thread.
 ///
 /// # Safety
 ///
-/// `dpy` is from vfio_dpy_new().
+/// As the parameters say.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vfio_dpy_invalidate(dpy: *const VfioDpy) {
+pub unsafe extern "C" fn vfio_dpy_invalidate(dpy: *mut VfioDpy) {
     // SAFETY: the caller gives a display.
-    unsafe { &*dpy }.handle(Event::Invalidate);
+    unsafe { &*dpy }.handle("vfio_dpy_invalidate()", Event::Invalidate);
 }
 
-/// A front end shows the console in a window like this: GraphicHwOps.ui_info. Zero pixels: it does not show it.
+/// Tells the guest that its monitor is like this window of a front end: GraphicHwOps.ui_info.
+/// @dpy: The display.
+/// @monitor: The window; copied. Of zero pixels: the front end does not show the console.
+///
+/// Context: The display's thread.
 ///
 /// # Safety
 ///
-/// `dpy` is from vfio_dpy_new(), `monitor` is valid.
+/// As the parameters say.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vfio_dpy_set_monitor(dpy: *const VfioDpy, monitor: *const Monitor) {
+pub unsafe extern "C" fn vfio_dpy_set_monitor(dpy: *mut VfioDpy, monitor: *const Monitor) {
     // SAFETY: the caller gives a display and a monitor.
     let (dpy, monitor) = unsafe { (&*dpy, *monitor) };
-    dpy.handle(Event::SetMonitor(monitor));
+    dpy.handle("vfio_dpy_set_monitor()", Event::SetMonitor(monitor));
 }
 
-/// A front end took the scanout and has not released it yet, or now has: GraphicHwOps.gl_block.
+/// Holds the scanout still while a front end uses it: GraphicHwOps.gl_block.
+/// @dpy: The display.
+/// @block: True when a front end took the scanout, false when it has released it.
+///
+/// Context: The display's thread.
 ///
 /// # Safety
 ///
-/// `dpy` is from vfio_dpy_new().
+/// As the parameters say.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vfio_dpy_block(dpy: *const VfioDpy, block: bool) {
+pub unsafe extern "C" fn vfio_dpy_block(dpy: *mut VfioDpy, block: bool) {
     // SAFETY: the caller gives a display.
-    unsafe { &*dpy }.handle(Event::Block(block));
+    unsafe { &*dpy }.handle("vfio_dpy_block()", Event::Block(block));
 }
 
-/// The device is about to be reset: nothing that it told holds any more.
+/// Forgets all that the device told: it is about to be reset.
+/// @dpy: The display.
+///
+/// vfio_dpy_reset_done() is to follow.
+///
+/// Context: The display's thread.
 ///
 /// # Safety
 ///
-/// `dpy` is from vfio_dpy_new().
+/// As the parameters say.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vfio_dpy_reset(dpy: *const VfioDpy) {
+pub unsafe extern "C" fn vfio_dpy_reset(dpy: *mut VfioDpy) {
     // SAFETY: the caller gives a display.
-    unsafe { &*dpy }.handle(Event::Reset);
+    unsafe { &*dpy }.handle("vfio_dpy_reset()", Event::Reset);
 }
 
-/// The device has been reset: see vfio_dpy_reset().
+/// Asks the device again: it has been reset.
+/// @dpy: The display.
+///
+/// Context: The display's thread.
 ///
 /// # Safety
 ///
-/// `dpy` is from vfio_dpy_new().
+/// As the parameters say.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vfio_dpy_reset_done(dpy: *const VfioDpy) {
+pub unsafe extern "C" fn vfio_dpy_reset_done(dpy: *mut VfioDpy) {
     // SAFETY: the caller gives a display.
-    unsafe { &*dpy }.handle(Event::ResetDone);
+    unsafe { &*dpy }.handle("vfio_dpy_reset_done()", Event::ResetDone);
 }
 
-/// Gives what watches the device away, for a thread of the host's to call vfio_dpy_watch() with: from now on the display waits for the device
-/// neither in vfio_dpy_refresh() nor elsewhere. To be called once, on the thread that runs the GLib default main context.
+/// Takes what asks the device out of the display, for a thread of the host's.
+/// @dpy: The display.
 ///
-/// NULL if the user does not want that (the option `thread=off`), or if it cannot be done: the device is then asked in
-/// vfio_dpy_refresh(), as it is where this function is never called.
+/// From then on the display waits for the device neither in vfio_dpy_refresh() nor elsewhere. To be called once at most.
+///
+/// Context: The display's thread, and that which runs the GLib default main context.
+/// Return: The watcher, to be given to vfio_dpy_watch(). NULL if the user does not want one (the option "thread"), or if it cannot be
+/// had: the device is then asked in vfio_dpy_refresh(), as it is where this function is never called.
 ///
 /// # Safety
 ///
-/// `dpy` is from vfio_dpy_new().
+/// As the parameters say.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vfio_dpy_watcher(dpy: *const VfioDpy) -> *mut VfioDpyWatcher {
+pub unsafe extern "C" fn vfio_dpy_watcher(dpy: *mut VfioDpy) -> *mut VfioDpyWatcher {
     // SAFETY: the caller gives a display.
-    let dpy = unsafe { &*dpy };
-    boundary(std::ptr::null_mut(), || {
+    let display = unsafe { &*dpy };
+    let take = |engine: &mut Engine| {
         let (Ok((ours, arrivals)), Ok((theirs, rung))) = (EventBell::new(), EventBell::new())
         else {
             return std::ptr::null_mut();
         };
-        let Ok(mut display) = dpy.display.try_borrow_mut() else { return std::ptr::null_mut() };
-        let Some((watcher, exchange)) = display.detach(Box::new(theirs), Box::new(ours)) else {
+        let Some((watcher, exchange)) = engine.detach(Box::new(theirs), Box::new(ours)) else {
             return std::ptr::null_mut();
         };
-        *dpy.arrivals.borrow_mut() = Some(on_readable(arrivals, dpy, VfioDpy::arrived));
+        let dpy = dpy.cast_const();
+        *display.arrivals.borrow_mut() = Some(on_signal(arrivals, move || {
+            // SAFETY: the display owns the source, which is destroyed before it.
+            unsafe { &*dpy }.handle("the watcher of the display", Event::Arrived);
+        }));
         Box::into_raw(Box::new(VfioDpyWatcher::new(watcher, exchange, rung)))
-    })
+    };
+    display.with("vfio_dpy_watcher()", take).unwrap_or(std::ptr::null_mut())
 }
 
 /// Shares the dma-buf that the device shows now with other devices of the VM, by a UUID.
+/// @dpy: The display.
+/// @uuid: Where to put the UUID, of 16 bytes, on success.
+/// @error: Where to put a message on failure, to be freed with g_free(); may be NULL.
 ///
-/// The UUID is the same for as long as the display holds the buffer, and goes with it. virtio_lookup_dmabuf() and
-/// vfio_dpy_objects_dup_dmabuf() find it.
+/// The UUID is the same for as long as the display holds the dma-buf, and goes with it. The functions of vfio_display_objects.h
+/// find it.
 ///
-/// Writes 16 bytes to `uuid` on success. On failure, if `message` is not NULL, *message says why; free it with g_free().
-///
-/// Returns 0 or a negative errno: EPERM: sharing is not switched on; ENOTSUP: the device shows a region; ENOENT: it shows
-/// nothing; EBUSY: called from within a callback; EIO: anything else, such as a device that does not answer.
+/// Context: The display's thread. May ask the device, unless there is a watcher.
+/// Return: 0 or a negative errno: -EPERM: sharing is not switched on; -ENOTSUP: the device shows a region; -ENOENT: it shows nothing;
+/// -EBUSY: called from within a callback; -EIO: anything else, such as a device that does not answer.
 ///
 /// # Safety
 ///
-/// `dpy` is from vfio_dpy_new(), `uuid` has room for 16 bytes, `message` is valid or NULL.
+/// As the parameters say.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfio_dpy_share_scanout(
-    dpy: *const VfioDpy,
+    dpy: *mut VfioDpy,
     uuid: *mut u8,
-    message: *mut *mut c_char,
+    error: *mut *mut c_char,
 ) -> c_int {
     // SAFETY: the caller gives a display.
     let dpy = unsafe { &*dpy };
-    let share = || match dpy.with(Display::share_scanout) {
+    let share = || match dpy.with("vfio_dpy_share_scanout()", Display::share_scanout) {
         None => {
             let (errno, why) = if dpy.broken.get() {
                 (libc::EIO, PANICKED)
@@ -437,7 +528,7 @@ pub unsafe extern "C" fn vfio_dpy_share_scanout(
                 (libc::EBUSY, "the display is busy")
             };
             // SAFETY: the caller gives a valid place, or NULL.
-            unsafe { tell(message, why) };
+            unsafe { tell(error, why) };
             -errno
         }
         Some(Ok(shared)) => {
@@ -445,10 +536,10 @@ pub unsafe extern "C" fn vfio_dpy_share_scanout(
             unsafe { *uuid.cast() = shared.into_bytes() };
             0
         }
-        Some(Err(error)) => {
+        Some(Err(why)) => {
             // SAFETY: the caller gives a valid place, or NULL.
-            unsafe { tell(message, &error.to_string()) };
-            -match error {
+            unsafe { tell(error, &why.to_string()) };
+            -match why {
                 ShareError::Off => libc::EPERM,
                 ShareError::Region => libc::ENOTSUP,
                 ShareError::NoPlane => libc::ENOENT,
@@ -457,63 +548,69 @@ pub unsafe extern "C" fn vfio_dpy_share_scanout(
         }
     };
     // SAFETY: the caller gives a valid place, or NULL.
-    unsafe { explained(message, -libc::EIO, share) }
+    unsafe { explained(error, -libc::EIO, share) }
 }
 
-/// What the display shows, holds and did, as a JSON object. Free it with g_free(). NULL from within a callback.
+/// Tells what the display shows, holds and did, for programs.
+/// @dpy: The display.
+///
+/// Context: The display's thread.
+/// Return: A JSON object, to be freed with g_free(). From within a callback, it says only {"busy":true}.
 ///
 /// # Safety
 ///
-/// `dpy` is from vfio_dpy_new().
+/// As the parameters say.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfio_dpy_status(dpy: *const VfioDpy) -> *mut c_char {
     // SAFETY: the caller gives a display.
-    unsafe { text(dpy, r#"{"broken":true}"#, |display| display.status().to_string()) }
+    let dpy = unsafe { &*dpy };
+    let status = dpy.with("vfio_dpy_status()", |display| display.status().to_string());
+    let otherwise = if dpy.broken.get() { r#"{"broken":true}"# } else { r#"{"busy":true}"# };
+    c_string(status.as_deref().unwrap_or(otherwise))
 }
 
-/// What the display shows, holds and did, in a few lines for people. Free it with g_free(). NULL from within a callback.
+/// Tells what the display shows, holds and did, in a few lines for people.
+/// @dpy: The display.
+///
+/// Context: The display's thread.
+/// Return: The text, which ends with a line feed, to be freed with g_free(). From within a callback, it says only that.
 ///
 /// # Safety
 ///
-/// `dpy` is from vfio_dpy_new().
+/// As the parameters say.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfio_dpy_describe(dpy: *const VfioDpy) -> *mut c_char {
     // SAFETY: the caller gives a display.
-    unsafe { text(dpy, &format!("{PANICKED}\n"), Engine::describe) }
-}
-
-/// # Safety
-///
-/// `dpy` is from vfio_dpy_new().
-unsafe fn text(
-    dpy: *const VfioDpy,
-    broken: &str,
-    tell: impl FnOnce(&Engine) -> String,
-) -> *mut c_char {
-    // SAFETY: the caller gives a display.
     let dpy = unsafe { &*dpy };
-    let text = dpy.with(|display| tell(display)).or(dpy.broken.get().then(|| broken.to_owned()));
-    text.map_or(std::ptr::null_mut(), |text| c_string(&text))
+    let text = dpy.with("vfio_dpy_describe()", |display| display.describe());
+    let otherwise = if dpy.broken.get() { PANICKED } else { "the display is busy" };
+    c_string(&text.unwrap_or_else(|| format!("{otherwise}\n")))
 }
 
-/// A copy of the scanout, for those who cannot import it: `*height` rows of `*width` pixels in XRGB8888, without padding. Free it
-/// with g_free().
+/// Copies the scanout, for those who cannot import it.
+/// @dpy: The display.
+/// @width: Where to put the width of the copy in pixels.
+/// @height: Where to put its height in pixels.
 ///
-/// NULL, and nothing written, if no scanout is shown, if its pixels cannot be read without a GPU, or from within a callback.
+/// Context: The display's thread.
+/// Return: *@height rows of *@width pixels in XRGB8888, without padding, to be freed with g_free(). NULL, and nothing is written, if no
+/// scanout is shown, if its pixels cannot be read without a GPU, or from within a callback.
 ///
 /// # Safety
 ///
-/// `dpy` is from vfio_dpy_new(), `width` and `height` are writable.
+/// As the parameters say.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfio_dpy_capture(
-    dpy: *const VfioDpy,
+    dpy: *mut VfioDpy,
     width: *mut u32,
     height: *mut u32,
 ) -> *mut u8 {
     // SAFETY: the caller gives a display.
     let dpy = unsafe { &*dpy };
     boundary(std::ptr::null_mut(), || {
-        let Some(Some(picture)) = dpy.with(Display::capture) else { return std::ptr::null_mut() };
+        let Some(Some(picture)) = dpy.with("vfio_dpy_capture()", Display::capture) else {
+            return std::ptr::null_mut();
+        };
         // SAFETY: any size may be asked for.
         let copy = unsafe { glib::ffi::g_try_malloc(picture.pixels.len()) }.cast::<u8>();
         if !copy.is_null() {

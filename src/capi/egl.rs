@@ -6,13 +6,11 @@ use std::fmt::Display as Show;
 use std::os::fd::{BorrowedFd, IntoRawFd};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
-use drm_fourcc::{DrmFourcc, DrmModifier};
-use serde_json::{Value, json};
-
 use crate::egl::{
     Buffer, BufferPlane, ColorSpace, Display, Import, ImportError, Importer, MAX_PLANES, Usable,
 };
 use crate::format::{Format, FourccCode};
+use drm_fourcc::{DrmFourcc, DrmModifier};
 
 use super::{boundary, c_string, explained};
 
@@ -25,15 +23,15 @@ const MOST_DESCRIBED: usize = 8;
 /// What messages are about.
 const IMPORT: &str = "EGL import";
 
-/// Which colours luminance and chrominance mean.
+/// Which colours luminance and chrominance stand for.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VfioDpyEglColorSpace {
     /// ITU-R BT.601, which drivers assume.
     Rec601 = 0,
-    /// ITU-R BT.709
+    /// ITU-R BT.709.
     Rec709 = 1,
-    /// ITU-R BT.2020
+    /// ITU-R BT.2020.
     Rec2020 = 2,
 }
 
@@ -45,28 +43,27 @@ pub struct VfioDpyEglBuffer {
     pub modifier: u64,
     /// Pixels in a row.
     pub width: u32,
-    /// Rows.
+    /// Number of rows.
     pub height: u32,
     /// DRM format.
     pub fourcc: u32,
     /// How many planes there are, 1 to 4.
     pub num_planes: u32,
-    /// The dma-buf of each plane; a negative one means that of the first plane. They stay the caller's.
+    /// The dma-buf of each plane; a negative one stands for that of the first plane. They stay the caller's.
     pub fd: [c_int; 4],
-    /// Byte of the dma-buf where the plane begins.
+    /// Where each plane begins in its dma-buf, in bytes.
     pub offset: [u32; 4],
-    /// Bytes from a row to the next.
+    /// Bytes from a row to the next, for each plane.
     pub stride: [u32; 4],
-    /// A VfioDpyEglColorSpace, for YUV formats.
+    /// An enum VfioDpyEglColorSpace, for YUV formats.
     pub color_space: u32,
     /// Whether YUV formats use all values of a byte.
     pub full_range: bool,
 }
 
-/// A dma-buf's texture.
+/// A dma-buf as a texture.
 ///
-/// The functions vfio_dpy_egl_*() are there if the library was built with libepoxy: its dependency has the variable `egl`.
-/// Functions of an import are called by one thread at a time.
+/// The functions of one import are called by one thread at a time.
 pub struct VfioDpyEglImport {
     import: Import<Display>,
     display: Arc<KnownDisplay>,
@@ -116,12 +113,6 @@ impl KnownDisplay {
 
     fn said(&self) -> MutexGuard<'_, Vec<String>> {
         self.said.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn status(&self) -> Value {
-        let mut status = self.importer.status();
-        status["messages"] = json!(*self.said());
-        status
     }
 
     /// The status in a few lines of text.
@@ -182,61 +173,65 @@ impl VfioDpyEglBuffer {
 ///
 /// # Safety
 ///
-/// `message` is valid, or NULL.
+/// `error` is valid, or NULL.
 pub unsafe fn tell(
-    message: *mut *mut c_char,
+    error: *mut *mut c_char,
     display: Option<&KnownDisplay>,
     work: &str,
-    error: Option<&dyn Show>,
+    why: Option<&dyn Show>,
 ) {
-    if message.is_null() {
+    if error.is_null() {
         return;
     }
-    let text = error.map(|error| format!("{work}: {error}"));
+    let text = why.map(|why| format!("{work}: {why}"));
     let new = text.filter(|text| display.is_none_or(|display| display.is_new(text)));
     // SAFETY: the pointer is valid, as the caller says.
-    unsafe { *message = new.map_or(std::ptr::null_mut(), |text| c_string(&text)) };
+    unsafe { *error = new.map_or(std::ptr::null_mut(), |text| c_string(&text)) };
 }
 
 /// What one of the functions below does with a display and a buffer.
 ///
 /// # Safety
 ///
-/// As for [`vfio_dpy_egl_import`].
+/// As for [`vfio_dpy_egl_import_new`].
 unsafe fn try_with<R>(
     display: *mut c_void,
     buffer: *const VfioDpyEglBuffer,
-    message: *mut *mut c_char,
+    error: *mut *mut c_char,
     body: impl FnOnce(&Arc<KnownDisplay>, &Buffer<'_>) -> Result<R, ImportError>,
 ) -> Option<R> {
     // SAFETY: as the caller says.
     let known = match unsafe { KnownDisplay::of(display) } {
         Ok(known) => known,
-        Err(error) => {
+        Err(why) => {
             // SAFETY: as the caller says.
-            unsafe { tell(message, None, IMPORT, Some(&error)) };
+            unsafe { tell(error, None, IMPORT, Some(&why)) };
             return None;
         }
     };
     // SAFETY: as the caller says.
     let result =
         unsafe { (*buffer).with(|buffer| body(&known, buffer).map_err(|error| error.of(buffer))) };
-    let (result, error) = match result.and_then(|result| result) {
+    let (result, why) = match result.and_then(|result| result) {
         Ok(result) => (Some(result), None),
-        Err(error) => (None, Some(error)),
+        Err(why) => (None, Some(why)),
     };
     // SAFETY: as the caller says.
     unsafe {
-        tell(message, Some(&known), IMPORT, error.as_ref().map(|error| error as &dyn Show));
+        tell(error, Some(&known), IMPORT, why.as_ref().map(|why| why as &dyn Show));
     }
     result
 }
 
-/// Whether a display imports dma-bufs at all.
+/// Tells whether a display imports dma-bufs at all.
+/// @display: An EGLDisplay, initialised and never terminated, or EGL_NO_DISPLAY.
+///
+/// Context: Any thread.
+/// Return: Whether it does.
 ///
 /// # Safety
 ///
-/// `display` is initialised and never terminated, or EGL_NO_DISPLAY.
+/// As the parameters say.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfio_dpy_egl_imports(display: *mut c_void) -> bool {
     boundary(false, || {
@@ -245,38 +240,47 @@ pub unsafe extern "C" fn vfio_dpy_egl_imports(display: *mut c_void) -> bool {
     })
 }
 
-/// Whether a display can import a picture, as far as that is known before it does. No context is needed.
+/// Tells whether a display can import a picture, as far as that is known before it does.
+/// @display: An EGLDisplay, initialised and never terminated, or EGL_NO_DISPLAY.
+/// @buffer: The picture; its descriptors are open.
+/// @error: Where to put a message on failure, to be freed with g_free(); may be NULL. The message is NULL if the same one was given for
+/// this display before.
 ///
-/// `display` is an EGLDisplay. If it cannot, and `message` is not NULL, *message says why, to be freed with g_free(); it is NULL if the
-/// same was said for this display before. What the display imports is asked for at the first call, and kept.
+/// What the display imports is asked for once, and kept.
+///
+/// Context: Any thread; no context of EGL is needed.
+/// Return: Whether it can.
 ///
 /// # Safety
 ///
-/// `display` is initialised and never terminated, or EGL_NO_DISPLAY; `buffer` is valid, and its descriptors are open;
-/// `message` is valid, or NULL.
+/// As the parameters say.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfio_dpy_egl_can_import(
     display: *mut c_void,
     buffer: *const VfioDpyEglBuffer,
-    message: *mut *mut c_char,
+    error: *mut *mut c_char,
 ) -> bool {
     let body = || {
         // SAFETY: as the caller says.
         let checked = unsafe {
-            try_with(display, buffer, message, |known, buffer| known.importer.check(buffer))
+            try_with(display, buffer, error, |known, buffer| known.importer.check(buffer))
         };
         checked.is_some()
     };
     // SAFETY: as the caller says.
-    unsafe { explained(message, false, body) }
+    unsafe { explained(error, false, body) }
 }
 
-/// Copies the pixels of a linear picture in ARGB8888 or XRGB8888 to `pixels`, as ARGB8888 without padding, for who does not draw it with
-/// OpenGL. Returns false if the CPU cannot read them.
+/// Copies a linear picture in ARGB8888 or XRGB8888, for who does not draw it with OpenGL.
+/// @buffer: The picture; its descriptors are open.
+/// @pixels: Where to put the pixels: as many as it has, in ARGB8888, without padding.
+///
+/// Context: Any thread.
+/// Return: False if the CPU cannot read them.
 ///
 /// # Safety
 ///
-/// `buffer` is valid, and its descriptors are open; `pixels` has room for `width * height` of them.
+/// As the parameters say.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfio_dpy_egl_read(
     buffer: *const VfioDpyEglBuffer,
@@ -296,24 +300,30 @@ pub unsafe extern "C" fn vfio_dpy_egl_read(
     })
 }
 
-/// Makes a texture of a picture, in the current context, which must be one of the display.
+/// Makes a texture of a picture.
+/// @display: An EGLDisplay, initialised and never terminated, or EGL_NO_DISPLAY.
+/// @buffer: The picture; its descriptors are open, and may be closed afterwards.
+/// @error: Where to put a message on failure, to be freed with g_free(); may be NULL. The message is NULL if the same one was given for
+/// this display before.
 ///
-/// The descriptors can be closed afterwards. Free the import with vfio_dpy_egl_release(). On failure NULL is returned, with *message
-/// as vfio_dpy_egl_can_import() has it; nothing is left in the error queues of GL and EGL.
+/// Nothing is left in the error queues of GL and EGL.
+///
+/// Context: A context of the display is current.
+/// Return: The import, to be freed with vfio_dpy_egl_import_free(), or NULL on failure.
 ///
 /// # Safety
 ///
-/// As for vfio_dpy_egl_can_import().
+/// As the parameters say.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vfio_dpy_egl_import(
+pub unsafe extern "C" fn vfio_dpy_egl_import_new(
     display: *mut c_void,
     buffer: *const VfioDpyEglBuffer,
-    message: *mut *mut c_char,
+    error: *mut *mut c_char,
 ) -> *mut VfioDpyEglImport {
     let body = || {
         // SAFETY: as the caller says.
         let import = unsafe {
-            try_with(display, buffer, message, |known, buffer| {
+            try_with(display, buffer, error, |known, buffer| {
                 let import = known.importer.import(buffer)?;
                 Ok(VfioDpyEglImport { import, display: Arc::clone(known) })
             })
@@ -321,96 +331,121 @@ pub unsafe extern "C" fn vfio_dpy_egl_import(
         import.map_or(std::ptr::null_mut(), |import| Box::into_raw(Box::new(import)))
     };
     // SAFETY: as the caller says.
-    unsafe { explained(message, std::ptr::null_mut(), body) }
+    unsafe { explained(error, std::ptr::null_mut(), body) }
 }
 
-/// The name of an import's texture, which is a GL_TEXTURE_2D with its first row at coordinate 0.
+/// Tells the name of an import's texture.
+/// @import: The import.
+///
+/// Context: Any.
+/// Return: The name of a GL_TEXTURE_2D whose first row is at coordinate 0.
 ///
 /// # Safety
 ///
-/// `import` is from vfio_dpy_egl_import().
+/// As the parameters say.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vfio_dpy_egl_texture(import: *const VfioDpyEglImport) -> u32 {
+pub unsafe extern "C" fn vfio_dpy_egl_import_texture(import: *const VfioDpyEglImport) -> u32 {
     // SAFETY: the caller gives an import.
     let import = unsafe { &*import };
     boundary(0, || import.import.texture())
 }
 
-/// Whether the current context has an import's texture. If not, release the import, and import again.
+/// Tells whether the current context has an import's texture.
+/// @import: The import.
+///
+/// Context: A context of EGL, or none, is current.
+/// Return: Whether it has. If not, free the import, and make another one.
 ///
 /// # Safety
 ///
-/// `import` is from vfio_dpy_egl_import().
+/// As the parameters say.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vfio_dpy_egl_is_here(import: *const VfioDpyEglImport) -> bool {
+pub unsafe extern "C" fn vfio_dpy_egl_import_is_current(import: *const VfioDpyEglImport) -> bool {
     // SAFETY: the caller gives an import.
     let import = unsafe { &*import };
     boundary(true, || import.import.is_here())
 }
 
-/// To be called before an import's texture is drawn, each time.
+/// Prepares an import's texture for being drawn; to be called before each time.
+/// @import: The import.
+/// @error: Where to put a message on failure, to be freed with g_free(); may be NULL. The message is NULL if the same one was given for
+/// this display before.
 ///
-/// Converts pictures that cannot be textures as they are. Returns false if the current context does not have the texture: release the
-/// import, and import again. *message is as vfio_dpy_egl_can_import() has it; then the texture shows what it showed before.
+/// Converts pictures that cannot be textures as they are. If that fails, *@error says why, and the texture shows what it showed before.
+///
+/// Context: A context of the display is current.
+/// Return: False if the current context does not have the texture: free the import, and make another one.
 ///
 /// # Safety
 ///
-/// `import` is from vfio_dpy_egl_import(); `message` is valid, or NULL.
+/// As the parameters say.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vfio_dpy_egl_begin(
-    import: *const VfioDpyEglImport,
-    message: *mut *mut c_char,
+pub unsafe extern "C" fn vfio_dpy_egl_import_begin(
+    import: *mut VfioDpyEglImport,
+    error: *mut *mut c_char,
 ) -> bool {
     // SAFETY: the caller gives an import.
     let import = unsafe { &*import };
     let body = || {
         let begun = import.import.begin();
-        let error = begun.as_ref().err().map(|error| error as &dyn Show);
+        let why = begun.as_ref().err().map(|why| why as &dyn Show);
         // SAFETY: as the caller says.
-        unsafe { tell(message, Some(&import.display), IMPORT, error) };
+        unsafe { tell(error, Some(&import.display), IMPORT, why) };
         !matches!(begun, Ok(Usable::NotHere))
     };
     // SAFETY: as the caller says.
-    unsafe { explained(message, true, body) }
+    unsafe { explained(error, true, body) }
 }
 
-/// To be called after an import's texture was drawn, and before glFlush(): vfio_dpy_egl_take_fence() tells when that is done.
+/// Says that an import's texture was drawn; to be called before glFlush().
+/// @import: The import.
+///
+/// vfio_dpy_egl_import_take_fence() then tells when the GPU is done.
+///
+/// Context: The context in which it was drawn is current.
 ///
 /// # Safety
 ///
-/// `import` is from vfio_dpy_egl_import().
+/// As the parameters say.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vfio_dpy_egl_drew(import: *mut VfioDpyEglImport) {
+pub unsafe extern "C" fn vfio_dpy_egl_import_end(import: *mut VfioDpyEglImport) {
     // SAFETY: the caller gives an import.
     let import = unsafe { &mut *import };
     // Without a fence the host waits for nothing, which it copes with.
     boundary((), || drop(import.import.drew()));
 }
 
-/// A descriptor that can be read once what vfio_dpy_egl_drew() spoke of is done (a sync_file); to be called after glFlush().
+/// Takes the fence of vfio_dpy_egl_import_end(); to be called after glFlush().
+/// @import: The import.
 ///
-/// It is the caller's to close. Returns -1 where the display has no native fences.
+/// Context: The context in which it was drawn is current.
+/// Return: A descriptor (a sync_file) that is readable when the GPU is done, for the caller to close; -1 where the display has no native
+/// fences.
 ///
 /// # Safety
 ///
-/// `import` is from vfio_dpy_egl_import().
+/// As the parameters say.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vfio_dpy_egl_take_fence(import: *mut VfioDpyEglImport) -> c_int {
+pub unsafe extern "C" fn vfio_dpy_egl_import_take_fence(import: *mut VfioDpyEglImport) -> c_int {
     // SAFETY: the caller gives an import.
     let import = unsafe { &mut *import };
     boundary(-1, || import.import.take_fence().ok().flatten().map_or(-1, IntoRawFd::into_raw_fd))
 }
 
-/// Ends an import, whichever context is current, or none: its texture is deleted in the context that has it, on the GLib default main
-/// context if that is current in another thread. NULL is fine.
+/// Ends an import.
+/// @import: The import; NULL is fine.
+///
+/// Its texture is deleted in the context that has it: on the GLib default main context if that is current in another thread.
+///
+/// Context: Whichever context of EGL is current, or none.
 ///
 /// # Safety
 ///
-/// `import` is from vfio_dpy_egl_import() and not released yet, or NULL.
+/// As the parameters say.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vfio_dpy_egl_release(import: *mut VfioDpyEglImport) {
+pub unsafe extern "C" fn vfio_dpy_egl_import_free(import: *mut VfioDpyEglImport) {
     if !import.is_null() {
-        // SAFETY: the pointer is from `Box::into_raw` in vfio_dpy_egl_import(), and freed once.
+        // SAFETY: the pointer is from `Box::into_raw` in vfio_dpy_egl_import_new(), and freed once.
         boundary((), || {
             // SAFETY: as above.
             let VfioDpyEglImport { import, display } = *unsafe { Box::from_raw(import) };
@@ -423,24 +458,10 @@ pub unsafe extern "C" fn vfio_dpy_egl_release(import: *mut VfioDpyEglImport) {
     }
 }
 
-/// What a display imports, how many imports there are, and all messages so far, as a JSON object. Free it with g_free().
+/// Tells what was imported and refused, for each display, in a few lines for people.
 ///
-/// # Safety
-///
-/// `display` is initialised and never terminated, or EGL_NO_DISPLAY.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn vfio_dpy_egl_status(display: *mut c_void) -> *mut c_char {
-    boundary(std::ptr::null_mut(), || {
-        // SAFETY: as the caller says.
-        let status = match unsafe { KnownDisplay::of(display) } {
-            Ok(known) => known.status(),
-            Err(error) => json!({ "imports-dmabufs": false, "error": error }),
-        };
-        c_string(&status.to_string())
-    })
-}
-
-/// What the functions above were told and did, for each display that they saw, in a few lines of text. Free it with g_free().
+/// Context: Any thread.
+/// Return: The text, empty or ending with a line feed, to be freed with g_free().
 #[unsafe(no_mangle)]
 pub extern "C" fn vfio_dpy_egl_describe() -> *mut c_char {
     boundary(std::ptr::null_mut(), || {

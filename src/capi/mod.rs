@@ -1,11 +1,13 @@
-//! The C boundary: `include/vfio_display.h`.
+//! The C boundary: the headers in `include/`, which `tests/header.rs` makes of it. Their comments are the documentation here: kernel-doc,
+//! without the section on safety, which says for Rust what the parameters' descriptions say for C.
 //!
 //! It decides nothing. Calls from C become calls of the safe core, tables of C callbacks become its traits; one file per C object.
 //! Rules for all of them:
 //!
 //! - A panic never crosses the boundary: `boundary` turns it into a message and a harmless result.
-//! - Integers from C are checked before they are an enum; callbacks may be missing, and are looked for before the first call.
-//! - Where a function says why it fails, `*message` is set at each failure, and NULL at first.
+//! - Integers from C are checked before they are an enum; callbacks may be missing.
+//! - Structs that C passes and that may grow begin with their size (`sized`).
+//! - A function that fails returns NULL, false, or a negative errno. If there is more to say, `*error` is set at each failure, and NULL else.
 //! - Pointers from C are used only here, under what the functions' documentation asks of the caller.
 //! - All functions of a display, and the callbacks of its console, run on the thread that runs QEMU's main loop or under its big lock. So do the
 //!   callbacks of its device, until its watcher is given a thread: from then on they run there, and need no lock.
@@ -16,16 +18,16 @@ mod device;
 mod display;
 #[cfg(feature = "egl")]
 mod egl;
+mod misuse;
 #[cfg(feature = "egl")]
 mod read_back;
 pub(crate) mod shared_objects;
+mod sized;
+mod version;
 mod watcher;
 
 use std::ffi::{CString, c_char};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-
-/// Of a table of callbacks that was found to have them all.
-const COMPLETE: &str = "no callback is missing";
 
 /// What a caller is told who gets no other reason.
 const PANICKED: &str = "vfio-display has failed (what it printed says where)";
@@ -35,19 +37,19 @@ fn boundary<R>(otherwise: R, body: impl FnOnce() -> R) -> R {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or(otherwise)
 }
 
-/// As [`boundary`], of a function that says why it fails. `*message` is NULL unless `body` sets it, or panics.
+/// As [`boundary`], of a function that says why it fails. `*error` is NULL unless `body` sets it, or panics.
 ///
 /// # Safety
 ///
-/// `message` is writable, or NULL.
-unsafe fn explained<R>(message: *mut *mut c_char, otherwise: R, body: impl FnOnce() -> R) -> R {
-    if !message.is_null() {
+/// `error` is writable, or NULL.
+unsafe fn explained<R>(error: *mut *mut c_char, otherwise: R, body: impl FnOnce() -> R) -> R {
+    if !error.is_null() {
         // SAFETY: the caller gives a valid place.
-        unsafe { *message = std::ptr::null_mut() };
+        unsafe { *error = std::ptr::null_mut() };
     }
     catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|_| {
         // SAFETY: the caller gives a valid place, or NULL.
-        unsafe { tell(message, PANICKED) };
+        unsafe { tell(error, PANICKED) };
         otherwise
     })
 }
@@ -56,11 +58,11 @@ unsafe fn explained<R>(message: *mut *mut c_char, otherwise: R, body: impl FnOnc
 ///
 /// # Safety
 ///
-/// `message` is writable, or NULL.
-unsafe fn tell(message: *mut *mut c_char, text: &str) {
-    if !message.is_null() {
+/// `error` is writable, or NULL.
+unsafe fn tell(error: *mut *mut c_char, text: &str) {
+    if !error.is_null() {
         // SAFETY: the caller gives a valid place.
-        unsafe { *message = c_string(text) };
+        unsafe { *error = c_string(text) };
     }
 }
 

@@ -20,10 +20,9 @@ const POLL: Duration = Duration::from_millis(1);
 /// Bytes of a pixel.
 const PIXEL_BYTES: usize = 4;
 
-/// Reads back pictures that the host draws with GL.
+/// Reads pictures that the host draws with OpenGL back into memory, without waiting for the GPU.
 ///
-/// The functions vfio_dpy_egl_read_back_*() are there if vfio_dpy_egl_import() is, and are called on the thread that runs the GLib
-/// default main context.
+/// Its functions are called on the thread that runs the GLib default main context.
 pub struct VfioDpyEglReadBack {
     read_back: ReadBack<Display>,
     display: Arc<KnownDisplay>,
@@ -31,7 +30,7 @@ pub struct VfioDpyEglReadBack {
     source: Option<Attached>,
 }
 
-/// Memory that a picture is copied to, XRGB8888.
+/// Memory that a picture is copied to, in XRGB8888.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct VfioDpyEglPixels {
@@ -41,11 +40,11 @@ pub struct VfioDpyEglPixels {
     pub stride: usize,
     /// Pixels in a row.
     pub width: u32,
-    /// Rows.
+    /// Number of rows.
     pub height: u32,
-    /// Written by vfio_dpy_egl_read_back_take(): the first row that is not what it was.
+    /// Set by vfio_dpy_egl_read_back_take(): the first row that changed.
     pub first_changed_row: u32,
-    /// Written by vfio_dpy_egl_read_back_take(): how many rows there are from that one to the last that is not; 0: none.
+    /// Set by vfio_dpy_egl_read_back_take(): how many rows there are from that one to the last that changed; 0: none.
     pub changed_rows: u32,
 }
 
@@ -97,11 +96,11 @@ impl VfioDpyEglReadBack {
 
     /// # Safety
     ///
-    /// `message` is valid, or NULL.
-    unsafe fn tell(&self, message: *mut *mut c_char, error: Option<&ReadBackError>) {
-        let error = error.map(|error| error as &dyn Show);
+    /// `error` is valid, or NULL.
+    unsafe fn tell(&self, error: *mut *mut c_char, why: Option<&ReadBackError>) {
+        let why = why.map(|why| why as &dyn Show);
         // SAFETY: as the caller says.
-        unsafe { tell(message, Some(&self.display), "EGL read-back", error) };
+        unsafe { tell(error, Some(&self.display), "EGL read-back", why) };
     }
 }
 
@@ -130,14 +129,16 @@ unsafe fn copy_changed(from: &[u8], pixels: &mut VfioDpyEglPixels) {
     }
 }
 
-/// Makes what reads back pictures, or NULL if there is no EGL display. Free it with vfio_dpy_egl_read_back_free().
+/// Creates a read-back context.
+/// @display: An EGLDisplay, initialised and never terminated, or EGL_NO_DISPLAY.
+/// @ready: Called from the GLib default main context when it is time for vfio_dpy_egl_read_back_take().
+/// @opaque: Passed to @ready.
 ///
-/// `display` is an EGLDisplay. The GLib default main context calls `ready` with `opaque` when it is time for
-/// vfio_dpy_egl_read_back_take().
+/// Return: The context, to be freed with vfio_dpy_egl_read_back_free(); NULL if there is no EGL display.
 ///
 /// # Safety
 ///
-/// `display` is initialised and never terminated, or EGL_NO_DISPLAY; `ready` may be called with `opaque` until the result is freed.
+/// As the parameters say.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfio_dpy_egl_read_back_new(
     display: *mut c_void,
@@ -155,50 +156,62 @@ pub unsafe extern "C" fn vfio_dpy_egl_read_back_new(
     })
 }
 
-/// The GL_TEXTURE_2D to draw the next picture to, in the context that is current now; its first row is at coordinate 0.
+/// Returns a texture to draw the next picture to.
+/// @read_back: The read-back context.
+/// @width: Width of the picture, in pixels.
+/// @height: Height of the picture, in pixels.
+/// @error: Where to put a message on failure, to be freed with g_free(); may be NULL. The message is NULL if the same one was given for
+/// the display before.
 ///
-/// It is valid until the next call of a function of `read_back`. Returns 0 if this cannot be done without waiting for the GPU: the context
-/// has neither OpenGL 3.3 nor OpenGL ES 3.0 with what is needed, or *message says why, to be freed with g_free(). It is
-/// NULL if there is nothing to say, or the same was said for this display before.
+/// Context: A context of the display is current.
+/// Return: A GL_TEXTURE_2D of the current context, whose first row is at coordinate 0. It is valid until the next call of a function of
+/// @read_back. 0 if this cannot be done without waiting for the GPU: *@error says why, or the context has neither OpenGL 3.3 nor OpenGL ES
+/// 3.0 with what is needed.
 ///
 /// # Safety
 ///
-/// `read_back` is from vfio_dpy_egl_read_back_new(); `message` is valid, or NULL.
+/// As the parameters say.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfio_dpy_egl_read_back_target(
     read_back: *mut VfioDpyEglReadBack,
     width: u32,
     height: u32,
-    message: *mut *mut c_char,
+    error: *mut *mut c_char,
 ) -> u32 {
     // SAFETY: the caller gives one of ours.
     let this = unsafe { &mut *read_back };
     let body = || {
         let target = this.read_back.target(width, height);
         // SAFETY: as the caller says.
-        unsafe { this.tell(message, target.as_ref().err()) };
+        unsafe { this.tell(error, target.as_ref().err()) };
         if !this.read_back.is_busy() {
             this.source = None;
         }
         target.ok().flatten().unwrap_or(0)
     };
     // SAFETY: as the caller says.
-    unsafe { explained(message, 0, body) }
+    unsafe { explained(error, 0, body) }
 }
 
-/// To be called when a picture was drawn to vfio_dpy_egl_read_back_target(), in the same context.
+/// Reads back what was drawn to vfio_dpy_egl_read_back_target().
+/// @read_back: The read-back context.
+/// @anew: Whether the picture is another one for sure. Else, the GPU compares it first.
+/// @error: Where to put a message on failure, to be freed with g_free(); may be NULL. The message is NULL if the same one was given for
+/// the display before.
 ///
-/// `anew`: the picture is another one for sure, and is read; else the GPU looks first whether it is. If a picture is still on its way, this
-/// one comes after it. Returns false if that failed: the texture is gone, and *message is as vfio_dpy_egl_read_back_target() has it.
+/// If a picture is still on its way, this one comes after it.
+///
+/// Context: The same context is current.
+/// Return: False on failure: the texture is gone.
 ///
 /// # Safety
 ///
-/// As for vfio_dpy_egl_read_back_target().
+/// As the parameters say.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfio_dpy_egl_read_back_start(
     read_back: *mut VfioDpyEglReadBack,
     anew: bool,
-    message: *mut *mut c_char,
+    error: *mut *mut c_char,
 ) -> bool {
     // SAFETY: the caller gives one of ours.
     let this = unsafe { &mut *read_back };
@@ -206,32 +219,36 @@ pub unsafe extern "C" fn vfio_dpy_egl_read_back_start(
         let was_busy = this.read_back.is_busy();
         let started = this.read_back.start(if anew { Drawn::Anew } else { Drawn::Perhaps });
         // SAFETY: as the caller says.
-        unsafe { this.tell(message, started.as_ref().err()) };
+        unsafe { this.tell(error, started.as_ref().err()) };
         if !was_busy || started.is_err() {
             this.watch();
         }
         started.is_ok()
     };
     // SAFETY: as the caller says.
-    unsafe { explained(message, false, body) }
+    unsafe { explained(error, false, body) }
 }
 
-/// Copies the picture that was read last to `pixels`, where it differs, if it is there; whichever context is current, or none.
+/// Copies the picture that was read last, where it differs, if it is there.
+/// @read_back: The read-back context.
+/// @wait: Whether to wait for all that was drawn.
+/// @pixels: Where to put it. If its size is not that of what was drawn, nothing is copied. Nobody else uses the memory meanwhile.
+/// @error: Where to put a message on failure, to be freed with g_free(); may be NULL. The message is NULL if the same one was given for
+/// the display before.
 ///
-/// `wait`: waits for all that was drawn. If the size is not that of what was drawn, nothing is copied. *message is as
-/// vfio_dpy_egl_read_back_target() has it; after an error, what was drawn last is not read: draw it again.
+/// Context: Whichever context of EGL is current, or none.
+/// Return: False on failure: what was drawn last will not come; draw it again.
 ///
 /// # Safety
 ///
-/// As for vfio_dpy_egl_read_back_target(); `pixels` is valid, and has memory for as many pixels as it says, which nobody
-/// else uses meanwhile.
+/// As the parameters say.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfio_dpy_egl_read_back_take(
     read_back: *mut VfioDpyEglReadBack,
     wait: bool,
     pixels: *mut VfioDpyEglPixels,
-    message: *mut *mut c_char,
-) {
+    error: *mut *mut c_char,
+) -> bool {
     // SAFETY: the caller gives one of ours.
     let (this, pixels) = unsafe { (&mut *read_back, &mut *pixels) };
     let body = || {
@@ -244,7 +261,7 @@ pub unsafe extern "C" fn vfio_dpy_egl_read_back_take(
             unsafe { copy_changed(bytes, pixels) };
         });
         // SAFETY: as the caller says.
-        unsafe { this.tell(message, taken.as_ref().err()) };
+        unsafe { this.tell(error, taken.as_ref().err()) };
         // A timer goes on while the same work is under way; a fence may have been replaced by the next one.
         if taken != Ok(Taken::Nothing)
             || !this.read_back.is_busy()
@@ -252,17 +269,22 @@ pub unsafe extern "C" fn vfio_dpy_egl_read_back_take(
         {
             this.watch();
         }
+        taken.is_ok()
     };
     // SAFETY: as the caller says.
-    unsafe { explained(message, (), body) }
+    unsafe { explained(error, false, body) }
 }
 
-/// What the host has is not what was read last any more: its memory is another one, or shows something else. What is on its way is
-/// not copied.
+/// Says that the host's memory is not what was read last: it was replaced, or shows something else.
+/// @read_back: The read-back context.
+///
+/// What is on its way is not copied.
+///
+/// Context: Whichever context of EGL is current, or none.
 ///
 /// # Safety
 ///
-/// `read_back` is from vfio_dpy_egl_read_back_new().
+/// As the parameters say.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfio_dpy_egl_read_back_forget(read_back: *mut VfioDpyEglReadBack) {
     // SAFETY: the caller gives one of ours.
@@ -273,11 +295,14 @@ pub unsafe extern "C" fn vfio_dpy_egl_read_back_forget(read_back: *mut VfioDpyEg
     });
 }
 
-/// Ends it, and its textures, whichever context is current, or none. NULL is fine.
+/// Ends a read-back context, and its textures.
+/// @read_back: The read-back context; NULL is fine.
+///
+/// Context: Whichever context of EGL is current, or none.
 ///
 /// # Safety
 ///
-/// `read_back` is from vfio_dpy_egl_read_back_new() and not freed yet, or NULL.
+/// As the parameters say.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfio_dpy_egl_read_back_free(read_back: *mut VfioDpyEglReadBack) {
     if !read_back.is_null() {

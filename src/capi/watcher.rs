@@ -15,7 +15,7 @@ use super::boundary;
 use super::clock::{Monotonic, eventfd, take};
 use super::device::HostDevice;
 
-/// What asks the device, and watches it, for one display.
+/// What asks the device of a display, on a thread of the host's.
 pub struct VfioDpyWatcher {
     watcher: DeviceWatcher<HostDevice, Monotonic>,
     exchange: Arc<Exchange>,
@@ -85,14 +85,17 @@ impl VfioDpyWatcher {
     }
 }
 
-/// Watches the device for a display, on the calling thread: to be called once, on a thread of the host's own, which need not hold any lock.
+/// Asks the device of a display, on the calling thread, until the display was freed.
+/// @watcher: The watcher, from vfio_dpy_watcher(). It is freed.
 ///
-/// Returns when the display has been freed, and no call of the device is under way any more; the watcher is freed then. The device's callbacks are
-/// called on this thread meanwhile, and `device` must stay valid.
+/// The device's callbacks are called on this thread meanwhile, and the device is there until this returns.
+///
+/// Context: A thread of the host's own, once, without any lock. Returns when the display was freed, and no callback of the device is
+/// under way any more.
 ///
 /// # Safety
 ///
-/// `watcher` is from vfio_dpy_watcher(), and not given to this function yet.
+/// As the parameters say.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfio_dpy_watch(watcher: *mut VfioDpyWatcher) {
     // SAFETY: the pointer is from `Box::into_raw` in vfio_dpy_watcher(), and taken back once.

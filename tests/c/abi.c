@@ -6,11 +6,14 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <glib.h>
@@ -130,6 +133,7 @@ static size_t generate_edid(void *opaque, const VfioDpyMonitor *monitor,
 }
 
 static const VfioDpyDeviceOps device_ops = {
+    .size = sizeof(VfioDpyDeviceOps),
     .query_plane = query_plane,
     .get_dmabuf = get_dmabuf,
     .region_info = region_info,
@@ -158,16 +162,18 @@ typedef struct Console {
     char message[256], error[256];
 } Console;
 
-static VfioDpyUptake uptake(void *opaque, const VfioDpyBuffer *buffer,
-                            void *imported)
+static VfioDpyScanoutSupport scanout_support(void *opaque,
+                                             const VfioDpyBuffer *buffer,
+                                             void *imported)
 {
     CHECK(buffer->fourcc == XR24 && buffer->modifier == 0);
     CHECK(!imported || *(int *)imported == buffer->fd);
     if (((Console *)opaque)->answer) {
-        return (VfioDpyUptake)((Console *)opaque)->answer;
+        return (VfioDpyScanoutSupport)((Console *)opaque)->answer;
     }
-    return ((Console *)opaque)->takes_dmabufs ? VFIO_DPY_UPTAKE_IMPORT
-                                              : VFIO_DPY_UPTAKE_NONE;
+    return ((Console *)opaque)->takes_dmabufs
+           ? VFIO_DPY_SCANOUT_SUPPORT_IMPORT
+           : VFIO_DPY_SCANOUT_SUPPORT_NONE;
 }
 
 static void *import(void *opaque, const VfioDpyBuffer *buffer)
@@ -186,7 +192,7 @@ static void release(void *opaque, void *imported)
     free(imported);
 }
 
-static void scanout(void *opaque, void *imported)
+static void show_scanout(void *opaque, void *imported)
 {
     ((Console *)opaque)->scanouts++;
     ((Console *)opaque)->shown = imported;
@@ -200,9 +206,12 @@ static void update_scanout(void *opaque, uint32_t x, uint32_t y,
     CHECK(x == 0 && y == 0 && width == WIDTH && height == HEIGHT);
     console->scanout_updates++;
     if (console->block_at_update) {
+        char *status = vfio_dpy_status(dpy);
+
         /* As SPICE does: it calls back from within the call. */
         vfio_dpy_block(dpy, true);
-        CHECK(vfio_dpy_status(dpy) == NULL);
+        CHECK(!strcmp(status, "{\"busy\":true}"));
+        g_free(status);
     }
 }
 
@@ -294,7 +303,7 @@ static void move_surface_cursor(void *opaque, int32_t x, int32_t y)
     CHECK(x == y && false);
 }
 
-static void looked(void *opaque)
+static void refresh_done(void *opaque)
 {
     Console *console = opaque;
 
@@ -324,10 +333,11 @@ static bool tracing(void *opaque)
 }
 
 static const VfioDpyConsoleOps console_ops = {
-    .uptake = uptake,
+    .size = sizeof(VfioDpyConsoleOps),
+    .scanout_support = scanout_support,
     .import = import,
     .release = release,
-    .scanout = scanout,
+    .show_scanout = show_scanout,
     .update_scanout = update_scanout,
     .show_surface = show_surface,
     .show_memory = show_memory,
@@ -339,7 +349,7 @@ static const VfioDpyConsoleOps console_ops = {
     .surface_cursor = surface_cursor,
     .move_surface_cursor = move_surface_cursor,
     .request_refresh = request_refresh,
-    .looked = looked,
+    .refresh_done = refresh_done,
     .log = log_message,
     .tracing = tracing,
 };
@@ -348,8 +358,13 @@ static const VfioDpyConsoleOps console_ops = {
 
 static void start(Console *console)
 {
-    VfioDpyConfig config = { .xres = 800, .yres = 600, .options = "events=on" };
-    int mode = vfio_dpy_probe(&device_ops, &memory);
+    VfioDpyConfig config = {
+        .size = sizeof(config),
+        .xres = 800,
+        .yres = 600,
+        .options = "events=on",
+    };
+    int mode = vfio_dpy_probe(&device_ops, &memory, NULL);
 
     CHECK(mode == (region_mode ? VFIO_DPY_MODE_REGION : VFIO_DPY_MODE_DMA_BUF));
     dpy = vfio_dpy_new(mode, &device_ops, &memory, "abi", &console_ops, console,
@@ -367,59 +382,249 @@ static void stop(Console *console)
 
 static void test_probe(void)
 {
-    VfioDpyConfig config = { .options = "compare=on,pacing=maybe" };
-    char *message = NULL;
+    VfioDpyConfig config = {
+        .size = sizeof(config),
+        .options = "import=on,events=maybe",
+    };
+    char *error;
 
     query_error = -ENOTTY;
-    CHECK(vfio_dpy_probe(&device_ops, &memory) == VFIO_DPY_MODE_NONE);
+    CHECK(vfio_dpy_probe(&device_ops, &memory, &error) == VFIO_DPY_MODE_NONE);
+    CHECK(!error);
     query_error = -ENODEV;
-    CHECK(vfio_dpy_probe(&device_ops, &memory) == -ENODEV);
+    CHECK(vfio_dpy_probe(&device_ops, &memory, &error) == -ENODEV);
+    CHECK(strstr(error, "No such device"));
+    g_free(error);
     query_error = 0;
     CHECK(!vfio_dpy_new(VFIO_DPY_MODE_NONE, &device_ops, &memory, "",
-                        &console_ops, NULL, &(VfioDpyConfig){ 0 }, NULL));
+                        &console_ops, NULL, NULL, NULL));
     CHECK(!vfio_dpy_new(VFIO_DPY_MODE_REGION, &device_ops, &memory, "",
-                        &console_ops, NULL, &config, &message));
-    CHECK(message && strstr(message, "\"pacing\"") && strstr(message, "\"maybe\""));
-    g_free(message);
+                        &console_ops, NULL, &config, &error));
+    CHECK(error && strstr(error, "\"events\"") && strstr(error, "\"maybe\""));
+    g_free(error);
     vfio_dpy_free(NULL);
 }
 
-/* Each callback is missing once. */
-static void test_tables(void)
+static void test_version(void)
 {
-    VfioDpyConfig config = { 0 };
+    unsigned major, minor, micro;
+
+    CHECK(sscanf(vfio_dpy_version(), "%u.%u.%u", &major, &minor, &micro) == 3);
+    CHECK(major == VFIO_DISPLAY_VERSION_MAJOR);
+    CHECK(minor == VFIO_DISPLAY_VERSION_MINOR);
+    CHECK(micro == VFIO_DISPLAY_VERSION_MICRO);
+    CHECK(vfio_dpy_check_version(VFIO_DISPLAY_VERSION));
+    /* A host that wants more than there is. */
+    CHECK(!vfio_dpy_check_version(VFIO_DISPLAY_VERSION + 1));
+    CHECK(!vfio_dpy_check_version(VFIO_DISPLAY_VERSION + (1 << 16)));
+}
+
+/* All that a display is asked for, with whichever callbacks there are. */
+static void live(const VfioDpyDeviceOps *device, const VfioDpyConsoleOps *ops,
+                 const VfioDpyConfig *config, const char *required)
+{
+    Console console = { .takes_dmabufs = true };
+    int mode = region_mode ? VFIO_DPY_MODE_REGION : VFIO_DPY_MODE_DMA_BUF;
+    uint32_t width, height;
+    uint8_t uuid[16];
+    char *error;
+
+    dpy = vfio_dpy_new(mode, device, &memory, "abi", ops, &console, config,
+                       &error);
+    if (required) {
+        CHECK(!dpy && strstr(error, required));
+        g_free(error);
+        return;
+    }
+    CHECK(dpy && !error);
+    for (int i = 0; i < 3; i++) {
+        vfio_dpy_refresh(dpy, i != 2);
+        plane_off = i == 0;
+        query_error = i == 1 ? -EIO : 0;
+    }
+    vfio_dpy_set_monitor(dpy, &(VfioDpyMonitor){ .width = 800, .height = 600 });
+    vfio_dpy_block(dpy, true);
+    vfio_dpy_block(dpy, false);
+    vfio_dpy_reset(dpy);
+    vfio_dpy_reset_done(dpy);
+    vfio_dpy_invalidate(dpy);
+    vfio_dpy_refresh(dpy, false);
+    CHECK(console.pixels || console.shown);
+    g_free(vfio_dpy_capture(dpy, &width, &height));
+    CHECK(vfio_dpy_share_scanout(dpy, uuid, NULL) == -EPERM);
+    error = vfio_dpy_describe(dpy);
+    CHECK(!strstr(error, "has failed"));
+    g_free(error);
+    stop(&console);
+}
+
+/* Each callback is missing once; so many pointers follow the size. */
+static void test_missing(void)
+{
+    enum { FIRST = offsetof(VfioDpyDeviceOps, query_plane) / sizeof(void *) };
     VfioDpyDeviceOps device = device_ops;
     VfioDpyConsoleOps console = console_ops;
     void **of_device = (void **)&device;
     void **of_console = (void **)&console;
 
-    for (size_t i = 0; i < sizeof(device) / sizeof(void *); i++) {
+    for (size_t i = FIRST; i < sizeof(device) / sizeof(void *); i++) {
+        size_t at = i * sizeof(void *);
         void *callback = of_device[i];
-        char *message = NULL;
+        const char *required =
+            at == offsetof(VfioDpyDeviceOps, query_plane) ? "query_plane" :
+            at == offsetof(VfioDpyDeviceOps, get_dmabuf) && !region_mode ?
+            "get_dmabuf" :
+            at == offsetof(VfioDpyDeviceOps, region_info) && region_mode ?
+            "region_info" : NULL;
 
         of_device[i] = NULL;
-        CHECK(vfio_dpy_probe(&device, &memory) == -EINVAL);
-        CHECK(!vfio_dpy_new(VFIO_DPY_MODE_REGION, &device, &memory, "",
-                            &console_ops, NULL, &config, &message));
-        CHECK(strstr(message, "is missing"));
-        g_free(message);
+        live(&device, &console_ops, NULL, required);
+        if (required) {
+            /* A plane that cannot be had is none. */
+            CHECK(vfio_dpy_probe(&device, &memory, NULL) ==
+                  (of_device[FIRST] ? VFIO_DPY_MODE_NONE : -EINVAL));
+        }
         of_device[i] = callback;
     }
-    for (size_t i = 0; i < sizeof(console) / sizeof(void *); i++) {
+    for (size_t i = FIRST; i < sizeof(console) / sizeof(void *); i++) {
+        size_t at = i * sizeof(void *);
         void *callback = of_console[i];
-        char *message = NULL;
 
-        /* Nobody need wait for single looks. */
-        if (i == offsetof(VfioDpyConsoleOps, looked) / sizeof(void *)) {
-            continue;
-        }
         of_console[i] = NULL;
-        CHECK(!vfio_dpy_new(VFIO_DPY_MODE_REGION, &device_ops, &memory, "",
-                            &console, NULL, &config, &message));
-        CHECK(strstr(message, "is missing"));
-        g_free(message);
+        live(&device_ops, &console, NULL,
+             at == offsetof(VfioDpyConsoleOps, show_surface) ? "show_surface" : NULL);
         of_console[i] = callback;
     }
+}
+
+/* Hosts that were compiled with an older, and with a newer header. */
+static void test_sizes(void)
+{
+    struct {
+        VfioDpyDeviceOps ops;
+        void *more[4];
+    } newer_device = { .ops = device_ops, .more = { &memory } };
+    struct {
+        VfioDpyConsoleOps ops;
+        void *more[4];
+    } newer_console = { .ops = console_ops, .more = { &memory } };
+    struct {
+        VfioDpyConfig config;
+        void *more[4];
+    } newer_config = { .more = { &memory } };
+    VfioDpyDeviceOps device = device_ops;
+    VfioDpyConsoleOps console = console_ops;
+    /* An older host has no more memory than it says: Valgrind looks. */
+    VfioDpyConsoleOps *older =
+        malloc(offsetof(VfioDpyConsoleOps, update_surface));
+    char *error;
+
+    newer_device.ops.size = sizeof(newer_device);
+    newer_console.ops.size = sizeof(newer_console);
+    newer_config.config.size = sizeof(newer_config);
+    live(&newer_device.ops, &newer_console.ops, &newer_config.config, NULL);
+
+    memcpy(older, &console, offsetof(VfioDpyConsoleOps, update_surface));
+    older->size = offsetof(VfioDpyConsoleOps, update_surface);
+    device.size = offsetof(VfioDpyDeviceOps, region_read);
+    live(&device, older, NULL, NULL);
+    free(older);
+
+    /* Nobody set it, or it ends in the midst of a callback. */
+    for (device.size = 0; device.size < 24; device.size += 20) {
+        CHECK(vfio_dpy_probe(&device, &memory, &error) == -EINVAL);
+        CHECK(strstr(error, "sizeof(struct VfioDpyDeviceOps)"));
+        g_free(error);
+    }
+    console.size = 0;
+    live(&device_ops, &console, NULL, "sizeof(struct VfioDpyConsoleOps)");
+    live(&device_ops, &console_ops, &(VfioDpyConfig){ 0 },
+         "sizeof(struct VfioDpyConfig)");
+}
+
+/* Ends the process that calls it, and says so, where the library is built for debugging. */
+static void check_misuse(void (*misuse)(void), const char *says)
+{
+    int out[2], status;
+    char text[512] = "";
+    size_t length = 0;
+    ssize_t more;
+    pid_t child;
+
+    CHECK(pipe(out) == 0);
+    child = fork();
+    CHECK(child >= 0);
+    if (!child) {
+        struct rlimit none = { 0, 0 };
+
+        setrlimit(RLIMIT_CORE, &none);
+        dup2(out[1], 2);
+        misuse();
+        _exit(0);
+    }
+    close(out[1]);
+    while ((more = read(out[0], text + length, sizeof(text) - 1 - length)) > 0) {
+        length += more;
+    }
+    close(out[0]);
+    CHECK(waitpid(child, &status, 0) == child);
+    if (DEBUG_BUILD) {
+        CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+    } else {
+        CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    }
+    CHECK(!says || strstr(text, says));
+}
+
+static void free_within(void *opaque, uint32_t x, uint32_t y, uint32_t width,
+                        uint32_t height)
+{
+    (void)opaque, (void)x, (void)y, (void)width, (void)height;
+    vfio_dpy_free(dpy);
+}
+
+static void free_from_a_callback(void)
+{
+    VfioDpyConsoleOps ops = console_ops;
+    Console console = { 0 };
+
+    ops.update_surface = free_within;
+    dpy = vfio_dpy_new(VFIO_DPY_MODE_DMA_BUF, &device_ops, &memory, "abi", &ops,
+                       &console, NULL, NULL);
+    vfio_dpy_refresh(dpy, true);
+}
+
+static void *invalidate(void *unused)
+{
+    vfio_dpy_invalidate(dpy);
+    return unused;
+}
+
+static void call_from_elsewhere(void *opaque, uint32_t x, uint32_t y,
+                                uint32_t width, uint32_t height)
+{
+    (void)opaque, (void)x, (void)y, (void)width, (void)height;
+    g_thread_join(g_thread_new("elsewhere", invalidate, NULL));
+}
+
+static void two_threads(void)
+{
+    VfioDpyConsoleOps ops = console_ops;
+    Console console = { 0 };
+
+    ops.update_surface = call_from_elsewhere;
+    dpy = vfio_dpy_new(VFIO_DPY_MODE_DMA_BUF, &device_ops, &memory, "abi", &ops,
+                       &console, NULL, NULL);
+    vfio_dpy_refresh(dpy, true);
+}
+
+static void test_misuse(void)
+{
+    check_misuse(free_from_a_callback,
+                 "vfio_dpy_free() was called from within a callback");
+    check_misuse(two_threads,
+                 DEBUG_BUILD ? "vfio_dpy_invalidate() was called while another "
+                               "thread is within a call" : NULL);
 }
 
 /* An answer that is no value of its enum, which an older host may give. */
@@ -561,7 +766,7 @@ static int mappings(void)
 
 static void *release_memory(void *held)
 {
-    vfio_dpy_memory_release(held);
+    vfio_dpy_memory_free(held);
     return NULL;
 }
 
@@ -595,7 +800,7 @@ static void test_memory(void)
     CHECK(in_place[SIZE - 1] == pixels[SIZE - 1] && mappings() == 2);
     g_thread_join(g_thread_new("front end", release_memory, console.held));
     CHECK(mappings() == 1);
-    vfio_dpy_memory_release(NULL);
+    vfio_dpy_memory_free(NULL);
     munmap(pixels, SIZE);
     region_mode = false;
 }
@@ -723,8 +928,15 @@ int main(void)
     CHECK(memory >= 0 && ftruncate(memory, SIZE) == 0);
     CHECK(fcntl(memory, F_ADD_SEALS, F_SEAL_SHRINK) == 0);
 
+    test_version();
     test_probe();
-    test_tables();
+    for (int i = 0; i < 2; i++) {
+        region_mode = i;
+        test_missing();
+    }
+    region_mode = false;
+    test_sizes();
+    test_misuse();
     test_unknown_answer();
     test_scanout();
     test_surface(false);

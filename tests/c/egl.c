@@ -16,7 +16,7 @@
 #include <glib.h>
 
 #include "check.h"
-#include "vfio_display.h"
+#include "vfio_display_egl.h"
 
 enum { WIDTH = 16, HEIGHT = 8, STRIDE = WIDTH * 4, SIZE = STRIDE * HEIGHT };
 #define XR24 0x34325258u
@@ -52,8 +52,8 @@ static void without_a_display(const VfioDpyEglBuffer *buffer)
     CHECK(message && strstr(message, "no EGL display"));
     g_free(message);
     CHECK(!vfio_dpy_egl_can_import(EGL_NO_DISPLAY, buffer, NULL));
-    CHECK(!vfio_dpy_egl_import(EGL_NO_DISPLAY, buffer, NULL));
-    vfio_dpy_egl_release(NULL);
+    CHECK(!vfio_dpy_egl_import_new(EGL_NO_DISPLAY, buffer, NULL));
+    vfio_dpy_egl_import_free(NULL);
     CHECK(!vfio_dpy_egl_imports(EGL_NO_DISPLAY));
     message = vfio_dpy_egl_describe();
     CHECK(!strcmp(message, ""));
@@ -88,22 +88,22 @@ static void imports(EGLDisplay display, const VfioDpyEglBuffer *buffer)
 
     CHECK(vfio_dpy_egl_imports(display));
     CHECK(vfio_dpy_egl_can_import(display, buffer, &message) && !message);
-    import = vfio_dpy_egl_import(display, buffer, &message);
+    import = vfio_dpy_egl_import_new(display, buffer, &message);
     CHECK(import && !message);
-    CHECK(vfio_dpy_egl_begin(import, &message) && !message);
+    CHECK(vfio_dpy_egl_import_begin(import, &message) && !message);
 
     glGenFramebuffers(1, &framebuffer);
     glBindFramebuffer(GL_FRAMEBUFFER, framebuffer);
     glFramebufferTexture2D(GL_FRAMEBUFFER, GL_COLOR_ATTACHMENT0, GL_TEXTURE_2D,
-                           vfio_dpy_egl_texture(import), 0);
+                           vfio_dpy_egl_import_texture(import), 0);
     glReadPixels(3, 1, 1, 1, GL_RGBA, GL_UNSIGNED_BYTE, pixel);
     CHECK(pixel[0] == 0x10 && pixel[1] == 0x20 && pixel[2] == 0x30 + WIDTH + 3);
     glDeleteFramebuffers(1, &framebuffer);
 
-    vfio_dpy_egl_drew(import);
+    vfio_dpy_egl_import_end(import);
     glFlush();
     {
-        int fence = vfio_dpy_egl_take_fence(import);
+        int fence = vfio_dpy_egl_import_take_fence(import);
 
         if (fence >= 0) {
             close(fence);
@@ -111,12 +111,12 @@ static void imports(EGLDisplay display, const VfioDpyEglBuffer *buffer)
     }
     CHECK(glGetError() == GL_NO_ERROR);
 
-    status = vfio_dpy_egl_status(display);
-    CHECK(strstr(status, "\"imports\":1"));
+    status = vfio_dpy_egl_describe();
+    CHECK(strstr(status, "; 1 dma-bufs are textures now"));
     g_free(status);
-    vfio_dpy_egl_release(import);
-    status = vfio_dpy_egl_status(display);
-    CHECK(strstr(status, "\"imports\":0"));
+    vfio_dpy_egl_import_free(import);
+    status = vfio_dpy_egl_describe();
+    CHECK(strstr(status, "; 0 dma-bufs are textures now"));
     g_free(status);
 }
 
@@ -129,30 +129,30 @@ static void refusals(EGLDisplay display, const VfioDpyEglBuffer *honest)
     CHECK(!vfio_dpy_egl_can_import(display, &buffer, &message));
     CHECK(message && strstr(message, "XR24 I915_X_TILED, but XR24 with"));
     g_free(message);
-    CHECK(!vfio_dpy_egl_import(display, &buffer, &message));
+    CHECK(!vfio_dpy_egl_import_new(display, &buffer, &message));
     CHECK(!message); /* it was said */
 
     buffer = *honest;
     buffer.fourcc = 1;
-    CHECK(!vfio_dpy_egl_import(display, &buffer, &message));
+    CHECK(!vfio_dpy_egl_import_new(display, &buffer, &message));
     CHECK(message && strstr(message, "unknown format 0x00000001"));
     g_free(message);
 
     buffer = *honest;
     buffer.num_planes = 5;
-    CHECK(!vfio_dpy_egl_import(display, &buffer, &message));
+    CHECK(!vfio_dpy_egl_import_new(display, &buffer, &message));
     CHECK(message && strstr(message, "5 planes"));
     g_free(message);
 
     buffer = *honest;
     buffer.height++;
-    CHECK(!vfio_dpy_egl_import(display, &buffer, &message));
+    CHECK(!vfio_dpy_egl_import_new(display, &buffer, &message));
     CHECK(message && strstr(message, "its dma-buf has"));
     g_free(message);
 
     buffer = *honest;
     buffer.fd[0] = -1;
-    CHECK(!vfio_dpy_egl_import(display, &buffer, &message));
+    CHECK(!vfio_dpy_egl_import_new(display, &buffer, &message));
     CHECK(message && strstr(message, "there is no dma-buf"));
     g_free(message);
     CHECK(glGetError() == GL_NO_ERROR);
@@ -194,7 +194,7 @@ static void draw_and_take(VfioDpyEglReadBack *read_back, float red, VfioDpyEglPi
         while (!calls) {
             g_main_context_iteration(NULL, TRUE);
         }
-        vfio_dpy_egl_read_back_take(read_back, false, pixels, &message);
+        CHECK(vfio_dpy_egl_read_back_take(read_back, false, pixels, &message));
         CHECK(!message);
     } while (!pixels->changed_rows);
 }

@@ -10,22 +10,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include <vfio_display.h>
+#include <vfio_display_objects.h>
 
 #include "check.h"
-
-/* As QEMU's hw/virtio/virtio-dmabuf.h has them, for uuid.data in place of a QemuUUID. */
-bool virtio_add_dmabuf(const uint8_t *uuid, int fd);
-bool virtio_add_vhost_device(const uint8_t *uuid, void *dev);
-bool virtio_remove_resource(const uint8_t *uuid);
-int virtio_lookup_dmabuf(const uint8_t *uuid);
-int virtio_dup_dmabuf(const uint8_t *uuid);
-void *virtio_lookup_vhost_device(const uint8_t *uuid);
-unsigned virtio_object_type(const uint8_t *uuid);
-void virtio_remove_vhost_device(void *dev);
-void virtio_free_resources(void);
-
-enum { TYPE_INVALID, TYPE_DMABUF, TYPE_VHOST_DEV };
 
 static const uint8_t one[16] = { 1 }, two[16] = { 2 };
 
@@ -58,25 +45,26 @@ static void test_first_calls(void)
 {
     int first;
 
-    virtio_free_resources();
-    g_assert_false(virtio_remove_resource(one));
-    virtio_remove_vhost_device(&first);
-    g_assert_cmpint(virtio_lookup_dmabuf(one), ==, -1);
-    g_assert_cmpint(virtio_dup_dmabuf(one), ==, -ENOENT);
+    vfio_dpy_objects_clear();
+    g_assert_false(vfio_dpy_objects_remove(one));
+    g_assert_cmpuint(vfio_dpy_objects_remove_vhost_device(&first), ==, 0);
+    g_assert_cmpint(vfio_dpy_objects_peek_dmabuf(one, NULL), ==, -ENOENT);
+    g_assert_cmpint(vfio_dpy_objects_dup_dmabuf(one, 0, NULL), ==, -ENOENT);
 }
 
 static void test_null(void)
 {
+    void *found = NULL;
     int device;
 
-    g_assert_false(virtio_add_dmabuf(NULL, 3));
-    g_assert_false(virtio_add_vhost_device(NULL, &device));
-    g_assert_false(virtio_add_vhost_device(one, NULL));
-    g_assert_false(virtio_remove_resource(NULL));
-    g_assert_cmpint(virtio_lookup_dmabuf(NULL), ==, -1);
-    g_assert_null(virtio_lookup_vhost_device(NULL));
-    g_assert_cmpuint(virtio_object_type(NULL), ==, TYPE_INVALID);
-    g_assert_cmpint(vfio_dpy_objects_dup_dmabuf(NULL, 0), ==, -EINVAL);
+    g_assert_cmpint(vfio_dpy_objects_add_dmabuf(NULL, 3, NULL), ==, -EINVAL);
+    g_assert_cmpint(vfio_dpy_objects_add_vhost_device(NULL, &device, NULL), ==, -EINVAL);
+    g_assert_cmpint(vfio_dpy_objects_add_vhost_device(one, NULL, NULL), ==, -EINVAL);
+    g_assert_false(vfio_dpy_objects_remove(NULL));
+    g_assert_cmpint(vfio_dpy_objects_peek_dmabuf(NULL, NULL), ==, -EINVAL);
+    g_assert_cmpint(vfio_dpy_objects_find_vhost_device(NULL, 0, &found, NULL), ==, -EINVAL);
+    g_assert_cmpuint(vfio_dpy_objects_kind(NULL), ==, VFIO_DPY_OBJECTS_KIND_NONE);
+    g_assert_cmpint(vfio_dpy_objects_dup_dmabuf(NULL, 0, NULL), ==, -EINVAL);
     g_assert_cmpuint(vfio_dpy_objects_remove_vhost_device(NULL), ==, 0);
     vfio_dpy_objects_owner_free(NULL);
     vfio_dpy_objects_claim_free(NULL);
@@ -87,20 +75,19 @@ static void test_kinds(void)
     int device, fd = new_file('a');
     void *found = &fd;
 
-    g_assert(virtio_add_dmabuf(one, fd));
-    g_assert(virtio_add_vhost_device(two, &device));
-    g_assert_cmpuint(virtio_object_type(one), ==, TYPE_DMABUF);
-    g_assert_cmpuint(virtio_object_type(two), ==, TYPE_VHOST_DEV);
-    g_assert_cmpint(virtio_lookup_dmabuf(two), ==, -1);
-    g_assert_null(virtio_lookup_vhost_device(one));
-    g_assert_cmpint(virtio_dup_dmabuf(two), ==, -EMEDIUMTYPE);
-    g_assert_cmpint(vfio_dpy_objects_find_vhost_device(one, 0, &found), ==, -EMEDIUMTYPE);
+    g_assert_cmpint(vfio_dpy_objects_add_dmabuf(one, fd, NULL), ==, 0);
+    g_assert_cmpint(vfio_dpy_objects_add_vhost_device(two, &device, NULL), ==, 0);
+    g_assert_cmpuint(vfio_dpy_objects_kind(one), ==, VFIO_DPY_OBJECTS_KIND_DMA_BUF);
+    g_assert_cmpuint(vfio_dpy_objects_kind(two), ==, VFIO_DPY_OBJECTS_KIND_VHOST_DEVICE);
+    g_assert_cmpint(vfio_dpy_objects_peek_dmabuf(two, NULL), ==, -EMEDIUMTYPE);
+    g_assert_cmpint(vfio_dpy_objects_dup_dmabuf(two, 0, NULL), ==, -EMEDIUMTYPE);
+    g_assert_cmpint(vfio_dpy_objects_find_vhost_device(one, 0, &found, NULL), ==, -EMEDIUMTYPE);
     g_assert(found == &fd);
-    g_assert_cmpint(vfio_dpy_objects_find_vhost_device(two, 0, &found), ==, 0);
+    g_assert_cmpint(vfio_dpy_objects_find_vhost_device(two, 0, &found, NULL), ==, 0);
     g_assert(found == &device);
-    virtio_remove_vhost_device(&device);
-    g_assert_null(virtio_lookup_vhost_device(two));
-    g_assert(virtio_remove_resource(one));
+    g_assert_cmpuint(vfio_dpy_objects_remove_vhost_device(&device), ==, 1);
+    g_assert_cmpint(vfio_dpy_objects_find_vhost_device(two, 0, &found, NULL), ==, -ENOENT);
+    g_assert(vfio_dpy_objects_remove(one));
     close(fd);
 }
 
@@ -108,20 +95,20 @@ static void test_duplicate(void)
 {
     int fd = new_file('a'), copy;
 
-    g_assert(virtio_add_dmabuf(one, fd));
-    copy = vfio_dpy_objects_dup_dmabuf(one, 0);
+    g_assert_cmpint(vfio_dpy_objects_add_dmabuf(one, fd, NULL), ==, 0);
+    copy = vfio_dpy_objects_dup_dmabuf(one, 0, NULL);
     g_assert_cmpint(copy, !=, fd);
     g_assert(fcntl(copy, F_GETFD) & FD_CLOEXEC);
-    g_assert(virtio_remove_resource(one));
+    g_assert(vfio_dpy_objects_remove(one));
     close(fd);
     g_assert_cmpint(letter_of(copy), ==, 'a');
     close(copy);
 
     /* What QEMU's own test does: any number. It is no file, and the kernel says so. */
-    g_assert(virtio_add_dmabuf(one, 1 << 20));
-    g_assert_cmpint(virtio_lookup_dmabuf(one), ==, 1 << 20);
-    g_assert_cmpint(virtio_dup_dmabuf(one), ==, -EBADF);
-    g_assert(virtio_remove_resource(one));
+    g_assert_cmpint(vfio_dpy_objects_add_dmabuf(one, 1 << 20, NULL), ==, 0);
+    g_assert_cmpint(vfio_dpy_objects_peek_dmabuf(one, NULL), ==, 1 << 20);
+    g_assert_cmpint(vfio_dpy_objects_dup_dmabuf(one, 0, NULL), ==, -EBADF);
+    g_assert(vfio_dpy_objects_remove(one));
 }
 
 static void test_two_steps(void)
@@ -133,10 +120,11 @@ static void test_two_steps(void)
 
     g_assert_cmpint(vfio_dpy_objects_reserve(owner, one, &claim, &message), ==, 0);
     g_assert_null(message);
-    g_assert_cmpint(vfio_dpy_objects_dup_dmabuf(one, 0), ==, -EAGAIN);
-    g_assert_cmpint(vfio_dpy_objects_dup_dmabuf(one, 1), ==, -EAGAIN);
-    g_assert_cmpuint(virtio_object_type(one), ==, TYPE_INVALID);
-    g_assert_false(virtio_add_dmabuf(one, fd));
+    g_assert_cmpint(vfio_dpy_objects_dup_dmabuf(one, 0, NULL), ==, -EAGAIN);
+    g_assert_cmpint(vfio_dpy_objects_dup_dmabuf(one, 1, NULL), ==, -EAGAIN);
+    g_assert_cmpuint(vfio_dpy_objects_kind(one), ==, VFIO_DPY_OBJECTS_KIND_NONE);
+    g_assert_cmpint(vfio_dpy_objects_add_dmabuf(one, fd, &message), ==, -EEXIST);
+    assert_message(message, "held by vgpu0");
     g_assert_cmpint(vfio_dpy_objects_reserve(owner, one, &other, &message), ==, -EEXIST);
     g_assert_null(other);
     assert_message(message, "held by vgpu0");
@@ -147,12 +135,12 @@ static void test_two_steps(void)
     g_assert_cmpint(vfio_dpy_objects_complete_vhost_device(claim, NULL, NULL), ==, -EINVAL);
     g_assert_cmpint(vfio_dpy_objects_complete_dmabuf(claim, fd, NULL), ==, 0);
     g_assert_cmpint(vfio_dpy_objects_complete_dmabuf(claim, fd, NULL), ==, -EALREADY);
-    copy = vfio_dpy_objects_dup_dmabuf(one, 0);
+    copy = vfio_dpy_objects_dup_dmabuf(one, 0, NULL);
     g_assert_cmpint(letter_of(copy), ==, 'a');
     close(copy);
 
     vfio_dpy_objects_claim_free(claim);
-    g_assert_cmpint(vfio_dpy_objects_dup_dmabuf(one, 0), ==, -ENOENT);
+    g_assert_cmpint(vfio_dpy_objects_dup_dmabuf(one, 0, NULL), ==, -ENOENT);
     vfio_dpy_objects_owner_free(owner);
     close(fd);
 }
@@ -167,21 +155,21 @@ static void test_owner_goes_first(void)
     g_assert_cmpint(vfio_dpy_objects_reserve(owner, two, &reserved, NULL), ==, 0);
     g_assert_cmpint(vfio_dpy_objects_complete_dmabuf(complete, fd, NULL), ==, 0);
     vfio_dpy_objects_owner_free(owner);
-    g_assert_cmpint(virtio_lookup_dmabuf(one), ==, -1);
+    g_assert_cmpint(vfio_dpy_objects_peek_dmabuf(one, NULL), ==, -ENOENT);
     g_assert_cmpint(vfio_dpy_objects_complete_dmabuf(reserved, fd, NULL), ==, -ESTALE);
 
     /* The UUID is free, and the old claim does not touch whoever has it now. */
-    g_assert(virtio_add_dmabuf(one, fd));
+    g_assert_cmpint(vfio_dpy_objects_add_dmabuf(one, fd, NULL), ==, 0);
     vfio_dpy_objects_claim_free(complete);
     vfio_dpy_objects_claim_free(reserved);
-    g_assert_cmpint(virtio_lookup_dmabuf(one), ==, fd);
-    g_assert(virtio_remove_resource(one));
+    g_assert_cmpint(vfio_dpy_objects_peek_dmabuf(one, NULL), ==, fd);
+    g_assert(vfio_dpy_objects_remove(one));
     close(fd);
 }
 
 static void *wait_for_one(void *unused G_GNUC_UNUSED)
 {
-    return GINT_TO_POINTER(vfio_dpy_objects_dup_dmabuf(one, G_MAXUINT32));
+    return GINT_TO_POINTER(vfio_dpy_objects_dup_dmabuf(one, G_MAXUINT32, NULL));
 }
 
 static void test_wait(void)
@@ -218,10 +206,11 @@ static void test_status(void)
 {
     VfioDpyObjectsOwner *owner = vfio_dpy_objects_owner_new("vgpu0");
     VfioDpyObjectsClaim *claim;
+    void *found;
     char *status;
 
     g_assert_cmpint(vfio_dpy_objects_reserve(owner, one, &claim, NULL), ==, 0);
-    g_assert(virtio_add_vhost_device(two, owner));
+    g_assert_cmpint(vfio_dpy_objects_add_vhost_device(two, owner, NULL), ==, 0);
     status = vfio_dpy_objects_status();
     g_assert_nonnull(strstr(status, "\"reserved\":1"));
     g_assert_nonnull(strstr(status, "\"dma-bufs\":0"));
@@ -231,8 +220,8 @@ static void test_status(void)
     g_free(status);
     vfio_dpy_objects_claim_free(claim);
     vfio_dpy_objects_owner_free(owner);
-    virtio_free_resources();
-    g_assert_null(virtio_lookup_vhost_device(two));
+    vfio_dpy_objects_clear();
+    g_assert_cmpint(vfio_dpy_objects_find_vhost_device(two, 0, &found, NULL), ==, -ENOENT);
 }
 
 int main(int argc, char **argv)
