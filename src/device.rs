@@ -104,6 +104,8 @@ impl Failure {
             Some(
                 libc::ENODEV | libc::EPIPE | libc::ECONNRESET | libc::ENOTCONN | libc::ESHUTDOWN,
             ) => Self::Gone,
+            // Each call was answered, but all of them took too long.
+            None if error.kind() == io::ErrorKind::TimedOut => Self::Silent,
             _ => Self::Other,
         }
     }

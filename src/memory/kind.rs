@@ -23,13 +23,15 @@ pub enum Kind {
     Other(&'static str),
 }
 
-/// Why a descriptor is not touched.
+/// Why a descriptor, or what should have one, is not touched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
     /// It does not lead to memory.
     Kind(&'static str),
     /// So many that were refused before still wait to be closed.
     Unclosed(usize),
+    /// There is none for a region of PCI's, of a device in another process: each piece that is read of such a one may take seconds.
+    Missing,
 }
 
 const S_IFMT: u32 = libc::S_IFMT;
@@ -92,6 +94,9 @@ impl fmt::Display for Refused {
             Self::Kind(kind) => write!(f, "the descriptor leads to {kind}, not to memory"),
             Self::Unclosed(count) => {
                 write!(f, "not called: {count} descriptors that were refused cannot be closed")
+            }
+            Self::Missing => {
+                f.write_str("there is no memory, and a region of PCI's is not read piece by piece")
             }
         }
     }

@@ -17,11 +17,15 @@ use super::Memfds;
 /// What happens while the device is called.
 type Act = Box<dyn FnOnce()>;
 
+/// What happens whenever it is.
+type Habit = Box<dyn Fn()>;
+
 /// A device that answers as its fields say.
 #[derive(Clone, Default)]
 pub struct FakeDevice {
     inner: Rc<RefCell<Inner>>,
     on_next_query: Rc<RefCell<Option<Act>>>,
+    on_each_call: Rc<RefCell<Option<Habit>>>,
     files: Memfds,
 }
 
@@ -211,6 +215,17 @@ impl FakeDevice {
         *self.on_next_query.borrow_mut() = Some(Box::new(act));
     }
 
+    /// This happens while any call is under way that asks or reads.
+    pub fn on_each_call(&self, act: impl Fn() + 'static) {
+        *self.on_each_call.borrow_mut() = Some(Box::new(act));
+    }
+
+    fn take_time(&self) {
+        if let Some(act) = &*self.on_each_call.borrow() {
+            act();
+        }
+    }
+
     /// The guest draws this byte into all that it has.
     ///
     /// # Panics
@@ -300,6 +315,7 @@ impl Device for FakeDevice {
     }
 
     fn query_plane(&self, info: &mut PlaneInfo) -> io::Result<()> {
+        self.take_time();
         let act = self.on_next_query.borrow_mut().take();
         if let Some(act) = act {
             act();
@@ -328,6 +344,7 @@ impl Device for FakeDevice {
     }
 
     fn get_dmabuf(&self, id: u32) -> io::Result<OwnedFd> {
+        self.take_time();
         let mut inner = self.set();
         inner.counts.gets.push(id);
         inner.get_errors.check()?;
@@ -344,6 +361,7 @@ impl Device for FakeDevice {
     }
 
     fn region(&self, index: u32) -> io::Result<RegionInfo> {
+        self.take_time();
         let mut inner = self.set();
         inner.counts.regions += 1;
         inner.region_errors.check()?;
@@ -364,6 +382,7 @@ impl Device for FakeDevice {
     }
 
     fn read_region(&self, index: u32, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.take_time();
         let mut inner = self.set();
         inner.counts.reads += 1;
         inner.read_errors.check()?;

@@ -84,10 +84,11 @@ impl<D: Device, T: Clock> Watcher<D, T> {
     pub(super) fn look_at_cursor(&mut self, imported: bool) -> CursorView {
         let Planes::DmaBuf(planes) = &mut self.planes else { return CursorView::Unchanged };
         let now = self.clock.now();
-        if !self.cursor.is_due(now) {
+        if self.budget.is_spent(now) || !self.cursor.is_due(now) {
             return CursorView::Unchanged;
         }
-        match planes.look(&self.device, PlaneKind::Cursor, None, &mut self.counters) {
+        let time = (self.budget, &self.clock);
+        match planes.look(&self.device, time, PlaneKind::Cursor, None, &mut self.counters) {
             Ok(Some((key, plane))) => {
                 self.cursor = Presence::Present;
                 self.show_cursor(key, &plane, imported).unwrap_or_else(|problem| {

@@ -16,6 +16,7 @@ use crate::plane::{Geometry, Plane, PlaneInfo, PlaneKind};
 use crate::pool::{Buffer, Key, Limits, Pool};
 
 use super::Counters;
+use super::budget::Budget;
 use super::looks::{ask, query};
 use super::problem::Problem;
 
@@ -72,9 +73,12 @@ impl DmaBufPlanes {
     }
 
     /// The buffer that the plane shows now; `None` if the plane is off. `told`: what the device has just said of it.
+    ///
+    /// Nothing is asked once more when the `time` of the look is spent.
     pub fn look(
         &mut self,
         device: &impl Device,
+        time: (Budget, &impl Clock),
         kind: PlaneKind,
         mut told: Option<&PlaneInfo>,
         counters: &mut Counters,
@@ -106,7 +110,9 @@ impl DmaBufPlanes {
                 None => match self.get(device, &plane, kind, counters) {
                     Ok(key) => key,
                     Err(Problem::Get { error, .. })
-                        if Failure::of(&error) == Failure::NotThere && attempts < ATTEMPTS =>
+                        if Failure::of(&error) == Failure::NotThere
+                            && attempts < ATTEMPTS
+                            && !time.0.is_spent(time.1.now()) =>
                     {
                         counters.races += 1;
                         continue;

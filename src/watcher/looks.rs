@@ -14,10 +14,12 @@ use crate::plane::{Plane, PlaneInfo, PlaneKind};
 use crate::pool::{Buffer, Key};
 use crate::room::NoRoom;
 
+use super::budget::Budget;
 use super::direct::Direct;
 use super::picture::Drawing;
 use super::problem::Problem;
 use super::region::RegionPlane;
+use super::turn::REST_SHARE;
 use super::{Counters, Pace, Planes, Reported, Watcher, dmabuf};
 
 /// Where this much time went by since the last look, waiting for another would take too long: all is looked at.
@@ -92,6 +94,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
     /// Looks at the device, unless it is left alone.
     pub(crate) fn look(&mut self, look: Look) -> Option<Report> {
         let now = self.clock.now();
+        self.budget = Budget::new(now);
         if look.exact {
             self.found = None;
         }
@@ -151,7 +154,8 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         let fresh = self.found.as_ref().filter(|(_, at)| now.saturating_sub(*at) <= FRESH);
         let told = known.or(fresh.map(|(info, _)| *info));
         let kind = PlaneKind::Primary;
-        let shown = planes.look(&self.device, kind, told.as_ref(), &mut self.counters)?;
+        let time = (self.budget, &self.clock);
+        let shown = planes.look(&self.device, time, kind, told.as_ref(), &mut self.counters)?;
         // What the pacer was told is no second look.
         let asked = told.is_none() || planes.primary() != told.as_ref();
         if let (Pace::Flips(pacer), true) = (&mut self.pace, asked) {
@@ -172,6 +176,12 @@ impl<D: Device, T: Clock> Watcher<D, T> {
             Some(Uptake::ReadBack)
                 if self.config.read_back || !self.is_fast_to_read(key, &plane) =>
             {
+                // The front end waits for what it reads back, on the main loop.
+                lease.buffer.wait_for_writers().map_err(|error| Problem::Read {
+                    what: "dma-buf with id",
+                    handle: plane.handle,
+                    error,
+                })?;
                 Ok(View::Buffer(lease, Uptake::ReadBack))
             }
             Some(uptake) => {
@@ -233,8 +243,15 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         }
         let closeness = self.closeness();
         self.make_room(&plane, conversion)?;
-        let Self { drawing: Some(drawing), planes: Planes::Region(region), device, notes, .. } =
-            self
+        let Self {
+            drawing: Some(drawing),
+            planes: Planes::Region(region),
+            device,
+            clock,
+            budget,
+            notes,
+            ..
+        } = self
         else {
             return Ok(View::Off);
         };
@@ -242,7 +259,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
             region.invalidate();
             Problem::Read { what: "graphics region", handle: plane.handle, error }
         };
-        let Some(source) = region.source(&*device) else { return Ok(View::Off) };
+        let Some(source) = region.source(&*device, &*clock, *budget) else { return Ok(View::Off) };
         let is_slow = source.is_slow();
         let damage = drawing
             .update(&plane.geometry, conversion, &source, closeness)
@@ -330,7 +347,8 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         let lasting = !problem.is_passing() || health.failing > PATIENCE;
         let failure = problem.failure();
         if matches!(failure, Some(Failure::Gone | Failure::Silent)) || problem.is_refusal() {
-            health.resume = self.clock.now() + RESPITE;
+            let now = self.clock.now();
+            health.resume = now + RESPITE.max(self.budget.spent(now) * REST_SHARE);
         }
         let mut remarks = Vec::new();
         let topic = problem.topic();

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod budget;
 mod cursor;
 pub(crate) mod direct;
 mod dmabuf;
@@ -38,6 +39,7 @@ use crate::shared_objects::{Owner, SharedObjects};
 
 use uuid::Uuid;
 
+use budget::Budget;
 use cursor::Presence;
 use direct::Direct;
 use dmabuf::DmaBufPlanes;
@@ -52,6 +54,8 @@ pub use problem::Problem;
 pub use share::ShareError;
 pub use turn::{Announced, Next};
 
+#[cfg(test)]
+pub(crate) use budget::LOOK_MOST;
 #[cfg(test)]
 pub(crate) use cursor::ABSENT_INTERVAL;
 pub(crate) use looks::{Look, Peek};
@@ -202,6 +206,8 @@ pub struct Watcher<D: Device, T: Clock> {
     unread: Option<(Lease, Uptake)>,
     /// When it was last looked at for the console.
     looked: Duration,
+    /// The time of the look that is under way, or was the last.
+    budget: Budget,
     /// What a look beside has just found, and when.
     found: Option<(PlaneInfo, Duration)>,
     counters: Counters,
@@ -254,6 +260,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
             reported: Reported::Nothing,
             unread: None,
             looked: Duration::ZERO,
+            budget: Budget::default(),
             found: None,
             counters: Counters::default(),
             notes,

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
+use crate::clock::Clock;
 use crate::damage::Source;
 use crate::device::{Device, RegionMemory};
 use crate::format::Conversion;
@@ -12,6 +13,7 @@ use crate::plane::{Geometry, Plane, PlaneInfo, PlaneKind};
 use vfio_bindings::bindings::vfio::VFIO_PCI_NUM_REGIONS;
 
 use super::Counters;
+use super::budget::Budget;
 use super::looks::query;
 use super::problem::Problem;
 
@@ -42,23 +44,28 @@ enum Pixels {
 
 /// The pixels of a region.
 #[derive(Debug)]
-pub struct RegionSource<'a, D> {
+pub struct RegionSource<'a, D, T> {
     pixels: &'a Pixels,
     device: &'a D,
+    clock: &'a T,
+    budget: Budget,
 }
 
-impl<D> RegionSource<'_, D> {
+impl<D, T> RegionSource<'_, D, T> {
     /// Whether each piece costs a call of the device.
     pub fn is_slow(&self) -> bool {
         matches!(self.pixels, Pixels::Reads(_))
     }
 }
 
-impl<D: Device> Source for RegionSource<'_, D> {
+impl<D: Device, T: Clock> Source for RegionSource<'_, D, T> {
     fn read(&self, offset: u64, to: &mut [u8]) -> io::Result<()> {
         match self.pixels {
             Pixels::Memory(memory) => memory.read(offset, to),
-            Pixels::Reads(index) => self.device.read_region(*index, offset, to),
+            Pixels::Reads(index) => {
+                self.budget.check(self.clock.now())?;
+                self.device.read_region(*index, offset, to)
+            }
         }
     }
 
@@ -103,9 +110,15 @@ impl RegionPlane {
         Ok(Some((plane, conversion, moved)))
     }
 
-    /// The pixels of the plane that [`RegionPlane::look`] found.
-    pub fn source<'a, D: Device>(&'a self, device: &'a D) -> Option<RegionSource<'a, D>> {
-        self.known.as_ref().map(|known| RegionSource { pixels: &known.pixels, device })
+    /// The pixels of the plane that [`RegionPlane::look`] found, for what is left of a look's time.
+    pub fn source<'a, D: Device, T: Clock>(
+        &'a self,
+        device: &'a D,
+        clock: &'a T,
+        budget: Budget,
+    ) -> Option<RegionSource<'a, D, T>> {
+        let pixels = &self.known.as_ref()?.pixels;
+        Some(RegionSource { pixels, device, clock, budget })
     }
 
     /// The memory of the plane that [`RegionPlane::look`] found, if it has some.
@@ -127,15 +140,23 @@ impl RegionPlane {
         self.gate.check().map_err(refused)?;
         let region = device.region(index).map_err(|error| Problem::RegionInfo { index, error })?;
         plane.fits(region.size).map_err(|error| Problem::Region { index, error })?;
+        let is_pci = index < VFIO_PCI_NUM_REGIONS;
+        let reads = || {
+            // The guest, too, waits for such a region, so that the host cannot give up a call of it soon.
+            if is_pci && !device.keeps_ids() {
+                return Err(refused(Refused::Missing.into()));
+            }
+            Ok(Pixels::Reads(index))
+        };
         let Some(RegionMemory { fd, offset, is_device }) = region.memory else {
-            return Ok(Pixels::Reads(index));
+            return reads();
         };
         let needed = plane.geometry.bytes_needed();
-        let memory = match (is_device, index < VFIO_PCI_NUM_REGIONS) {
+        let memory = match (is_device, is_pci) {
             (false, _) => self.gate.memory(fd, offset, needed),
             (true, false) => Memory::of_device(fd.as_fd(), offset, needed),
             // The guest can switch them off, and what is mapped of them is gone then.
-            (true, true) => return Ok(Pixels::Reads(index)),
+            (true, true) => return reads(),
         };
         match memory {
             Ok(memory) => Ok(Pixels::Memory(Arc::new(memory))),
@@ -143,7 +164,7 @@ impl RegionPlane {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 Err(Problem::Read { what: "graphics region", handle: index, error })
             }
-            Err(_) => Ok(Pixels::Reads(index)),
+            Err(_) => reads(),
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::plane::PlaneKind;
 use crate::pool::Key;
 use crate::shared_objects::{AddError, DmaBuf, Object};
 
+use super::budget::Budget;
 use super::problem::Problem;
 use super::{Planes, Watcher};
 
@@ -50,8 +51,9 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         }
         let Planes::DmaBuf(planes) = &mut self.planes else { return Err(ShareError::Region) };
         // Nobody may look at the console, so that what is known may be old.
+        let time = (Budget::new(self.clock.now()), &self.clock);
         let (key, plane) = planes
-            .look(&self.device, PlaneKind::Primary, None, &mut self.counters)
+            .look(&self.device, time, PlaneKind::Primary, None, &mut self.counters)
             .map_err(ShareError::Plane)?
             .ok_or(ShareError::NoPlane)?;
         planes.check_passing_on(key, plane.handle).map_err(ShareError::Plane)?;

@@ -32,7 +32,7 @@ const LONG_REST_STEP: Duration = Duration::from_millis(200);
 const LONG: Duration = Duration::from_secs(5);
 
 /// What took so long is followed by a rest of so many times that: the guest asks the same device, and waits for the same locks.
-const REST_SHARE: u32 = 2;
+pub(super) const REST_SHARE: u32 = 2;
 
 /// What a watcher does after a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

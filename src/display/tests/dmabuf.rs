@@ -14,7 +14,7 @@ use crate::display::{Config, Mode};
 use crate::plane::PlaneInfo;
 use crate::pool::Limits;
 use crate::testing::{Call, Errors, FakeDevice, Fixture, Shows, plane};
-use crate::watcher::PATIENCE;
+use crate::watcher::{LOOK_MOST, PATIENCE};
 
 use super::{OFF, dma_buf_device, is_update, scanout, shown, status, surface};
 
@@ -107,6 +107,24 @@ fn an_equal_answer_is_not_even_looked_up() {
     fixture.device.show(plane(2, 32, 16), 0);
     fixture.refresh();
     assert_ne!(status(&mut fixture, "/pool/look-ups"), before);
+}
+
+#[test]
+fn who_loses_the_race_slowly_does_not_try_again() {
+    let mut fixture = scanout();
+    fixture.refresh();
+    fixture.device.take_gets();
+    fixture.device.set().primary = plane(77, 32, 16);
+    let clock = fixture.clock.clone();
+    fixture.device.on_each_call(move || clock.set_time(clock.time() + LOOK_MOST / 2));
+    let began = fixture.clock.time();
+    fixture.refresh();
+    assert_eq!(fixture.device.take_gets(), [77]);
+    assert_eq!(
+        fixture.clock.time().saturating_sub(began),
+        LOOK_MOST,
+        "nor is it asked for its cursor"
+    );
 }
 
 #[test]

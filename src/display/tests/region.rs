@@ -1,5 +1,7 @@
 //! Region mode.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use drm_fourcc::DrmFourcc;
@@ -8,8 +10,7 @@ use serde_json::json;
 use crate::damage::Rect;
 use crate::plane::PlaneInfo;
 use crate::testing::{Call, Errors, FakeRegion, Fixture, Shows, plane};
-use crate::watcher::PATIENCE;
-use crate::watcher::SOON;
+use crate::watcher::{LOOK_MOST, PATIENCE, SOON};
 
 use super::{OFF, region, shown, status};
 
@@ -183,6 +184,67 @@ fn a_region_that_cannot_be_mapped_is_read() {
         let slow = "fake: graphics region 16 cannot be mapped: it is read piece by piece, slowly";
         assert_eq!(fixture.console.take_log(), [slow]);
         assert_eq!(fixture.device.files().mappings(), 0);
+    }
+}
+
+/// Each answer comes just before the host gives up the call.
+const JUST_IN_TIME: Duration = Duration::from_millis(99);
+
+#[test]
+fn pieces_that_come_just_in_time_are_not_waited_for_for_ever() {
+    let mut fixture = region();
+    fixture.device.add_region(17, 4096 * 1024 * 4, 0x44);
+    fixture.device.set().regions.get_mut(&17).unwrap().mappable = false;
+    fixture.device.set().primary = plane(17, 1024, 4096);
+    let clock = fixture.clock.clone();
+    let takes = Rc::new(Cell::new(JUST_IN_TIME));
+    let theirs = Rc::clone(&takes);
+    fixture.device.on_each_call(move || clock.set_time(clock.time() + theirs.get()));
+    for _ in 0..4 {
+        let began = fixture.clock.time();
+        fixture.refresh();
+        let took = fixture.clock.time().saturating_sub(began);
+        assert!(took <= LOOK_MOST + 2 * JUST_IN_TIME, "{took:?}");
+        // And it is left to the guest for twice as long.
+        fixture.pass((2 * took).saturating_sub(Duration::from_millis(1)));
+        let reads = fixture.device.get().counts.reads;
+        fixture.refresh();
+        assert_eq!(fixture.device.get().counts.reads, reads);
+        fixture.pass(Duration::from_millis(1));
+    }
+    let text = "fake: reading graphics region 17: all its pieces take more than 1000 ms";
+    assert_eq!(fixture.console.take_log(), [text]);
+    assert_eq!(fixture.console.message().as_deref(), Some("The device does not answer."));
+
+    takes.set(Duration::from_millis(1));
+    fixture.refresh();
+    assert_eq!(shown(&mut fixture), vec![0x4444_4444; 1024 * 4096]);
+}
+
+/// The host waits for seconds for a call of theirs, as the guest does.
+#[test]
+fn regions_of_pci_of_a_process_are_mapped_or_not_shown() {
+    for keeps_ids in [false, true] {
+        let mut fixture = region();
+        fixture.device.set().keeps_ids = keeps_ids;
+        fixture.device.add_region(8, 1 << 16, 0x44);
+        fixture.device.set().primary = plane(8, 32, 16);
+        fixture.refresh();
+        assert_eq!(shown(&mut fixture), [0x4444_4444; 32 * 16]);
+
+        fixture.device.add_region(0, 1 << 16, 0x55);
+        fixture.device.set().regions.get_mut(&0).unwrap().mappable = false;
+        fixture.device.set().primary = plane(0, 32, 16);
+        for _ in 0..3 {
+            fixture.refresh();
+        }
+        assert_eq!(fixture.device.get().counts.reads > 0, keeps_ids);
+        if !keeps_ids {
+            let text = "fake: GET_REGION_INFO of the graphics region 0: there is no memory, \
+                        and a region of PCI's is not read piece by piece";
+            assert_eq!(fixture.console.take_log(), [text]);
+            assert_eq!(fixture.device.get().counts.regions, 2, "it is left alone");
+        }
     }
 }
 
