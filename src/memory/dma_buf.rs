@@ -1,19 +1,16 @@
 //! dma-bufs, and what devices in processes hand out as such.
 
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
-use super::{Kind, Memory, size};
+use super::{Kind, Memory, MemoryFile};
 
 /// A dma-buf, or what a device hands out as one, held through its descriptor.
 #[derive(Debug)]
 pub struct DmaBuf {
-    file: File,
-    kind: Kind,
-    size: u64,
+    file: MemoryFile,
     identity: Identity,
 }
 
@@ -27,19 +24,17 @@ impl DmaBuf {
     /// [`Gate`]: super::Gate
     pub fn new(fd: OwnedFd) -> io::Result<Self> {
         let kind = Kind::of_memory(fd.as_fd())?;
-        Self::of_kind(fd.into(), kind)
+        Self::of_file(MemoryFile::new(fd.into(), kind)?)
     }
 
-    /// `kind` is that of the descriptor, and one of memory.
-    pub(super) fn of_kind(file: File, kind: Kind) -> io::Result<Self> {
-        let size = size(&file, kind)?;
+    pub(super) fn of_file(file: MemoryFile) -> io::Result<Self> {
         let metadata = file.metadata()?;
-        Ok(Self { file, kind, size, identity: Identity(metadata.dev(), metadata.ino()) })
+        Ok(Self { file, identity: Identity(metadata.dev(), metadata.ino()) })
     }
 
     /// Bytes in the buffer, as the kernel says.
     pub fn size(&self) -> u64 {
-        self.size
+        self.file.size()
     }
 
     /// Which buffer it is.
@@ -49,12 +44,21 @@ impl DmaBuf {
 
     /// Whether its pages stay where they are mapped, by us or by others.
     pub fn can_be_mapped(&self) -> bool {
-        self.kind.can_be_mapped()
+        self.file.kind().can_be_mapped()
+    }
+
+    /// Waits, for a moment, until the jobs of a GPU have ended that write into it: who reads it with a GPU of theirs would wait for them
+    /// without end. ETIMEDOUT: somebody still writes.
+    pub fn wait_for_writers(&self) -> io::Result<()> {
+        match self.file.kind() {
+            Kind::DmaBuf => wait_for_writers(self.as_fd(), WRITERS_TIMEOUT),
+            _ => Ok(()),
+        }
     }
 
     /// Makes the first `len` bytes readable.
     pub fn memory(&self, len: u64) -> io::Result<Memory> {
-        Memory::of_kind(self.file.try_clone()?, self.kind, 0, len)
+        Memory::of_file(self.file.try_clone()?, 0, len)
     }
 }
 

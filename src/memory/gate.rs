@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::reaper::Reaper;
-use super::{DmaBuf, Kind, Memory, Refused};
+use super::{DmaBuf, Kind, Memory, MemoryFile, Refused};
 
 /// While so many descriptors that were refused are not closed, nothing is taken from the device: the process has not many.
 pub const UNCLOSED_MOST: usize = 16;
@@ -24,19 +24,17 @@ impl Gate {
 
     /// A descriptor that was given as a dma-buf.
     pub fn dma_buf(&self, fd: OwnedFd) -> io::Result<DmaBuf> {
-        let (fd, kind) = self.pass(fd)?;
-        DmaBuf::of_kind(fd.into(), kind)
+        DmaBuf::of_file(self.pass(fd)?)
     }
 
     /// `len` bytes of a file that was given as memory, from `offset` on.
     pub fn memory(&self, fd: OwnedFd, offset: u64, len: u64) -> io::Result<Memory> {
-        let (fd, kind) = self.pass(fd)?;
-        Memory::of_kind(fd.into(), kind, offset, len)
+        Memory::of_file(self.pass(fd)?, offset, len)
     }
 
-    fn pass(&self, fd: OwnedFd) -> io::Result<(OwnedFd, Kind)> {
+    fn pass(&self, fd: OwnedFd) -> io::Result<MemoryFile> {
         match Kind::of_memory(fd.as_fd()) {
-            Ok(kind) => Ok((fd, kind)),
+            Ok(kind) => MemoryFile::new(fd.into(), kind),
             Err(error) => {
                 self.0.close(fd);
                 Err(error)

@@ -6,20 +6,21 @@
 //! change while they are read; whoever reads gets a mixture then, and looks again.
 
 mod dma_buf;
+mod file;
 mod gate;
 mod kind;
 mod mapping;
 mod reaper;
 
-use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::ptr::NonNull;
 
 use crate::damage::Source;
 
 pub use dma_buf::{DmaBuf, Identity, Reading};
+use file::MemoryFile;
 pub use gate::{Gate, UNCLOSED_MOST};
 pub use kind::{Kind, Refused};
 use mapping::Mapping;
@@ -35,13 +36,11 @@ pub struct Memory {
 enum Access {
     Mapped {
         mapping: Mapping,
-        dma_buf: Option<OwnedFd>,
+        /// Where it is needed beside the mapping, after which it goes.
+        file: Option<MemoryFile>,
     },
     /// The file can shrink at any moment, or must not be mapped.
-    Read {
-        file: File,
-        offset: u64,
-    },
+    Read { file: MemoryFile, offset: u64 },
 }
 
 impl Memory {
@@ -50,7 +49,7 @@ impl Memory {
     /// One that is refused is closed; if that may take long, it goes through a [`Gate`].
     pub fn new(fd: BorrowedFd<'_>, offset: u64, len: u64) -> io::Result<Self> {
         let kind = Kind::of_memory(fd)?;
-        Self::of_kind(fd.try_clone_to_owned()?.into(), kind, offset, len)
+        Self::of_file(MemoryFile::new(fd.try_clone_to_owned()?.into(), kind)?, offset, len)
     }
 
     /// As [`Memory::new`], of a vfio device's own descriptor, which the host opened itself.
@@ -58,26 +57,25 @@ impl Memory {
     /// Only regions that the guest cannot switch off stay readable, so not those of PCI.
     pub fn of_device(fd: BorrowedFd<'_>, offset: u64, len: u64) -> io::Result<Self> {
         let mapping = map_pages(fd, offset, len)?;
-        Ok(Self { len, access: Access::Mapped { mapping, dma_buf: None } })
+        Ok(Self { len, access: Access::Mapped { mapping, file: None } })
     }
 
-    /// `kind` is that of the descriptor, and one of memory.
-    fn of_kind(file: File, kind: Kind, offset: u64, len: u64) -> io::Result<Self> {
-        let size = size(&file, kind)?;
+    fn of_file(file: MemoryFile, offset: u64, len: u64) -> io::Result<Self> {
+        let size = file.size();
         if offset.checked_add(len).is_none_or(|end| end > size) {
             return Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
                 format!("the file has {size} bytes, not {len} from {offset}"),
             ));
         }
-        let access = match kind {
+        let access = match file.kind() {
             Kind::SealedMemory => {
                 let mapping = Mapping::new(file.as_fd(), offset, len)?;
-                Access::Mapped { mapping, dma_buf: None }
+                Access::Mapped { mapping, file: file.is_large().then_some(file) }
             }
             Kind::DmaBuf => {
                 let mapping = map_pages(file.as_fd(), offset, len)?;
-                Access::Mapped { mapping, dma_buf: Some(file.into()) }
+                Access::Mapped { mapping, file: Some(file) }
             }
             _ => Access::Read { file, offset },
         };
@@ -145,7 +143,9 @@ impl Memory {
     /// ETIMEDOUT: a job of a GPU still writes, and has for 100 ms.
     pub fn begin_reading(&self) -> io::Result<Reading<'_>> {
         Reading::begin(match &self.access {
-            Access::Mapped { dma_buf: Some(fd), .. } => Some(fd.as_fd()),
+            Access::Mapped { file: Some(file), .. } if file.kind() == Kind::DmaBuf => {
+                Some(file.as_fd())
+            }
             _ => None,
         })
     }
@@ -180,15 +180,6 @@ fn map_pages(fd: BorrowedFd<'_>, offset: u64, len: u64) -> io::Result<Mapping> {
     }
 }
 
-/// Bytes in a file of this kind, which is memory: the kernel alone answers. Of one that is sealed, what is true now stays true.
-fn size(mut file: &File, kind: Kind) -> io::Result<u64> {
-    match kind {
-        // Its metadata has no size, but it can be sought.
-        Kind::DmaBuf => io::Seek::seek(&mut file, io::SeekFrom::End(0)),
-        _ => Ok(file.metadata()?.len()),
-    }
-}
-
 fn page_size() -> u64 {
     // SAFETY: the call only looks up a constant.
     let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
@@ -198,6 +189,7 @@ fn page_size() -> u64 {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use std::fs::File;
     use std::io::Write;
     use std::os::fd::{AsRawFd, FromRawFd};
 
