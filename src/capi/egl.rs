@@ -5,6 +5,7 @@ use std::ffi::{c_char, c_int, c_void};
 use std::fmt::Display as Show;
 use std::os::fd::{BorrowedFd, IntoRawFd};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::egl::{
     Buffer, BufferPlane, ColorSpace, Display, Import, ImportError, Importer, MAX_PLANES, Usable,
@@ -19,6 +20,11 @@ const MOST_MESSAGES: usize = 256;
 
 /// The most of them that a description repeats: the last ones.
 const MOST_DESCRIBED: usize = 8;
+
+/// And the most that are said within [`BURST_TIME`]: a guest chooses what there is to say of its buffers.
+const BURST: u32 = 8;
+
+const BURST_TIME: Duration = Duration::from_secs(30);
 
 /// What messages are about.
 const IMPORT: &str = "EGL import";
@@ -72,8 +78,31 @@ pub struct VfioDpyEglImport {
 /// What is kept of a display, once and for all.
 pub struct KnownDisplay {
     importer: Arc<Importer<Display>>,
+    said: Mutex<Said>,
+}
+
+/// The messages of a display.
+#[derive(Debug, Default)]
+struct Said {
     /// In the order in which they were said.
-    said: Mutex<Vec<String>>,
+    texts: Vec<String>,
+    /// When the first of the last burst was said, and how many there were since.
+    burst: Option<(Instant, u32)>,
+}
+
+impl Said {
+    /// Whether a message is worth saying: it was not said before, and there were not many others just now.
+    fn say(&mut self, message: &str, now: Instant) -> bool {
+        let recent = |&(began, _): &(Instant, u32)| now.duration_since(began) < BURST_TIME;
+        let (began, count) = self.burst.filter(recent).unwrap_or((now, 0));
+        let known = self.texts.iter().any(|known| known == message);
+        let new = !known && self.texts.len() < MOST_MESSAGES && count < BURST;
+        if new {
+            self.texts.push(message.to_owned());
+            self.burst = Some((began, count + 1));
+        }
+        new
+    }
 }
 
 static DISPLAYS: LazyLock<Mutex<BTreeMap<usize, Arc<KnownDisplay>>>> =
@@ -101,17 +130,7 @@ impl KnownDisplay {
         Arc::clone(&self.importer)
     }
 
-    /// Whether a message is worth saying: it was not said before.
-    fn is_new(&self, message: &str) -> bool {
-        let mut said = self.said();
-        let new = said.len() < MOST_MESSAGES && !said.iter().any(|known| known == message);
-        if new {
-            said.push(message.to_owned());
-        }
-        new
-    }
-
-    fn said(&self) -> MutexGuard<'_, Vec<String>> {
+    fn said(&self) -> MutexGuard<'_, Said> {
         self.said.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -119,7 +138,7 @@ impl KnownDisplay {
     fn describe(&self) -> String {
         let mut text = format!("{}\n", self.importer);
         let said = self.said();
-        for message in said.iter().skip(said.len().saturating_sub(MOST_DESCRIBED)) {
+        for message in said.texts.iter().skip(said.texts.len().saturating_sub(MOST_DESCRIBED)) {
             text.push_str("  ");
             text.push_str(message);
             text.push('\n');
@@ -184,7 +203,8 @@ pub unsafe fn tell(
         return;
     }
     let text = why.map(|why| format!("{work}: {why}"));
-    let new = text.filter(|text| display.is_none_or(|display| display.is_new(text)));
+    let is_new = |text: &String| display.is_none_or(|known| known.said().say(text, Instant::now()));
+    let new = text.filter(is_new);
     // SAFETY: the pointer is valid, as the caller says.
     unsafe { *error = new.map_or(std::ptr::null_mut(), |text| c_string(&text)) };
 }
@@ -468,4 +488,21 @@ pub extern "C" fn vfio_dpy_egl_describe() -> *mut c_char {
         let displays = DISPLAYS.lock().unwrap_or_else(PoisonError::into_inner);
         c_string(&displays.values().map(|known| known.describe()).collect::<String>())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_does_not_fill_the_log() {
+        let (mut said, mut now) = (Said::default(), Instant::now());
+        let mut count = |now, numbers: std::ops::Range<u32>| {
+            numbers.filter(|number| said.say(&format!("stride {number}"), now)).count()
+        };
+        assert_eq!(count(now, 0..100), 8);
+        now += BURST_TIME;
+        assert_eq!(count(now, 0..8), 0, "it was said");
+        assert_eq!(count(now, 90..95), 5, "what was not said before is said now");
+    }
 }

@@ -137,7 +137,9 @@ impl Buffer<'_> {
         let BufferPlane { fd, offset, stride } = self.planes[0];
         let unmappable = |error| BufferError::Unmappable { index: 0, error };
         let dma_buf = fd.try_clone_to_owned().and_then(DmaBuf::new).map_err(unmappable)?;
-        let memory = dma_buf.memory(dma_buf.size()).map_err(unmappable)?;
+        let rows = u64::from(self.height - 1) * u64::from(stride);
+        let end = u64::from(offset) + rows + u64::from(self.width) * 4;
+        let memory = dma_buf.memory(end).map_err(unmappable)?;
         let _reading = memory.begin_reading().map_err(unmappable)?;
         let mut pixels = vec![0; self.width as usize * 4];
         for y in 0..self.height {

@@ -671,7 +671,10 @@ impl Driver for Display {
     fn program(&self, _: Context, vertex: &CStr, fragment: &CStr) -> Result<u32, String> {
         Self::clear_gl_errors();
         let vertex = Self::compile(GL_VERTEX_SHADER, vertex)?;
-        let fragment = Self::compile(GL_FRAGMENT_SHADER, fragment)?;
+        let fragment = Self::compile(GL_FRAGMENT_SHADER, fragment).inspect_err(|_| {
+            // SAFETY: a context is current, and the shader is its own.
+            unsafe { gl_delete_shader(vertex) };
+        })?;
         let mut linked = 0;
         // SAFETY: a context is current; the shaders exist; the call writes one value. Shaders live on as parts of the program.
         let program = unsafe {
