@@ -11,6 +11,9 @@ answer. UUIDs are in the usual notation, bytes in hexadecimal.
 {"do": "send", "request": n, "bytes": B}  a request of any kind and size: {"closed": whether QEMU closed the channel}
 {"do": "cut-replies", "after": n}     of objects that QEMU asks for it gets only so many bytes of the reply
 {"do": "finish-replies"}              it gets the rest, and whole replies from then on
+{"do": "ask-in-part", "uuid": U, "after": n}  sends so many bytes of a lookup
+{"do": "finish-asking"}               sends the rest: {"refused": bool}
+{"do": "ask-without-reading", "uuid": U}  lookups, until QEMU closes the channel: {"closed": True}
 {"do": "wait-for-qemu"}               answers when QEMU has set up the channel for requests of backends
 """
 
@@ -89,6 +92,7 @@ class Backend:
         self._exports = {}
         self._cut = None
         self._rest = b""
+        self._unasked = b""
 
     def serve(self, until):
         """Answers QEMU until one of the other descriptors can be read; returns which."""
@@ -136,6 +140,9 @@ class Backend:
     def _ask(self, request, uuid):
         """A request of the backend; returns QEMU's verdict and descriptors."""
         send(self._channel, request, NEED_REPLY, uuid)
+        return self._verdict(request)
+
+    def _verdict(self, request):
         self.serve(until=self._channel)
         message = receive(self._channel)
         if message is None:
@@ -162,7 +169,21 @@ class Backend:
             self._main.sendall(self._rest)
             self._cut, self._rest = None, b""
             return {}
+        if command["do"] == "finish-asking":
+            self._channel.sendall(self._unasked)
+            return {"refused": self._verdict(BACKEND_SHARED_OBJECT_LOOKUP)[0] != 0}
         uuid = uuid_module.UUID(command["uuid"]).bytes
+        if command["do"] == "ask-in-part":
+            message = HEADER.pack(BACKEND_SHARED_OBJECT_LOOKUP, VERSION | NEED_REPLY, len(uuid)) + uuid
+            self._channel.sendall(message[:command["after"]])
+            self._unasked = message[command["after"]:]
+            return {}
+        if command["do"] == "ask-without-reading":
+            try:
+                while True:
+                    send(self._channel, BACKEND_SHARED_OBJECT_LOOKUP, NEED_REPLY, uuid)
+            except (BrokenPipeError, ConnectionResetError):
+                return {"closed": True}
         if command["do"] == "add":
             fd = os.memfd_create("shared", os.MFD_CLOEXEC)
             os.write(fd, bytes.fromhex(command["bytes"]))

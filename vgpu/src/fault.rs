@@ -81,7 +81,10 @@ pub enum Action {
     /// The answer is so many bytes longer or shorter.
     Size(i64),
     NoFd,
-    ExtraFd,
+    /// One descriptor more than there should be.
+    ExtraFd(Given),
+    /// Before the answer come so many requests that nobody knows, and as many answers that nobody waits for.
+    Chatter(u64),
     /// The descriptor leads elsewhere.
     Fd(Given),
     /// The dma-buf can be neither mapped nor read.
@@ -217,6 +220,9 @@ fn action(call: Option<Call>, kind: &str, args: &[&str]) -> Result<Action, Strin
         [] => Ok(action),
         _ => Err(format!("fault {kind} takes no argument")),
     };
+    if let Some(given) = kind.strip_prefix("extra-fd=") {
+        return none(Action::ExtraFd(Given::parse(given)?));
+    }
     if let Some(given) = kind.strip_prefix("fd=") {
         return match call {
             Some(Call::Get | Call::RegionInfo) => none(Action::Fd(Given::parse(given)?)),
@@ -236,7 +242,8 @@ fn action(call: Option<Call>, kind: &str, args: &[&str]) -> Result<Action, Strin
             }
         }
         "no-fd" => none(Action::NoFd),
-        "extra-fd" => none(Action::ExtraFd),
+        "extra-fd" => none(Action::ExtraFd(Given::Path("/dev/null".into()))),
+        "chatter" => Ok(Action::Chatter(number(one()?)?)),
         "unreadable" if call == Some(Call::Get) => none(Action::Unreadable),
         "unreadable" => Err("only a get gives dma-bufs".into()),
         "hangup" => none(Action::Hangup),
@@ -248,7 +255,7 @@ fn action(call: Option<Call>, kind: &str, args: &[&str]) -> Result<Action, Strin
         "id-race" if call == Some(Call::Get) => none(Action::IdRace),
         "id-race" => Err("only a get can race".into()),
         _ => Err(format!(
-            "no fault '{kind}' (errno, silence, delay, size, no-fd, extra-fd, fd=, unreadable, hangup, set, id-race)"
+            "no fault '{kind}' (errno, silence, delay, size, no-fd, extra-fd, extra-fd=, chatter, fd=, unreadable, hangup, set, id-race)"
         )),
     }
 }

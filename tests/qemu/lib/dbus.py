@@ -37,6 +37,15 @@ _INTERFACE = """
   <property type="as" name="Interfaces" access="read"/>
 </interface></node>
 """
+_MAP = "org.qemu.Display1.Listener.Unix.Map"
+_MAP_INTERFACE = f"""
+<node><interface name="{_MAP}">
+  <method name="ScanoutMap"><arg type="h" direction="in"/><arg type="u" direction="in"/><arg type="u" direction="in"/>
+    <arg type="u" direction="in"/><arg type="u" direction="in"/><arg type="u" direction="in"/></method>
+  <method name="UpdateMap"><arg type="i" direction="in"/><arg type="i" direction="in"/><arg type="i" direction="in"/>
+    <arg type="i" direction="in"/></method>
+</interface></node>
+"""
 # What QEMU may say when a client goes while an update is on its way to it.
 IN_FLIGHT = ("Failed to call update",)
 
@@ -253,3 +262,49 @@ class DBusScreen:
             return None
 
         return until(what, there)
+
+
+class MappingScreen(DBusScreen):
+    """A D-Bus client that maps the memory of surfaces."""
+
+    def __init__(self, qemu, console=0):
+        self._map = None
+        self.maps = self.updated = 0
+        super().__init__(qemu, console)
+
+    def __exit__(self, *_):
+        self.close()
+        if self._map:
+            os.close(self._map[0])
+
+    @staticmethod
+    def _property(_connection, _sender, _path, _interface, _name):
+        return GLib.Variant("as", [_MAP])
+
+    def _connect(self, end, delay=False):
+        connection = DBusScreen._connect(end, delay)
+        if delay:
+            interface = Gio.DBusNodeInfo.new_for_xml(_MAP_INTERFACE).interfaces[0]
+            connection.register_object("/org/qemu/Display1/Listener", interface, self._mapped, None, None)
+        return connection
+
+    def _mapped(self, _connection, _sender, _path, _interface, method, parameters, invocation):
+        if method == "ScanoutMap":
+            fds = invocation.get_message().get_unix_fd_list().steal_fds()
+            with self._lock:
+                if self._map:
+                    os.close(self._map[0])
+                self._map = (fds[0], *parameters.unpack()[1:])
+                self.maps += 1
+        else:
+            self.updated += 1
+        invocation.return_value(None)
+
+    def picture(self):
+        """What the client shows; None if nothing, or if it was sent pixels."""
+        with self._lock:
+            if not self._map or self._frame:
+                return None
+            fd, offset, width, height, stride, _ = self._map
+            with mmap.mmap(fd, offset + stride * height, prot=mmap.PROT_READ) as memory:
+                return Image.frombytes("RGB", (width, height), memory[offset:], "raw", "BGRX", stride)

@@ -35,7 +35,9 @@ pub fn run(listener: &UnixListener, vgpu: &Arc<Vgpu>) {
                     device.stats.connections += 1;
                     device.stats.connected = true;
                 }
-                let result = Session { stream: &stream, vgpu, client: Client::default() }.run();
+                let result =
+                    Session { stream: &stream, vgpu, client: Client::default(), unanswered: 0 }
+                        .run();
                 let mut device = vgpu.device();
                 device.stats.connected = false;
                 device.stats.gfx_plane = false;
@@ -89,12 +91,18 @@ struct Session<'a> {
     stream: &'a UnixStream,
     vgpu: &'a Vgpu,
     client: Client,
+    /// Requests of ours.
+    unanswered: u64,
 }
 
 impl Session<'_> {
     fn run(mut self) -> io::Result<()> {
         while let Some(message) = wire::receive(self.stream)? {
             let header = message.header;
+            if header.flags & flag::TYPE != 0 && self.unanswered > 0 {
+                self.unanswered -= 1;
+                continue;
+            }
             if header.flags & flag::TYPE != 0 {
                 // We ask the client nothing, so there is nothing that it could answer.
                 return Err(io::Error::other(format!(
@@ -115,6 +123,10 @@ impl Session<'_> {
                 Some(Action::Silence) => continue,
                 Some(Action::Errno(errno)) => Err(*errno),
                 Some(Action::IdRace) => Err(self.vgpu.device().race()),
+                Some(Action::Chatter(count)) => {
+                    self.chatter(*count)?;
+                    self.handle(message)
+                }
                 Some(Action::Delay(milliseconds)) => {
                     std::thread::sleep(Duration::from_millis(*milliseconds));
                     self.handle(message)
@@ -126,7 +138,11 @@ impl Session<'_> {
             }
             let answer = answer.map(|mut reply| {
                 match &fault {
-                    Some(Action::Fd(given)) => self.give(&mut reply, given),
+                    Some(Action::Fd(given)) => {
+                        reply.fds.clear();
+                        self.give(&mut reply, given);
+                    }
+                    Some(Action::ExtraFd(given)) => self.give(&mut reply, given),
                     Some(fault) => spoil(&mut reply, fault),
                     None => {}
                 }
@@ -137,11 +153,11 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Gives another descriptor than the right one.
+    /// Gives a descriptor that is not the right one.
     fn give(&self, reply: &mut Reply, given: &Given) {
         match given.open() {
             Ok((fd, needed)) => {
-                reply.fds = vec![fd];
+                reply.fds.push(fd);
                 reply.is_odd = true;
                 if let Some(needed) = needed {
                     self.vgpu.device().faults.keep(needed);
@@ -149,6 +165,21 @@ impl Session<'_> {
             }
             Err(e) => eprintln!("vgpu: fault {given:?}: {e}"),
         }
+    }
+
+    /// Sends so many requests that nobody knows, and as many answers that nobody waits for.
+    fn chatter(&mut self, count: u64) -> io::Result<()> {
+        let size = u32::try_from(protocol::HEADER).map_err(io::Error::other)?;
+        for turn in 0..count {
+            // No request of the client's has such a number so soon.
+            let id = u16::try_from(turn % 100).unwrap_or(0) | 0xff00;
+            for flags in [0, flag::REPLY] {
+                let header = Header { id, command: 300, size, flags, error: 0 };
+                wire::send(self.stream, &header.bytes(), &[])?;
+            }
+            self.unanswered += 1;
+        }
+        Ok(())
     }
 
     fn reply(&self, request: Header, answer: Result<Reply, Errno>) -> io::Result<()> {
@@ -308,11 +339,6 @@ fn spoil(reply: &mut Reply, fault: &Action) {
             reply.payload.resize(size, 0xee);
         }
         Action::NoFd => reply.fds.clear(),
-        Action::ExtraFd => {
-            if let Ok(null) = std::fs::File::open("/dev/null") {
-                reply.fds.push(null.into());
-            }
-        }
         Action::Unreadable => {
             for fd in &mut reply.fds {
                 match sys::reopen(fd.as_fd(), OFlags::WRONLY) {
