@@ -199,10 +199,10 @@ class Machine:
     def status(self):
         """What the library says of itself; {} in a QEMU without it."""
         try:
-            return json.loads(self.qmp.command(
-                "qom-get", path="/machine/peripheral/vgpu0", property="display-status"))
+            displays = self.qmp.command("query-vfio-display")
         except QmpError:
             return {}
+        return displays[0].get("status", {}) if displays else {}
 
     def row(self):
         """The table's row for this mode."""

@@ -46,7 +46,7 @@ series_repository() {
     git -C "$repo" config core.abbrev 8
     series_files "$series" | (cd "$ROOT/qemu-patches/$series" && xargs sed -n 's,^--- a/,,p') | xargs -d '\n' dirname |
         sort -u | while read -r directory; do
-        [[ ! -d $tree/$directory ]] || (cd "$tree" && find "$directory" -maxdepth 1 -type f -exec cp --parents -t "$repo/" -- {} +)
+        [[ ! -d $tree/$directory ]] || (cd "$tree" && find "$directory" -maxdepth 1 -type f ! -name '.git*' -exec cp --parents -t "$repo/" -- {} +)
     done
     git -C "$repo" add --all
     git -C "$repo" commit --quiet --message=pristine

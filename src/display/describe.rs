@@ -1,4 +1,5 @@
-//! What a display shows, holds and did: as JSON for programs, and in words for people.
+//! What a display shows, holds and did: as JSON for programs, whose members QEMU's `qapi/vfio.json` knows (`VfioDisplayStatus`),
+//! and in words for people.
 
 use std::fmt::{self, Write};
 
@@ -31,9 +32,11 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
                 "median": self.durations.percentile(50.0),
                 "p99": self.durations.percentile(99.0),
                 "longest": self.durations.longest(),
-                "counts": self.durations.counts().collect::<Vec<_>>(),
+                "counts": list(self.durations.counts(), |(microseconds, refreshes)| {
+                    json!({ "microseconds": microseconds, "refreshes": refreshes })
+                }),
             },
-            "errors": showed.errors,
+            "errors": list(&showed.errors, |(kind, count)| json!({ "kind": kind, "count": count })),
         });
         let mut add = |name: &str, value: Value| status[name] = value;
         if let Some(plane) = self.presenter.plane() {
@@ -41,13 +44,20 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
         }
         if let Some(plane) = self.presenter.pointer() {
             let mut cursor = plane_status(plane);
-            cursor["position"] = json!([plane.position.0, plane.position.1]);
-            cursor["hotspot"] = json!(plane.hotspot.map(|(x, y)| [x, y]));
+            cursor["x"] = json!(plane.position.0);
+            cursor["y"] = json!(plane.position.1);
+            if let Some((x, y)) = plane.hotspot {
+                cursor["hot-x"] = json!(x);
+                cursor["hot-y"] = json!(y);
+            }
             add("cursor", cursor);
         }
         if let Some(period) = facts.pacing {
-            let period = period.map(|period| u64::try_from(period.as_micros()).ok());
-            add("pacing", json!({ "period-microseconds": period, "looks": looked.looks }));
+            let mut pacing = json!({ "looks": looked.looks });
+            if let Some(period) = period {
+                pacing["period-microseconds"] = json!(u64::try_from(period.as_micros()).ok());
+            }
+            add("pacing", pacing);
         }
         if let Some(heard) = facts.heard {
             add("events", json!({ "heard": heard }));
@@ -176,6 +186,10 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
         }
         Ok(())
     }
+}
+
+fn list<T>(items: impl IntoIterator<Item = T>, status: impl Fn(T) -> Value) -> Value {
+    items.into_iter().map(status).collect()
 }
 
 fn plane_status(plane: &Plane) -> Value {

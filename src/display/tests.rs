@@ -88,6 +88,13 @@ fn status(fixture: &mut Fixture, path: &str) -> serde_json::Value {
     fixture.display().status().pointer(path).cloned().unwrap_or_default()
 }
 
+/// How often something of this kind failed, by the display's status.
+fn errors(fixture: &mut Fixture, kind: &str) -> u64 {
+    let all = status(fixture, "/errors");
+    let of_kind = all.as_array().unwrap().iter().find(|errors| errors["kind"] == kind);
+    of_kind.map_or(0, |errors| errors["count"].as_u64().unwrap())
+}
+
 fn is_update(call: &Call) -> bool {
     matches!(call, Call::UpdateScanout(_) | Call::UpdateSurface(_))
 }

@@ -71,7 +71,8 @@ def waits(nanoseconds):
 
 def refreshes(status):
     """Takes from a display's status how many refreshes took how long: pairs of microseconds and a count."""
-    return status.get("refresh-microseconds", {}).pop("counts", ())
+    counts = status.get("refresh-microseconds", {}).pop("counts", ())
+    return [(each["microseconds"], each["refreshes"]) for each in counts]
 
 
 def held(before, after):

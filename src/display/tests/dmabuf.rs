@@ -16,7 +16,7 @@ use crate::pool::Limits;
 use crate::testing::{Call, Errors, FakeDevice, Fixture, Shows, plane};
 use crate::watcher::{LOOK_MOST, PATIENCE};
 
-use super::{OFF, dma_buf_device, is_update, scanout, shown, status, surface};
+use super::{OFF, dma_buf_device, errors, is_update, scanout, shown, status, surface};
 
 fn inode(fixture: &Fixture, id: u32) -> Option<u64> {
     Some(fixture.device.get().dma_bufs.get(&id)?.metadata().unwrap().ino())
@@ -219,7 +219,7 @@ fn what_passes_by_itself_is_tried_at_the_next_refresh_without_a_word() {
         fixture.refresh();
         assert_eq!(fixture.console.scanned_out(), inode(&fixture, 4));
         assert_eq!(fixture.console.take_log(), [""; 0]);
-        assert_eq!(status(&mut fixture, "/errors"), json!({ "get": 1, "query": 1 }));
+        assert_eq!((errors(&mut fixture, "get"), errors(&mut fixture, "query")), (1, 1));
     }
 }
 
@@ -647,15 +647,17 @@ fn status_says_what_is_shown_held_and_done() {
             "races": 0,
             "imports": 2,
             "flips": 0,
-            "pacing": { "period-microseconds": null, "looks": 0 },
-            "refresh-microseconds": { "median": 0, "p99": 0, "longest": 0, "counts": [[0, 2]] },
-            "errors": {},
+            "pacing": { "looks": 0 },
+            "refresh-microseconds": {
+                "median": 0, "p99": 0, "longest": 0, "counts": [{ "microseconds": 0, "refreshes": 2 }],
+            },
+            "errors": [],
             "plane": {
                 "width": 32, "height": 16, "stride": 128, "fourcc": "XR24", "modifier": "LINEAR", "handle": 1,
             },
             "cursor": {
                 "width": 64, "height": 64, "stride": 256, "fourcc": "AR24", "modifier": "LINEAR", "handle": 7,
-                "position": [10, 20], "hotspot": null,
+                "x": 10, "y": 20,
             },
             "pool": {
                 "buffers": 2, "pinned": 2, "bytes": 2048 + 16384, "look-ups": 2, "evictions": 0,
@@ -666,7 +668,7 @@ fn status_says_what_is_shown_held_and_done() {
     fixture.device.set().get_errors = Errors::always(libc::EIO);
     fixture.device.set().primary = plane(5, 32, 16);
     fixture.refresh();
-    assert_eq!(status(&mut fixture, "/errors"), json!({ "get": 1 }));
+    assert_eq!(status(&mut fixture, "/errors"), json!([{ "kind": "get", "count": 1 }]));
     let last = status(&mut fixture, "/last-error");
     assert_eq!(last, "GET_GFX_DMABUF of id 5: Input/output error (os error 5)");
     assert_eq!(status(&mut fixture, "/errors-withheld"), 0);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::plane::PlaneInfo;
 use crate::testing::{Call, Errors, FakeConsole, Shows, plane};
 
-use super::{region, scanout, status, surface};
+use super::{errors, region, scanout, status, surface};
 use crate::console::Severity;
 use crate::presenter::TestedReporter as Reporter;
 
@@ -57,7 +57,7 @@ fn a_device_that_lies_differently_each_time_does_not_fill_the_log() {
         fixture.pass(Duration::from_millis(33));
     }
     assert_eq!(fixture.console.take_log().len(), 8);
-    assert_eq!(status(&mut fixture, "/errors/invalid-plane"), 100);
+    assert_eq!(errors(&mut fixture, "invalid-plane"), 100);
     assert_eq!(status(&mut fixture, "/errors-withheld"), 92);
     let last = status(&mut fixture, "/last-error");
     assert!(last.as_str().unwrap().contains("stride 99 is too small"), "{last}");
@@ -74,7 +74,7 @@ fn an_error_that_stays_is_said_once_in_half_a_minute() {
         }
         assert_eq!(fixture.console.take_log().len(), 1, "{errno}");
         assert_eq!(fixture.console.take_calls(), []);
-        assert_eq!(status(&mut fixture, "/errors/query"), 800);
+        assert_eq!(errors(&mut fixture, "query"), 800);
     }
 }
 
@@ -90,7 +90,7 @@ fn a_picture_without_room_on_the_host_is_a_message_until_there_is_room() {
             "{log:?}"
         );
         assert_eq!(fixture.refresh(), []);
-        assert_eq!(status(&mut fixture, "/errors/surface"), 2);
+        assert_eq!(errors(&mut fixture, "surface"), 2);
         assert_eq!(fixture.console.take_log(), [""; 0]);
 
         fixture.console.set().surface_limit = 0;

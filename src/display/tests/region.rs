@@ -12,7 +12,7 @@ use crate::plane::PlaneInfo;
 use crate::testing::{Call, Errors, FakeRegion, Fixture, Shows, plane};
 use crate::watcher::{LOOK_MOST, PATIENCE, SOON};
 
-use super::{OFF, region, shown, status};
+use super::{OFF, errors, region, shown, status};
 
 #[test]
 fn the_region_is_mapped_once_and_then_compared() {
@@ -343,11 +343,11 @@ fn who_looks_once_sees_the_picture_although_the_first_query_fails() {
     fixture.device.set().primary_errors = Errors::times(1, libc::EAGAIN);
     fixture.refresh();
     assert_eq!(fixture.console.get().shows, Shows::Surface(32, 16));
-    assert_eq!(status(&mut fixture, "/errors"), json!({}));
+    assert_eq!(status(&mut fixture, "/errors"), json!([]));
 
     fixture.device.set().primary_errors = Errors::times(1, libc::EIO);
     fixture.refresh();
-    assert_eq!(status(&mut fixture, "/errors/query"), 1, "other errors are not asked for twice");
+    assert_eq!(errors(&mut fixture, "query"), 1, "other errors are not asked for twice");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::plane::PlaneInfo;
 use crate::testing::{Call, Errors, Fixture, Shows, cursor, plane};
 use crate::watcher::RESPITE;
 
-use super::{OFF, dma_buf_device, region, rotating, scanout, shown, status, surface};
+use super::{OFF, dma_buf_device, errors, region, rotating, scanout, shown, status, surface};
 
 const BUFFERS: [u32; 4] = [1, 3, 8, 16];
 
@@ -212,7 +212,7 @@ fn a_device_that_is_gone_is_said_once_and_asked_seldom() {
         let asked = fixture.device.get().counts.primary - queries;
         assert!((8..=10).contains(&asked), "{asked} questions in 10 s");
         assert_eq!(fixture.console.take_log().len(), said);
-        assert_eq!(status(&mut fixture, "/errors/query").as_u64(), Some(u64::from(asked) + 1));
+        assert_eq!(errors(&mut fixture, "query"), u64::from(asked) + 1);
 
         fixture.device.set().primary_errors = Errors::default();
         fixture.pass(RESPITE);

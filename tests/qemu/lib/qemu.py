@@ -215,8 +215,11 @@ class Qemu:
                 debug(f"screendump: {error}")
 
     def status(self, device="vgpu0"):
-        """What the library says about a display. QEMU's own C has no such property."""
-        return json.loads(self.qmp("qom-get", path=f"/machine/peripheral/{device}", property="display-status"))
+        """What the library says about a display. QEMU's own C has no such command."""
+        for display in self.qmp("query-vfio-display"):
+            if display.get("id") == device:
+                return display["status"]
+        raise Failure(f"query-vfio-display: there is no {device}")
 
     def say_egl(self):
         """Says what QEMU tells of EGL, without what Mesa's version decides."""
