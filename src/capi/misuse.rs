@@ -1,5 +1,6 @@
 //! Calls that break the rules of the header. Debug builds end the process at such a call, as `assert()` does; others do not look.
 
+use std::cell::Cell;
 use std::process::abort;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -9,7 +10,14 @@ pub fn end(function: &str, what: &str) -> ! {
     abort();
 }
 
-/// Notices calls from a second thread while one is under way.
+thread_local!(static WATCHES: Cell<bool> = const { Cell::new(false) });
+
+/// This thread asks a device from now on: no function of a display is to be called here.
+pub fn this_thread_watches(watches: bool) {
+    WATCHES.set(watches);
+}
+
+/// Notices calls from a second thread while one is under way, or from one that only asks the device.
 #[derive(Default)]
 pub struct OneThread(AtomicUsize);
 
@@ -21,6 +29,9 @@ impl OneThread {
     pub fn enter(&self, function: &str) -> Entered<'_> {
         if !cfg!(debug_assertions) {
             return Entered(None);
+        }
+        if WATCHES.get() {
+            end(function, "was called on the thread of vfio_dpy_watch()");
         }
         let this_thread = this_thread();
         match self.0.compare_exchange(0, this_thread, Ordering::Relaxed, Ordering::Relaxed) {

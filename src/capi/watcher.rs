@@ -14,6 +14,7 @@ use crate::watcher::Next;
 use super::boundary;
 use super::clock::{Monotonic, eventfd, take};
 use super::device::HostDevice;
+use super::misuse;
 
 /// What asks the device of a display, on a thread of the host's.
 pub struct VfioDpyWatcher {
@@ -100,10 +101,12 @@ impl VfioDpyWatcher {
 pub unsafe extern "C" fn vfio_dpy_watch(watcher: *mut VfioDpyWatcher) {
     // SAFETY: the pointer is from `Box::into_raw` in vfio_dpy_watcher(), and taken back once.
     let mut watcher = unsafe { Box::from_raw(watcher) };
+    misuse::this_thread_watches(true);
     let ended = boundary(false, || {
         watcher.watch();
         true
     });
+    misuse::this_thread_watches(false);
     if !ended {
         watcher.exchange.fail();
     }

@@ -618,8 +618,43 @@ static void two_threads(void)
     vfio_dpy_refresh(dpy, true);
 }
 
+static int query_and_invalidate(void *device,
+                                struct vfio_device_gfx_plane_info *info)
+{
+    if (dpy) {
+        vfio_dpy_invalidate(dpy);
+    }
+    return query_plane(device, info);
+}
+
+static void *watch(void *watcher)
+{
+    vfio_dpy_watch(watcher);
+    return NULL;
+}
+
+/* The device calls back, on the thread on which it is asked. */
+static void callback_of_the_device(void)
+{
+    VfioDpyConfig config = { .size = sizeof(config), .options = "thread=on" };
+    VfioDpyDeviceOps ops = device_ops;
+    Console console = { 0 };
+
+    ops.query_plane = query_and_invalidate;
+    dpy = vfio_dpy_new(VFIO_DPY_MODE_DMA_BUF, &ops, &memory, "abi",
+                       &console_ops, &console, &config, NULL);
+    g_thread_new("watcher", watch, vfio_dpy_watcher(dpy));
+    for (alarm(60); true; g_usleep(10000)) {
+        vfio_dpy_refresh(dpy, true);
+    }
+}
+
 static void test_misuse(void)
 {
+    if (DEBUG_BUILD) {
+        check_misuse(callback_of_the_device, "vfio_dpy_invalidate() was called "
+                     "on the thread of vfio_dpy_watch()");
+    }
     check_misuse(free_from_a_callback,
                  "vfio_dpy_free() was called from within a callback");
     check_misuse(two_threads,
