@@ -37,15 +37,27 @@ _INTERFACE = """
   <property type="as" name="Interfaces" access="read"/>
 </interface></node>
 """
-_MAP = "org.qemu.Display1.Listener.Unix.Map"
-_MAP_INTERFACE = f"""
-<node><interface name="{_MAP}">
+# What a client may have beside it: for surfaces that it maps, and for dma-bufs that have offsets, and several planes.
+MAP = "org.qemu.Display1.Listener.Unix.Map"
+SCANOUT_DMABUF2 = "org.qemu.Display1.Listener.Unix.ScanoutDMABUF2"
+_BESIDE = {
+    MAP: f"""
+<node><interface name="{MAP}">
   <method name="ScanoutMap"><arg type="h" direction="in"/><arg type="u" direction="in"/><arg type="u" direction="in"/>
     <arg type="u" direction="in"/><arg type="u" direction="in"/><arg type="u" direction="in"/></method>
   <method name="UpdateMap"><arg type="i" direction="in"/><arg type="i" direction="in"/><arg type="i" direction="in"/>
     <arg type="i" direction="in"/></method>
 </interface></node>
-"""
+""",
+    SCANOUT_DMABUF2: f"""
+<node><interface name="{SCANOUT_DMABUF2}">
+  <method name="ScanoutDMABUF2"><arg type="ah" direction="in"/><arg type="u" direction="in"/><arg type="u" direction="in"/>
+    <arg type="u" direction="in"/><arg type="u" direction="in"/><arg type="au" direction="in"/><arg type="au" direction="in"/>
+    <arg type="u" direction="in"/><arg type="u" direction="in"/><arg type="u" direction="in"/><arg type="u" direction="in"/>
+    <arg type="t" direction="in"/><arg type="b" direction="in"/></method>
+</interface></node>
+""",
+}
 # What QEMU may say when a client goes while an update is on its way to it.
 IN_FLIGHT = ("Failed to call update",)
 
@@ -84,9 +96,12 @@ class Bus:
 
 
 class DBusScreen:
-    """A client of `-display dbus`, from the start to the end of a `with` block: over a bus, or without (`p2p=yes`)."""
+    """A client of `-display dbus`, from the start to the end of a `with` block: over a bus, or without (`p2p=yes`).
 
-    def __init__(self, qemu, console=0, bus=None):
+    `interfaces`: those that it has beside the Listener's own.
+    """
+
+    def __init__(self, qemu, console=0, bus=None, interfaces=()):
         self._lock = threading.Lock()
         self._frame = None
         self._dmabuf = None
@@ -118,8 +133,10 @@ class DBusScreen:
             GLib.Variant("(h)", (handle,)), None, Gio.DBusCallFlags.NONE, 30000, fds, None)
         self._context.push_thread_default()
         self._listener = self._connect(ours, delay=True)
-        node = Gio.DBusNodeInfo.new_for_xml(_INTERFACE)
-        self._listener.register_object(_LISTENER, node.interfaces[0], self._called, self._property, None)
+        self._interfaces = interfaces
+        for xml in (_INTERFACE, *(_BESIDE[name] for name in interfaces)):
+            node = Gio.DBusNodeInfo.new_for_xml(xml)
+            self._listener.register_object(_LISTENER, node.interfaces[0], self._called, self._property, None)
         self._context.pop_thread_default()
         self._thread.start()
         self._listener.start_message_processing()
@@ -155,9 +172,8 @@ class DBusScreen:
             os.close(self._dmabuf[0])
             self._dmabuf = None
 
-    @staticmethod
-    def _property(_connection, _sender, _path, _interface, _name):
-        return GLib.Variant("as", [])
+    def _property(self, _connection, _sender, _path, _interface, _name):
+        return GLib.Variant("as", self._interfaces)
 
     def _called(self, _connection, _sender, _path, _interface, method, parameters, invocation):
         values = parameters.unpack() if method not in ("Scanout", "Update", "CursorDefine") else None
@@ -179,8 +195,20 @@ class DBusScreen:
                 self._forget_dmabuf()
                 _, width, height, stride, fourcc, modifier, upside_down = values
                 self._frame = None
-                self._dmabuf = (fds[0], width, height, stride, -1 if upside_down else 1)
+                self._dmabuf = (fds[0], (0, 0, width, height), 0, stride, height, -1 if upside_down else 1)
                 self.scanouts.append(f"dma-buf {width}x{height} {_fourcc(fourcc)} modifier {modifier:#x}")
+            elif method == "ScanoutDMABUF2":
+                fds = invocation.get_message().get_unix_fd_list().steal_fds()
+                self._forget_dmabuf()
+                (handles, x, y, width, height, offsets, strides, planes, fourcc, backing_width, backing_height, modifier,
+                 upside_down) = values
+                self._frame = None
+                self._dmabuf = (fds[handles[0]], (x, y, x + width, y + height), offsets[0], strides[0], backing_height,
+                                -1 if upside_down else 1)
+                for other in fds[1:]:
+                    os.close(other)
+                self.scanouts.append(f"dma-buf {width}x{height} {_fourcc(fourcc)} modifier {modifier:#x}, {planes} planes, "
+                                     f"backed by {backing_width}x{backing_height}")
             elif method == "UpdateDMABUF":
                 self.updates += 1
                 if self._held is not None:
@@ -215,10 +243,10 @@ class DBusScreen:
         """What the client shows; None if nothing."""
         with self._lock:
             if self._dmabuf:
-                fd, width, height, stride, order = self._dmabuf
+                fd, box, offset, stride, height, order = self._dmabuf
                 with mmap.mmap(fd, os.fstat(fd).st_size, prot=mmap.PROT_READ) as memory:
-                    data = memory[:stride * height].ljust(stride * height, b"\0")
-                return Image.frombytes("RGB", (width, height), data, "raw", "BGRX", stride, order)
+                    data = memory[offset:offset + stride * height].ljust(stride * height, b"\0")
+                return Image.frombytes("RGB", (box[2], height), data, "raw", "BGRX", stride, order).crop(box)
             return self._frame.copy() if self._frame else None
 
     def pointer(self):
@@ -270,23 +298,16 @@ class MappingScreen(DBusScreen):
     def __init__(self, qemu, console=0):
         self._map = None
         self.maps = self.updated = 0
-        super().__init__(qemu, console)
+        super().__init__(qemu, console, interfaces=[MAP])
 
     def __exit__(self, *_):
         self.close()
         if self._map:
             os.close(self._map[0])
 
-    @staticmethod
-    def _property(_connection, _sender, _path, _interface, _name):
-        return GLib.Variant("as", [_MAP])
-
-    def _connect(self, end, delay=False):
-        connection = DBusScreen._connect(end, delay)
-        if delay:
-            interface = Gio.DBusNodeInfo.new_for_xml(_MAP_INTERFACE).interfaces[0]
-            connection.register_object("/org/qemu/Display1/Listener", interface, self._mapped, None, None)
-        return connection
+    def _called(self, connection, sender, path, interface, *call):
+        answer = self._mapped if interface == MAP else super()._called
+        answer(connection, sender, path, interface, *call)
 
     def _mapped(self, _connection, _sender, _path, _interface, method, parameters, invocation):
         if method == "ScanoutMap":

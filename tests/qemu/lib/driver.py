@@ -8,8 +8,8 @@ from .case import SCRATCH
 _SOURCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "exporting_driver.c")
 
 
-def environment():
-    """What QEMU needs to use it."""
+def environment(planes=1):
+    """What QEMU needs to use it. `planes`: how many textures have when they are exported, all in one file."""
     library = os.path.join(SCRATCH, "exporting_driver.so")
     subprocess.run([os.environ.get("CC", "cc"), "-shared", "-fPIC", "-O1", "-o", library, _SOURCE, "-ldl"], check=True)
-    return {"LD_PRELOAD": library}
+    return {"LD_PRELOAD": library, "EXPORTED_PLANES": str(planes)}

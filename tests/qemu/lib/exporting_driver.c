@@ -1,6 +1,7 @@
 /*
  * Preloaded into QEMU: an OpenGL driver that exports textures as dma-bufs (EGL_MESA_image_dma_buf_export), which Mesa's software
- * renderer does not. What is exported is a file, into which glFlush() copies the texture.
+ * renderer does not. What is exported is a file, into which glFlush() copies the texture. With the environment variable EXPORTED_PLANES=2
+ * there is a second plane in that file, as GPUs keep what they know of the first one's compression.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -13,14 +14,17 @@
 #include <GL/gl.h>
 #include <GL/glext.h>
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #define FOURCC_XR24 0x34325258
 #define MAX_EXPORTS 64
+#define SECOND_PLANE 4096
 
 static struct export {
     GLuint texture;
@@ -85,10 +89,17 @@ static EGLImageKHR create_image(EGLDisplay display, EGLContext context, EGLenum 
     return REAL(eglCreateImageKHR)(display, context, target, buffer, attributes);
 }
 
+static int planes_of_images(void)
+{
+    const char *planes = getenv("EXPORTED_PLANES");
+
+    return planes && !strcmp(planes, "2") ? 2 : 1;
+}
+
 static EGLBoolean query(EGLDisplay display, EGLImageKHR image, int *fourcc, int *planes, EGLuint64KHR *modifiers)
 {
     *fourcc = FOURCC_XR24;
-    *planes = 1;
+    *planes = planes_of_images();
     if (modifiers) {
         *modifiers = 0;
     }
@@ -98,6 +109,7 @@ static EGLBoolean query(EGLDisplay display, EGLImageKHR image, int *fourcc, int 
 static EGLBoolean export_image(EGLDisplay display, EGLImageKHR image, int *fds, EGLint *strides, EGLint *offsets)
 {
     struct export *free_slot = NULL, new = { .texture = texture_of_image };
+    bool has_second = planes_of_images() == 2;
     GLint bound;
 
     for (struct export *export = exports; export < exports + MAX_EXPORTS; export++) {
@@ -112,7 +124,7 @@ static EGLBoolean export_image(EGLDisplay display, EGLImageKHR image, int *fds, 
         return EGL_FALSE;
     }
     fds[0] = memfd_create("export", MFD_CLOEXEC);
-    if (fds[0] < 0 || ftruncate(fds[0], 4 * new.width * new.height) < 0) {
+    if (fds[0] < 0 || ftruncate(fds[0], 4 * new.width * new.height + has_second * SECOND_PLANE) < 0) {
         return EGL_FALSE;
     }
     new.pixels = mmap(NULL, 4 * new.width * new.height, PROT_READ | PROT_WRITE, MAP_SHARED, fds[0], 0);
@@ -121,6 +133,11 @@ static EGLBoolean export_image(EGLDisplay display, EGLImageKHR image, int *fds, 
     }
     strides[0] = 4 * new.width;
     offsets[0] = 0;
+    if (has_second) {
+        fds[1] = fcntl(fds[0], F_DUPFD_CLOEXEC, 0);
+        strides[1] = SECOND_PLANE / 32;
+        offsets[1] = 4 * new.width * new.height;
+    }
     *free_slot = new;
     copy(free_slot);
     return EGL_TRUE;

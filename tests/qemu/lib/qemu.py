@@ -3,9 +3,11 @@
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import time
+from contextlib import contextmanager
 
 from . import processes
 from .case import DEBUG, OPTIONS, QEMU, SCRATCH, VARIANT, Failure, debug, filtered, output_file, say, until
@@ -288,6 +290,15 @@ class Qemu:
             return self.process.wait(seconds)
         except subprocess.TimeoutExpired:
             raise Failure(f"QEMU was to refuse to start, but still runs after {seconds} s") from None
+
+    @contextmanager
+    def standing_still(self):
+        """QEMU gets no time at all, as on a busy machine: what is done meanwhile, it finds at once."""
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
 
     def duration(self, command, **arguments):
         """How many seconds a QMP command takes."""

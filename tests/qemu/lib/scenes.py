@@ -22,6 +22,11 @@ def gtk(gl):
     return f"gtk,gl={gl},show-menubar=off,show-tabs=off,zoom-to-fit=off"
 
 
+def sdl(gl):
+    """The argument of -display for SDL's windows."""
+    return f"sdl,gl={gl}"
+
+
 class Console:
     """What a screendump shows, as a client."""
 
@@ -80,6 +85,13 @@ def play(front_end, vgpu, qemu, view, cursor, tolerance=0):
     _leave_row(front_end, mode, qemu.status()["shows"], cells)
 
 
+def play_pair(vgpu, qemu, *pair):
+    """Plays all scenes to each of two front ends while the other is there, too. Each has a name, a view, and how it shows the cursor."""
+    for (name, view, cursor), (beside, _, _) in (pair, pair[::-1]):
+        play(f"{name}, beside {beside}", vgpu, qemu, view, cursor)
+    qemu.say_messages()
+
+
 def _show_cursor(vgpu, client, cursor, same, how):
     """Shows, moves and hides a cursor, and returns the cell for it."""
     if cursor not in ("picture", "pointer", "mouse"):
@@ -119,12 +131,18 @@ def _show_cursor(vgpu, client, cursor, same, how):
 def _take_shape(vgpu, client, same):
     """Where the compositor draws the mouse with the guest's shape, over the picture."""
     client.enter()
-    until("the mouse takes the cursor's shape", lambda: _count(client.picture(), _COLOUR[:3]) == _SIZE[0] * _SIZE[1])
-    say(f"    cursor: the mouse has a shape of {_SIZE[0] * _SIZE[1]} pixels")
+    takes_shape("    cursor", client, _COLOUR[:3])
     vgpu.ask("cursor off")
     same("cursor, off")
     client.leave()
     return "the mouse's shape", None
+
+
+def takes_shape(what, client, colour):
+    """Waits until the mouse, which is drawn over the picture, has the shape of a cursor in this colour."""
+    count = _SIZE[0] * _SIZE[1]
+    until("the mouse takes the cursor's shape", lambda: _count(client.picture(), tuple(colour)) == count)
+    say(f"{what}: the mouse has a shape of {count} pixels")
 
 
 def _count(picture, colour):
