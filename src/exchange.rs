@@ -119,7 +119,7 @@ pub enum CursorView {
     Unchanged,
     /// There is none.
     Hidden,
-    /// This one. The pixels, as an image for above a surface, unless the screen is imported.
+    /// This one. The pixels, for above a surface; if front ends are to take the buffer, only where reading is cheap.
     Shown(Lease, Option<Vec<u8>>),
 }
 

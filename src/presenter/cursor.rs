@@ -14,8 +14,10 @@ pub struct Pointer {
     pub key: Key,
     /// What the device said of it.
     pub plane: Plane,
-    /// Its pixels, where the console shows them itself rather than a front end the buffer.
+    /// Its pixels, if the watcher could read them.
     pixels: Option<Vec<u8>>,
+    /// Whether a front end was given the buffer, rather than the console the pixels.
+    taken: bool,
 }
 
 impl<C: Console> Presenter<C> {
@@ -30,20 +32,19 @@ impl<C: Console> Presenter<C> {
 
     fn show_pointer(&mut self, lease: &Lease, pixels: Option<Vec<u8>>, again: bool) {
         let Lease { key, plane, .. } = *lease;
-        // The watcher read it in case that front ends do not take it.
-        let pixels = pixels.filter(|_| !self.takes(lease));
-        let is_other = |shown: &Pointer| shown.pixels.is_some() != pixels.is_some();
-        if self.pointer.as_ref().is_some_and(is_other) {
+        let taken = pixels.is_none() || self.takes(lease);
+        if self.pointer.as_ref().is_some_and(|shown| shown.taken != taken) {
             self.hide_cursor();
         }
         let known = self.pointer.take().filter(|_| !again);
         let moved = known.as_ref().is_none_or(|b| b.plane.position != plane.position);
         let same_buffer = known.as_ref().is_some_and(|b| b.key == key);
         let same_hotspot = known.as_ref().is_some_and(|b| b.plane.hotspot == plane.hotspot);
-        let same_pixels = known.is_some_and(|b| b.pixels == pixels);
+        // A buffer that cannot be read is not known to have been drawn in.
+        let same_pixels = known.is_some_and(|b| b.pixels == pixels || pixels.is_none());
 
         let (x, y) = plane.position;
-        if let Some(pixels) = &pixels {
+        if let Some(pixels) = pixels.as_ref().filter(|_| !taken) {
             let hotspot = plane.hotspot.unwrap_or_default();
             if !same_pixels || !same_hotspot {
                 let Geometry { width, height, .. } = plane.geometry;
@@ -54,7 +55,8 @@ impl<C: Console> Presenter<C> {
                 self.console.move_surface_cursor(x, y);
             }
         } else {
-            if !same_buffer || !same_hotspot {
+            // Some front ends hand on the pixels that the buffer has now.
+            if !same_buffer || !same_hotspot || !same_pixels {
                 self.import(lease);
                 let import = self.held.get(&key).and_then(|held| held.import.as_ref());
                 self.console.scanout_cursor(import, plane.hotspot);
@@ -63,7 +65,7 @@ impl<C: Console> Presenter<C> {
                 self.console.move_scanout_cursor(x, y);
             }
         }
-        self.pointer = Some(Pointer { key, plane, pixels });
+        self.pointer = Some(Pointer { key, plane, pixels, taken });
     }
 
     /// Whether front ends take this pointer above what they were given.
@@ -78,10 +80,10 @@ impl<C: Console> Presenter<C> {
 
     pub(super) fn hide_cursor(&mut self) {
         let Some(shown) = self.pointer.take() else { return };
-        if shown.pixels.is_some() {
-            self.console.surface_cursor(None);
-        } else {
+        if shown.taken {
             self.console.scanout_cursor(None, None);
+        } else {
+            self.console.surface_cursor(None);
         }
     }
 }

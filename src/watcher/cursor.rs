@@ -127,9 +127,20 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         imported: bool,
     ) -> Result<CursorView, Problem> {
         let taken = imported && self.may_be_taken(key, plane);
-        let pixels = if taken { None } else { Some(self.cursor_pixels(key, plane)?) };
+        let pixels =
+            if taken { self.glimpse(key, plane) } else { Some(self.cursor_pixels(key, plane)?) };
         let lease = self.lease(key, plane, PlaneKind::Cursor);
         Ok(lease.map_or(CursorView::Unchanged, |lease| CursorView::Shown(lease, pixels)))
+    }
+
+    /// The pixels of a pointer that front ends take, to notice what is drawn in place: X servers draw each shape into one buffer. Only
+    /// where that costs next to nothing.
+    fn glimpse(&mut self, key: Key, plane: &Plane) -> Option<Vec<u8>> {
+        let Planes::DmaBuf(planes) = &mut self.planes else { return None };
+        if !planes.is_fast_to_read(key, PlaneKind::Cursor, &plane.geometry, &self.clock) {
+            return None;
+        }
+        self.cursor_pixels(key, plane).ok()
     }
 
     /// A front end that takes the picture need not take the cursor above it.

@@ -49,7 +49,7 @@ pub struct DmaBufPlanes {
 }
 
 /// What decides on the kind of memory that a buffer is made of, as far as can be told.
-type Kind = (DrmModifier, bool);
+type Kind = (PlaneKind, DrmModifier, bool);
 
 /// The last answer of the device, and what it led to.
 #[derive(Debug)]
@@ -152,9 +152,15 @@ impl DmaBufPlanes {
     }
 
     /// Whether the CPU reads the pixels of this buffer faster than a GPU gives them back.
-    pub fn is_fast_to_read(&mut self, key: Key, geometry: &Geometry, clock: &impl Clock) -> bool {
+    pub fn is_fast_to_read(
+        &mut self,
+        key: Key,
+        plane: PlaneKind,
+        geometry: &Geometry,
+        clock: &impl Clock,
+    ) -> bool {
         let Some(Ok(memory)) = self.pool.get_mut(key).map(Buffer::memory) else { return false };
-        let kind = (geometry.format.modifier, memory.is_mapped());
+        let kind = (plane, geometry.format.modifier, memory.is_mapped());
         *self.fast.entry(kind).or_insert_with(|| is_fast(memory, clock))
     }
 

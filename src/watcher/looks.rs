@@ -196,7 +196,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
     fn is_fast_to_read(&mut self, key: Key, plane: &Plane) -> bool {
         let Planes::DmaBuf(planes) = &mut self.planes else { return false };
         Conversion::to_xrgb8888(plane.geometry.format).is_some()
-            && planes.is_fast_to_read(key, &plane.geometry, &self.clock)
+            && planes.is_fast_to_read(key, PlaneKind::Primary, &plane.geometry, &self.clock)
     }
 
     /// Reads a dma-buf for a surface.

@@ -340,7 +340,7 @@ fn cursor(words: &mut Words<'_>, vgpu: &Vgpu) -> Result<Answer, String> {
     if !has_cursor {
         return Err(format!("{name} has no cursor plane"));
     }
-    match words.next("SIZE X,Y, move X,Y, or off")? {
+    match words.next("SIZE X,Y, move X,Y, color AARRGGBB, or off")? {
         "off" => {
             words.end()?;
             vgpu.device().set_cursor(None);
@@ -351,6 +351,15 @@ fn cursor(words: &mut Words<'_>, vgpu: &Vgpu) -> Result<Answer, String> {
             if !vgpu.device().move_cursor(x, y) {
                 return Err("there is no cursor to move".into());
             }
+        }
+        "color" => {
+            let color = with_alpha(words.next("the colour")?)?;
+            words.end()?;
+            let device = vgpu.device();
+            let cursor = device.screen.cursor.as_ref().ok_or("there is no cursor to draw in")?;
+            let surface = device.surface(&cursor.picture);
+            drop(device);
+            surface.draw(surface.whole(), |_, _| color).map_err(|e| e.to_string())?;
         }
         extent => {
             let (width, height) = size(extent)?;

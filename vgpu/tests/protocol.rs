@@ -428,6 +428,12 @@ fn dma_bufs_are_read_only_on_request() {
 }
 
 #[test]
+fn another_vendor_may_have_made_it() {
+    let server = Server::start(&["--pci-vendor", "10de"]);
+    assert_eq!(server.client().data(7, 0, 4), [0xde, 0x10, 0x11, 0x11]);
+}
+
+#[test]
 fn gvt_has_a_cursor() {
     let server = Server::start(&["--personality", "gvt", "--mappable"]);
     let mut client = server.client();
@@ -461,6 +467,8 @@ fn gvt_has_a_cursor() {
     assert_eq!(pixel(&with, 58, 7), [128, 0, 0], "the last column that is on screen");
     assert_eq!((pixel(&with, 59, 7), pixel(&with, 0, 6)), (vec![0; 3], vec![0; 3]));
     assert!(without.iter().all(|byte| *byte == 0));
+    server.ctl("cursor color ff010203");
+    assert_eq!(read_fd(&fd, 0, 4), [3, 2, 1, 0xff], "drawn in place");
     server.ctl("cursor move 10,20");
     assert_eq!(client.query(DMABUF, CURSOR).ok().u32(40), 10);
     server.ctl("cursor 128x128 0,0 hot=3,4");

@@ -90,6 +90,16 @@ fn it_moves_without_the_screen_being_scanned_out_again() {
 }
 
 #[test]
+fn what_is_drawn_in_place_is_told_to_front_ends_that_took_the_buffer() {
+    let mut fixture = with_cursor();
+    assert_eq!(told(&mut fixture), []);
+    fixture.device.draw(7, 4, &[1, 2, 3, 4]);
+    assert_eq!(told(&mut fixture), [Call::ScanoutCursor(Some(1), None)]);
+    assert_eq!(told(&mut fixture), []);
+    assert_eq!(fixture.device.take_gets(), [1, 7]);
+}
+
+#[test]
 fn positions_are_negative_where_the_device_says_so() {
     let mut fixture = with_cursor();
     fixture.device.set().cursor = cursor(7, 5u32.wrapping_neg(), 0x8000_0000);
