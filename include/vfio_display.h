@@ -244,7 +244,8 @@ typedef struct VfioDpyDeviceOps {
      * @region_read: Reads @size bytes of a region, beginning @offset bytes into
      * it. Returns 0 if all were read, else a negative errno. NULL: no region
      * can be read, so that those that cannot be mapped show nothing, and there
-     * is no EDID.
+     * is no EDID. vfio_dpy_new() asks PCI's configuration space who made a
+     * device in region mode.
      */
     int (*region_read)(void *device,
                        uint32_t index,

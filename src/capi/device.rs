@@ -68,6 +68,7 @@ pub struct VfioDpyDeviceOps {
     >,
     /// Reads @size bytes of a region, beginning @offset bytes into it. Returns 0 if all were read, else a negative
     /// errno. NULL: no region can be read, so that those that cannot be mapped show nothing, and there is no EDID.
+    /// vfio_dpy_new() asks PCI's configuration space who made a device in region mode.
     pub region_read: Option<
         unsafe extern "C" fn(
             device: *mut c_void,

@@ -10,7 +10,7 @@ use crate::damage::{self, Source};
 use crate::device::{Device, Failure};
 use crate::exchange::{Block, CursorView, Drawn, Lease, Remark, Report, Shown, Verdict, View};
 use crate::format::Conversion;
-use crate::plane::{Plane, PlaneInfo, PlaneKind};
+use crate::plane::{Geometry, Plane, PlaneInfo, PlaneKind};
 use crate::pool::{Buffer, Key};
 use crate::room::NoRoom;
 
@@ -275,6 +275,17 @@ impl<D: Device, T: Clock> Watcher<D, T> {
                 plane.handle
             );
             notes.say(Severity::Warning, &slow);
+        }
+        if let Some(blanks) = &mut self.blanks {
+            let (geometry, now) = (&plane.geometry, self.clock.now());
+            if picture.with(|picture| blanks.note(geometry, picture, !damage.is_empty(), now)) {
+                let Geometry { width, height, .. } = geometry;
+                let blank = format!(
+                    "nothing but zeros since {width}x{height} was set: NVIDIA's R535 does not show modes whose picture is no whole \
+                     number of pages; unless the guest is black, set another, such as 1920x1080"
+                );
+                self.notes.say(Severity::Warning, &blank);
+            }
         }
         self.note_mode(&plane);
         Ok(View::Picture(Drawn { plane, lease: None, picture, damage }))

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod blank;
 mod budget;
 mod cursor;
 pub(crate) mod direct;
@@ -39,6 +40,7 @@ use crate::shared_objects::{Owner, SharedObjects};
 
 use uuid::Uuid;
 
+use blank::Blanks;
 use budget::Budget;
 use cursor::Presence;
 use direct::Direct;
@@ -54,6 +56,8 @@ pub use problem::Problem;
 pub use share::ShareError;
 pub use turn::{Announced, Next};
 
+#[cfg(test)]
+pub(crate) use blank::BLACK;
 #[cfg(test)]
 pub(crate) use budget::LOOK_MOST;
 #[cfg(test)]
@@ -195,6 +199,7 @@ pub struct Watcher<D: Device, T: Clock> {
     /// The size of what the plane showed last: another one is another mode.
     mode: Option<(u32, u32)>,
     cursor: Presence,
+    blanks: Option<Blanks>,
     edid: Option<Edid>,
     pace: Pace,
     health: Health,
@@ -234,6 +239,10 @@ impl<D: Device, T: Clock> Watcher<D, T> {
             Mode::DmaBuf => Planes::DmaBuf(DmaBufPlanes::new(config.pool, device.gives_once())),
             Mode::Region => Planes::Region(RegionPlane::default()),
         };
+        let blanks = match mode {
+            Mode::DmaBuf => None,
+            Mode::Region => Blanks::of(&device),
+        };
         let pace = Pace::of(&planes, config);
         let sharing = config.share.then(|| SharedObjects::global().owner(device.name()));
         let mut watcher = Self {
@@ -253,6 +262,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
             hesitation: 0,
             mode: None,
             cursor: Presence::default(),
+            blanks,
             edid,
             pace,
             health: Health::default(),

@@ -101,6 +101,9 @@ struct Serve {
     /// The largest mode in the EDID region, 0x0 for no limit. Default: what the personality has.
     #[arg(long, value_name = "WxH", value_parser = control::size)]
     edid_max: Option<(u32, u32)>,
+    /// The PCI vendor, in hexadecimal, instead of the personality's (10de: NVIDIA). A guest's drivers go by it.
+    #[arg(long, value_name = "ID", value_parser = pci_id)]
+    pci_vendor: Option<u16>,
     /// Have an EDID region, as mbochs', although the personality has none. The guest of nvidia sees what the host writes there.
     #[arg(long, conflicts_with = "no_edid")]
     edid_region: bool,
@@ -147,6 +150,10 @@ fn vram(text: &str) -> Result<u64, String> {
     }
 }
 
+fn pci_id(text: &str) -> Result<u16, String> {
+    u16::from_str_radix(text, 16).map_err(|_| "must be hexadecimal, at most ffff".into())
+}
+
 fn permissions(text: &str) -> Result<u32, String> {
     match u32::from_str_radix(text, 8) {
         Ok(mode @ 0..=0o777) => Ok(mode),
@@ -164,6 +171,7 @@ fn main() -> ExitCode {
             let config = Config {
                 personality: serve.personality,
                 vram: serve.vram << 20,
+                pci_vendor: serve.pci_vendor,
                 edid_max: serve.edid_max,
                 edid: !serve.no_edid,
                 edid_region: serve.edid_region,

@@ -8,9 +8,10 @@ use drm_fourcc::DrmFourcc;
 use serde_json::json;
 
 use crate::damage::Rect;
+use crate::display::{Config, Mode};
 use crate::plane::PlaneInfo;
-use crate::testing::{Call, Errors, FakeRegion, Fixture, Shows, plane};
-use crate::watcher::{LOOK_MOST, PATIENCE, SOON};
+use crate::testing::{Call, Errors, FakeDevice, FakeRegion, Fixture, Shows, plane};
+use crate::watcher::{BLACK, LOOK_MOST, PATIENCE, SOON};
 
 use super::{OFF, errors, region, shown, status};
 
@@ -383,4 +384,44 @@ fn nothing_is_held_in_the_end() {
     fixture.end();
     assert_eq!(fixture.device.files().mappings(), 0);
     assert_eq!(fixture.device.files().open_descriptors(), 1, "the device's own");
+}
+
+/// A display of a device whose PCI configuration begins like this, with a picture of zeros.
+fn blank(vendor: u8, width: u32) -> Fixture {
+    let device = FakeDevice::default();
+    device.add_region(7, 256, 0);
+    device.draw_region(7, 0, &[vendor, 0x10]);
+    device.add_region(16, 1 << 16, 0);
+    device.set().primary = plane(16, width, 16);
+    Fixture::new(Mode::Region, Config::default(), &device)
+}
+
+/// What is said of zeros over time; halfway, `draw` is done.
+fn said_of_zeros(mut fixture: Fixture, draw: impl Fn(&mut Fixture)) -> usize {
+    for look in 0..20 {
+        fixture.refresh();
+        if look == 4 {
+            draw(&mut fixture);
+        }
+        fixture.clock.set_time(fixture.clock.time() + BLACK / 8);
+    }
+    let log = fixture.console.take_log();
+    log.iter().filter(|line| line.starts_with("fake: nothing but zeros since ")).count()
+}
+
+#[test]
+fn zeros_are_said_to_be_nvidias_once_and_only_where_they_may_be() {
+    assert_eq!(said_of_zeros(blank(0xde, 32), |_| ()), 1);
+    assert_eq!(said_of_zeros(blank(0x86, 32), |_| ()), 0, "another vendor");
+    assert_eq!(said_of_zeros(blank(0xde, 64), |_| ()), 0, "whole pages");
+    let pixel = |fixture: &mut Fixture| fixture.device.draw_region(16, 8, &[1]);
+    assert_eq!(said_of_zeros(blank(0xde, 32), pixel), 0, "a guest that draws");
+    let pixel = |fixture: &mut Fixture| {
+        pixel(fixture);
+        fixture.refresh();
+        fixture.device.draw_region(16, 8, &[0]);
+    };
+    assert_eq!(said_of_zeros(blank(0xde, 32), pixel), 0, "a guest that is black again");
+    let redraw = |fixture: &mut Fixture| fixture.display().invalidate();
+    assert_eq!(said_of_zeros(blank(0xde, 32), redraw), 1, "a client that asks for all again");
 }

@@ -24,7 +24,7 @@ use crate::stats::Stats;
 use dispi::Dispi;
 use edid::EdidRegion;
 use events::{Change, DisplayEvents};
-use pci::ConfigSpace;
+use pci::{ConfigSpace, Identity};
 
 /// Size of BAR 2.
 const MMIO_SIZE: u64 = 4096;
@@ -45,6 +45,8 @@ pub struct Config {
     pub personality: Kind,
     /// Bytes of VRAM, a power of two.
     pub vram: u64,
+    /// `None`: what the personality has.
+    pub pci_vendor: Option<u16>,
     /// `None`: what the personality has.
     pub edid_max: Option<(u32, u32)>,
     pub edid: bool,
@@ -141,6 +143,8 @@ impl Device {
         let edid_max = config.edid_max.unwrap_or(traits.edid_max);
         let added = || config.edid_region.then_some(edid::PLAIN);
         let rules = traits.edid.or_else(added).filter(|_| config.edid);
+        let vendor = config.pci_vendor.unwrap_or(traits.identity.vendor);
+        let identity = Identity { vendor, ..traits.identity };
         let mut device = Self {
             config,
             traits,
@@ -155,7 +159,7 @@ impl Device {
             last_scene: serde_json::Value::Null,
             edid: rules.map(|rules| EdidRegion::new(rules, edid_max)),
             events: DisplayEvents::default(),
-            pci: ConfigSpace::new(traits.identity, bars),
+            pci: ConfigSpace::new(identity, bars),
             dispi: Dispi::new(config.vram),
             vram,
             flips: 0,
