@@ -423,6 +423,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
             return Peek::Nothing;
         }
         self.counters.looks += 1;
+        self.budget = Budget::new(now);
         match dmabuf::peek(&self.device, &mut self.counters) {
             Ok(shows) => {
                 let now = self.clock.now();

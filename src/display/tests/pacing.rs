@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::clock::Alarm;
 use crate::display::{Config, Mode};
 use crate::testing::{Call, Errors, Fixture, plane};
+use crate::watcher::RESPITE;
 
 use super::{dma_buf_device, region, rotating, scanout, status};
 
@@ -114,6 +115,22 @@ fn a_device_that_fails_is_left_to_the_refreshes() {
     assert_eq!(pass(&mut fixture, 1000 * MS), 0);
     assert_eq!(fixture.console.take_log(), [""; 0]);
     assert!(status(&mut fixture, "/queries").as_u64().unwrap() < 20);
+}
+
+/// However long ago it was looked at for a front end.
+#[test]
+fn a_device_that_is_silent_once_is_left_alone_for_a_second() {
+    let mut fixture = scanout();
+    fixture.refresh();
+    fixture.pass(900 * MS);
+    fixture.device.set().primary_errors = Errors::times(1, libc::ETIMEDOUT);
+    while fixture.console.take_log().is_empty() {
+        fixture.pass(MS);
+    }
+    fixture.pass(RESPITE);
+    let asked = status(&mut fixture, "/queries").as_u64();
+    fixture.refresh();
+    assert!(status(&mut fixture, "/queries").as_u64() > asked);
 }
 
 #[test]
