@@ -298,10 +298,10 @@ struct VfioDpyEglReadBack *vfio_dpy_egl_read_back_new(void *display,
  *
  * Context: A context of the display is current.
  * Return: A GL_TEXTURE_2D of the current context, whose first row is at
- * coordinate 0. It is valid until the next call of a function of
- * @read_back. 0 if this cannot be done without waiting for the GPU: *@error
- * says why, or the context has neither OpenGL 3.3 nor OpenGL ES 3.0 with what
- * is needed.
+ * coordinate 0. It is valid until the next call of a function of the read-back
+ * context. 0 if this cannot be done without waiting for the GPU: *@error says
+ * why, or the context has neither OpenGL 3.3 nor OpenGL ES 3.0 with what is
+ * needed.
  */
 uint32_t vfio_dpy_egl_read_back_target(struct VfioDpyEglReadBack *read_back,
                                        uint32_t width,

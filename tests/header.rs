@@ -148,6 +148,11 @@ fn kernel_doc(header: &str) -> String {
             Some(name) => {
                 let safety = text.iter().position(|line| *line == "# Safety");
                 text.truncate(safety.unwrap_or(text.len()));
+                if name.ends_with("() - ") {
+                    let declaration: String =
+                        lines.clone().take_while(|line| !line.is_empty()).collect();
+                    assert_eq!(explained(&text), parameters(&declaration), "{name}");
+                }
                 fold(&name, &text, WIDTH - indent.len() - " * ".len())
             }
             None => text.iter().map(ToString::to_string).collect(),
@@ -160,6 +165,22 @@ fn kernel_doc(header: &str) -> String {
         out.push(format!("{indent} */"));
     }
     out.join("\n") + "\n"
+}
+
+/// The parameters that a comment explains.
+fn explained<'a>(text: &[&'a str]) -> Vec<&'a str> {
+    text.iter().filter_map(|line| line.strip_prefix('@')?.split(':').next()).collect()
+}
+
+/// The names of a function's parameters. Of a callback's own, there are none.
+fn parameters(declaration: &str) -> Vec<&str> {
+    let (_, list) = declaration.split_once('(').expect("it is a function");
+    let list = list.trim_end_matches(");");
+    let names = list.split(',').map(str::trim).map(|parameter| {
+        let name = parameter.split_once("(*").map(|(_, callback)| callback.split(')').next());
+        name.flatten().or(parameter.rsplit([' ', '*']).next()).unwrap_or_default()
+    });
+    names.filter(|name| *name != "void").collect()
 }
 
 /// What a comment on this declaration begins with. `None` if it is none.
