@@ -619,6 +619,25 @@ void vfio_dpy_free(struct VfioDpy *dpy);
 bool vfio_dpy_has_edid(const struct VfioDpy *dpy);
 
 /**
+ * vfio_dpy_message_size() - Tells how large a message would be, if there were
+ * one now.
+ * @dpy: The display.
+ * @width: Where to put its width in pixels.
+ * @height: Where to put its height in pixels.
+ *
+ * Before the first picture that is the size of the monitor of which the guest
+ * is told: if the console has it from the start, windows open with it, and the
+ * guest is not told another at once.
+ *
+ * Context: The display's thread.
+ * Return: False, and nothing is written, if the display has failed, or from
+ * within a callback.
+ */
+bool vfio_dpy_message_size(const struct VfioDpy *dpy,
+                           uint32_t *width,
+                           uint32_t *height);
+
+/**
  * vfio_dpy_refresh() - Shows what the device shows now:
  * GraphicHwOps.gfx_update.
  * @dpy: The display.

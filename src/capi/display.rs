@@ -371,6 +371,39 @@ pub unsafe extern "C" fn vfio_dpy_has_edid(dpy: *const VfioDpy) -> bool {
     dpy.with("vfio_dpy_has_edid()", |display| display.has_edid()).unwrap_or(false)
 }
 
+/// Tells how large a message would be, if there were one now.
+/// @dpy: The display.
+/// @width: Where to put its width in pixels.
+/// @height: Where to put its height in pixels.
+///
+/// Before the first picture that is the size of the monitor of which the guest is told: if the console has it from the start, windows open
+/// with it, and the guest is not told another at once.
+///
+/// Context: The display's thread.
+/// Return: False, and nothing is written, if the display has failed, or from within a callback.
+///
+/// # Safety
+///
+/// As the parameters say.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfio_dpy_message_size(
+    dpy: *const VfioDpy,
+    width: *mut u32,
+    height: *mut u32,
+) -> bool {
+    // SAFETY: the caller gives a display.
+    let dpy = unsafe { &*dpy };
+    let size = dpy.with("vfio_dpy_message_size()", |display| display.message_size());
+    if let Some((columns, rows)) = size {
+        // SAFETY: the caller gives two places for numbers.
+        unsafe {
+            width.write(columns);
+            height.write(rows);
+        }
+    }
+    size.is_some()
+}
+
 /// Shows what the device shows now: GraphicHwOps.gfx_update.
 /// @dpy: The display.
 /// @periodic: Whether a front end's timer went off, and will again: a change of a surface that is one row high may then be shown at the

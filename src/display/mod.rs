@@ -110,13 +110,13 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
     /// it is reported, and [`Display::has_edid`] is `false`.
     pub fn new(device: D, console: C, clock: T, mode: Mode, config: Config) -> Self {
         let name = device.name().to_owned();
-        let presenter = Presenter::new(console, &name, &config);
         let device = Announced::new(device, clock.watch());
         let mut watcher = Watcher::new(device, clock.watch(), mode, config);
         if config.events && !watcher.subscribe(clock.event(Alarm::Change)) {
             clock.clear_alarm(Alarm::Change);
         }
         let has_edid = watcher.has_edid();
+        let presenter = Presenter::new(console, &name, watcher.preferred_size(), &config);
         let mut display = Self {
             watcher: Half::Here(watcher),
             presenter,
@@ -160,6 +160,11 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
     /// Whether the guest can be told about its monitor.
     pub fn has_edid(&self) -> bool {
         self.has_edid
+    }
+
+    /// How large a message would be, if there were one now: as the last picture, or as the guest prefers it before the first.
+    pub fn message_size(&self) -> (u32, u32) {
+        self.presenter.message_size()
     }
 
     /// Shows what the device shows now. If the watcher has a thread of its own: what it found last.

@@ -61,7 +61,8 @@ pub struct Presenter<C: Console> {
     screen: Screen<C>,
     pointer: Option<Pointer>,
     plane: Option<Plane>,
-    /// Size of the last picture. Messages have it too, so that windows keep theirs while a guest blanks its screen.
+    /// Size of the last picture, or of what is expected of the first. Messages have it too, so that windows keep theirs while a guest
+    /// blanks its screen.
     size: (u32, u32),
     held: HashMap<Key, Held<C::Import>>,
     redraw: bool,
@@ -76,8 +77,8 @@ pub struct Presenter<C: Console> {
 }
 
 impl<C: Console> Presenter<C> {
-    /// A presenter that has shown nothing yet, of a device with this name.
-    pub fn new(console: C, name: &str, config: &Config) -> Self {
+    /// A presenter that has shown nothing yet, of a device with this name, whose guest prefers this size.
+    pub fn new(console: C, name: &str, preferred: Option<(u32, u32)>, config: &Config) -> Self {
         Self {
             console,
             name: name.to_owned(),
@@ -85,7 +86,7 @@ impl<C: Console> Presenter<C> {
             screen: Screen::Untouched,
             pointer: None,
             plane: None,
-            size: MESSAGE_SIZE,
+            size: preferred.unwrap_or(MESSAGE_SIZE),
             held: HashMap::new(),
             redraw: false,
             captured: None,

@@ -247,14 +247,19 @@ impl<C: Console> Presenter<C> {
         }
     }
 
+    /// How large a message is now.
+    pub fn message_size(&self) -> (u32, u32) {
+        let (width, height) = self.size;
+        (width.clamp(MESSAGE_SIZE.0, MESSAGE_LIMIT), height.clamp(MESSAGE_SIZE.1, MESSAGE_LIMIT))
+    }
+
     pub(super) fn show_message(&mut self, text: &'static str) {
         if matches!(self.screen, Screen::Message(shown) if shown == text) && !self.redraw {
             return;
         }
         self.hide_cursor();
         self.redraw = false;
-        let width = self.size.0.clamp(MESSAGE_SIZE.0, MESSAGE_LIMIT);
-        let height = self.size.1.clamp(MESSAGE_SIZE.1, MESSAGE_LIMIT);
+        let (width, height) = self.message_size();
         self.console.show_message(width, height, text);
         self.set_screen(Screen::Message(text));
         self.trace(format_args!("message: {text}"));

@@ -140,6 +140,11 @@ impl Edid {
         Monitor { width: self.default.0, height: self.default.1, ..Monitor::default() }
     }
 
+    /// The size that the guest prefers until a front end asks for something else.
+    pub fn preferred_size(&self) -> (u32, u32) {
+        (at_most(self.default.0, self.max_width), at_most(self.default.1, self.max_height))
+    }
+
     /// When to call [`Edid::alarm`].
     pub fn due(&self) -> Option<Duration> {
         self.alarm

@@ -319,6 +319,11 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         self.edid.is_some()
     }
 
+    /// The size that the guest prefers until it is told about a window, if it can be told.
+    pub fn preferred_size(&self) -> Option<(u32, u32)> {
+        self.edid.as_ref().map(Edid::preferred_size)
+    }
+
     /// Does what the presenter wants, except looking.
     pub fn heed(&mut self, wishes: &mut Wishes) {
         match (std::mem::take(&mut self.reported), wishes.verdict) {

@@ -696,6 +696,7 @@ static void test_broken(void)
     vfio_dpy_set_monitor(dpy, &(VfioDpyMonitor){ .width = 800 });
     vfio_dpy_reset(dpy);
     CHECK(!vfio_dpy_has_edid(dpy) && !vfio_dpy_capture(dpy, &width, &height));
+    CHECK(!vfio_dpy_message_size(dpy, &width, &height));
     /* Who looks once is not left waiting. */
     console.looks = 0;
     vfio_dpy_refresh(dpy, false);
@@ -887,10 +888,13 @@ static void test_edid(void)
     size_t link = offsetof(struct vfio_region_gfx_edid, link_state);
     VfioDpyMonitor monitor = { .width = 2000, .height = 500 };
     Console console = { 0 };
+    uint32_t width, height;
 
     memcpy(edid_registers, &registers, sizeof(registers));
     start(&console);
     CHECK(vfio_dpy_has_edid(dpy));
+    CHECK(vfio_dpy_message_size(dpy, &width, &height));
+    CHECK(width == 800 && height == 600);
     CHECK(edid_register(link) == VFIO_DEVICE_GFX_LINK_STATE_DOWN);
     CHECK(edid_register(EDID_OFFSET) == 800);
     CHECK(edid_register(offsetof(struct vfio_region_gfx_edid, edid_size)) == 128);

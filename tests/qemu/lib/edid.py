@@ -1,6 +1,23 @@
 """What the guest is told about its monitor."""
 
-from .case import expect, until
+import time
+
+from .case import Failure, expect, say, until
+
+# Front ends tell the guest of a window's size after a second without another one.
+_DELAY = 1
+
+
+def keeps_monitor(what, vgpu, width, height):
+    """The guest sees a monitor of this size, and is not told another soon. A busy machine finds less, and nothing that is wrong."""
+    wait_monitor(what, vgpu, width, height)
+    end = time.monotonic() + 2 * _DELAY
+    while time.monotonic() < end:
+        mode = vgpu.ask("edid")["preferred"] or {}
+        if (mode.get("width"), mode.get("height")) != (width, height):
+            raise Failure(f"{what}: after a moment the monitor is {mode}")
+        time.sleep(0.02)
+    say("    and keeps it")
 
 
 def wait_monitor(what, vgpu, width, height):

@@ -30,6 +30,11 @@ def _load_ppm(path):
     return Image.frombytes("RGB", (width, height), pixels, "raw", "RGB", stride)
 
 
+def count(picture, colour):
+    """How many pixels have this colour."""
+    return sum(pixel == colour for pixel in picture.getdata())
+
+
 def difference(expected, actual, tolerance=0):
     """Says how two pictures differ by more than the tolerance, of 255 per colour; None if they do not."""
     if expected.size != actual.size:

@@ -6,7 +6,7 @@ import os
 from matrix import SCENES
 
 from .case import Failure, output_file, say, until
-from .pictures import load, same_as_screen
+from .pictures import count, load, same_as_screen
 
 _WHITE = 255, 255, 255
 _MODES = {"mbochs": "dma-buf", "gvt": "dma-buf", "nvidia": "region", "mdpy": "region"}
@@ -140,14 +140,9 @@ def _take_shape(vgpu, client, same):
 
 def takes_shape(what, client, colour):
     """Waits until the mouse, which is drawn over the picture, has the shape of a cursor in this colour."""
-    count = _SIZE[0] * _SIZE[1]
-    until("the mouse takes the cursor's shape", lambda: _count(client.picture(), tuple(colour)) == count)
-    say(f"{what}: the mouse has a shape of {count} pixels")
-
-
-def _count(picture, colour):
-    """How many pixels have this colour."""
-    return sum(pixel == colour for pixel in picture.getdata())
+    pixels = _SIZE[0] * _SIZE[1]
+    until("the mouse takes the cursor's shape", lambda: count(client.picture(), tuple(colour)) == pixels)
+    say(f"{what}: the mouse has a shape of {pixels} pixels")
 
 
 def _follow(vgpu, client):

@@ -13,13 +13,16 @@ CHATTER = "gl_version ", " in glTexImage2D(", " in glTexStorage2DMultisample("
 _QUEUE, _REQUEST, _RESPONSE, _PIXELS = 0x100000, 0x110000, 0x111000, 0x200000
 _REGISTERS = 0xE0000000
 _QUEUE_SIZE = 16
+# The longest answer that it is asked for: a header, and sixteen monitors.
+_ROOM = 24 + 16 * 24
 
 _VENDOR_CAPABILITY, _COMMON, _NOTIFY = 9, 1, 2
 _ACKNOWLEDGE, _DRIVER, _DRIVER_OK, _FEATURES_OK = 1, 2, 4, 8
 _VIRGL, _VERSION_1 = 1 << 0, 1 << 0
 
+_DISPLAY_INFO = 0x100
 _CREATE_2D, _UNREF, _SET_SCANOUT, _FLUSH, _TRANSFER, _ATTACH_BACKING = 0x101, 0x102, 0x103, 0x104, 0x105, 0x106
-_OK = 0x1100
+_OK, _OK_DISPLAY_INFO = 0x1100, 0x1101
 _B8G8R8X8 = 2
 
 
@@ -92,9 +95,9 @@ class VirtioGpu:
         """Sends a command, which the device may leave until later; the one before must be done."""
         request = struct.pack("<IIQII", kind, 0, 0, 0, 0) + body
         self._qtest.write(_REQUEST, request)
-        self._qtest.write(_RESPONSE, bytes(24))
+        self._qtest.write(_RESPONSE, bytes(_ROOM))
         # Two descriptors: what the device reads, and what it writes.
-        self._qtest.write(_QUEUE, struct.pack("<QIHHQIHH", _REQUEST, len(request), 1, 1, _RESPONSE, 24, 2, 0))
+        self._qtest.write(_QUEUE, struct.pack("<QIHHQIHH", _REQUEST, len(request), 1, 1, _RESPONSE, _ROOM, 2, 0))
         self._qtest.write(_QUEUE + 0x1000 + 4 + 2 * (self._submitted % _QUEUE_SIZE), struct.pack("<H", 0))
         self._submitted += 1
         self._qtest.write(_QUEUE + 0x1000, struct.pack("<HH", 0, self._submitted))
@@ -107,9 +110,17 @@ class VirtioGpu:
     def wait(self):
         """Waits until the device has done what it was sent."""
         until("virtio-gpu answers", self.is_idle)
-        answer = int(self._qtest.command(f"readl {_RESPONSE:#x}")[0], 0)
-        if answer != _OK:
+        answer = self._answer(0)
+        if answer not in (_OK, _OK_DISPLAY_INFO):
             raise Failure(f"virtio-gpu answered {answer:#x}")
+
+    def _answer(self, offset):
+        return int(self._qtest.command(f"readl {_RESPONSE + offset:#x}")[0], 0)
+
+    def monitor(self):
+        """Whether the guest's first monitor is on, and its size."""
+        self._do(_DISPLAY_INFO, "")
+        return self._answer(24 + 16), self._answer(24 + 8), self._answer(24 + 12)
 
     def _do(self, kind, form, *values):
         self._submit(kind, struct.pack(form, *values))

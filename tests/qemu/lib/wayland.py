@@ -8,34 +8,67 @@ from .case import SCRATCH, Failure, output_file, until
 from .x11 import HEIGHT, WIDTH, X11
 
 
-class Wayland(X11):
-    """Weston, from the start to the end of a `with` block. A client fills its screen, and its picture is in the middle."""
+# Nothing on the screen but windows, and each at once.
+_CONFIG = """[shell]
+background-color=0xff304050
+panel-position=none
+startup-animation=none
+close-animation=none
+"""
 
-    def __init__(self):
+
+class Wayland(X11):
+    """Weston, from the start to the end of a `with` block. With the shell for kiosks a client fills its screen, and its picture is in
+    the middle; with that for desktops it has a window with a frame of its own."""
+
+    draws_pointer = True
+
+    def __init__(self, shell="kiosk", scale=1):
         super().__init__()
         # What a compositor before us left behind must not look like ours.
         self._directory = tempfile.mkdtemp(dir=SCRATCH)
+        config = os.path.join(self._directory, "weston.ini")
+        with open(config, "w", encoding="ascii") as file:
+            file.write(_CONFIG)
         # There is room beside it, for the mouse.
-        command = ["weston", "--backend=x11-backend.so", "--use-pixman", "--shell=kiosk-shell.so", "--no-config", "--idle-time=0",
-                   "--socket=weston", f"--width={WIDTH - 64}", f"--height={HEIGHT - 64}"]
+        command = ["weston", "--backend=x11-backend.so", "--use-pixman", f"--shell={shell}-shell.so",
+                   f"--config={config}", "--idle-time=0", "--socket=weston", f"--scale={scale}", f"--width={(WIDTH - 64) // scale}",
+                   f"--height={(HEIGHT - 64) // scale}"]
         environment = dict(os.environ, DISPLAY=self.display, XDG_RUNTIME_DIR=self._directory)
         with open(output_file("weston.log"), "ab") as log:
             try:
-                self._weston = processes.start(command, stdout=log, stderr=log, env=environment)
+                self.weston = processes.start(command, stdout=log, stderr=log, env=environment)
             except FileNotFoundError:
                 raise SystemExit("weston is missing: the tests need Debian's weston") from None
 
         def listens():
-            if self._weston.poll() is not None:
-                raise Failure(f"weston {processes.exit_text(self._weston.returncode)} (see weston.log)")
+            if self.weston.poll() is not None:
+                raise Failure(f"weston {processes.exit_text(self.weston.returncode)} (see weston.log)")
             return os.path.exists(os.path.join(self._directory, "weston"))
 
         until("weston listens", listens)
+        if shell == "desktop":
+            # Its arrow is not to be where a window opens.
+            self.move_aside()
+            self.focus(until("weston's window", self._screen))
+
+    def _screen(self):
+        """The window that is the compositor's screen."""
+        return next((window for window, size in self.windows() if size == (WIDTH - 64, HEIGHT - 64)), None)
 
     def __exit__(self, *arguments):
-        self._weston.terminate()
-        self._weston.wait(30)
+        self.weston.terminate()
+        self.weston.wait(30)
         super().__exit__(*arguments)
+
+    def move_pointer(self, x, y):
+        """The user moves the mouse here, from outside: the compositor adds up what it moves within its window, and may lose some."""
+        super().move_pointer(WIDTH - 1, HEIGHT - 1)
+        super().move_pointer(x, y)
+
+    def move_aside(self):
+        """The user moves the mouse out of the windows."""
+        self.move_pointer(2, HEIGHT - 80)
 
     @property
     def environment(self):

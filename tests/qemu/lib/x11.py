@@ -3,15 +3,17 @@
 import ctypes
 import os
 
-from PIL import ImageGrab
+from PIL import Image, ImageGrab
 
 from . import processes
 from .case import Failure, output_file, until
 from .pictures import pointer
 
 WIDTH, HEIGHT = 1280, 1024
-# GTK windows without a menu bar keep its room, in pixels.
-_MENU = 32
+# So many pixels a menu bar may have, with a scale of 2.
+_MENU = 64
+# What is white and smaller is no picture.
+_LEAST = 100
 
 
 class _CursorImage(ctypes.Structure):
@@ -22,12 +24,25 @@ class _CursorImage(ctypes.Structure):
                 ("pixels", ctypes.POINTER(ctypes.c_ulong)), ("atom", ctypes.c_ulong), ("name", ctypes.c_char_p)]
 
 
+class _ClientMessage(ctypes.Structure):
+    """XClientMessageEvent, with 32-bit data, in the room of an XEvent."""
+
+    _fields_ = [("type", ctypes.c_int), ("serial", ctypes.c_ulong), ("send_event", ctypes.c_int), ("display", ctypes.c_void_p),
+                ("window", ctypes.c_ulong), ("message_type", ctypes.c_ulong), ("format", ctypes.c_int),
+                ("data", ctypes.c_long * 5), ("room", ctypes.c_long * 12)]
+
+
+_CLIENT_MESSAGE, _REVERT_TO_POINTER_ROOT = 33, 1
+
 # Xlib's own ends the process, and a window may go while we ask for its size.
 _KEEP_ON = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(lambda *_: 0)
 
 
 class X11:
     """Xvfb, from the start to the end of a `with` block. There is no window manager."""
+
+    # Whether the pointer is a part of the picture.
+    draws_pointer = False
 
     def __init__(self, width=WIDTH, height=HEIGHT, arguments=()):
         ready, write_end = os.pipe()
@@ -46,7 +61,7 @@ class X11:
         if not number:
             raise Failure(f"Xvfb {processes.exit_text(self.process.wait(30))} (see xvfb.log)")
         self.display = f":{number}"
-        self._xlib, self._xfixes = ctypes.CDLL("libX11.so.6"), ctypes.CDLL("libXfixes.so.3")
+        self._xlib, self._xfixes, self._xtest = map(ctypes.CDLL, ("libX11.so.6", "libXfixes.so.3", "libXtst.so.6"))
         for function, kinds, result in (
                 (self._xlib.XOpenDisplay, [ctypes.c_char_p], ctypes.c_void_p),
                 (self._xlib.XCloseDisplay, [ctypes.c_void_p], ctypes.c_int),
@@ -55,8 +70,16 @@ class X11:
                 (self._xlib.XGetGeometry, [ctypes.c_void_p, ctypes.c_ulong, *[ctypes.c_void_p] * 7], ctypes.c_int),
                 (self._xlib.XResizeWindow, [ctypes.c_void_p, ctypes.c_ulong, ctypes.c_uint, ctypes.c_uint], ctypes.c_int),
                 (self._xlib.XWarpPointer, [ctypes.c_void_p, ctypes.c_ulong, ctypes.c_ulong, *[ctypes.c_int] * 6], ctypes.c_int),
+                (self._xlib.XSetInputFocus, [ctypes.c_void_p, ctypes.c_ulong, ctypes.c_int, ctypes.c_ulong], ctypes.c_int),
                 (self._xlib.XSync, [ctypes.c_void_p, ctypes.c_int], ctypes.c_int),
                 (self._xlib.XFree, [ctypes.c_void_p], ctypes.c_int),
+                (self._xlib.XStringToKeysym, [ctypes.c_char_p], ctypes.c_ulong),
+                (self._xlib.XKeysymToKeycode, [ctypes.c_void_p, ctypes.c_ulong], ctypes.c_ubyte),
+                (self._xlib.XInternAtom, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int], ctypes.c_ulong),
+                (self._xlib.XSendEvent, [ctypes.c_void_p, ctypes.c_ulong, ctypes.c_int, ctypes.c_long, ctypes.c_void_p], ctypes.c_int),
+                (self._xlib.XQueryPointer, [ctypes.c_void_p, ctypes.c_ulong, *[ctypes.c_void_p] * 7], ctypes.c_int),
+                (self._xtest.XTestFakeKeyEvent, [ctypes.c_void_p, ctypes.c_uint, ctypes.c_int, ctypes.c_ulong], ctypes.c_int),
+                (self._xtest.XTestFakeButtonEvent, [ctypes.c_void_p, ctypes.c_uint, ctypes.c_int, ctypes.c_ulong], ctypes.c_int),
                 (self._xfixes.XFixesGetCursorImage, [ctypes.c_void_p], ctypes.POINTER(_CursorImage))):
             function.argtypes, function.restype = kinds, result
         self._xlib.XSetErrorHandler(_KEEP_ON)
@@ -88,9 +111,51 @@ class X11:
         self._xlib.XWarpPointer(self._connection, 0, self._xlib.XDefaultRootWindow(self._connection), 0, 0, 0, 0, x, y)
         self._xlib.XSync(self._connection, 0)
 
+    def move_aside(self):
+        """The user moves the mouse out of the picture that is compared, but not so far that keys go elsewhere."""
+        # It is no part of the picture.
+
+    def pointer_place(self):
+        """Where the mouse is."""
+        place = [ctypes.c_int() for _ in range(4)]
+        root, child, state = ctypes.c_ulong(), ctypes.c_ulong(), ctypes.c_uint()
+        self._xlib.XQueryPointer(self._connection, self._xlib.XDefaultRootWindow(self._connection),
+                                 *map(ctypes.byref, (root, child, *place, state)))
+        return place[0].value, place[1].value
+
+    def press(self, keys):
+        """The user presses keys, as "Control_L+Alt_L+f" or "Return", in the window that the mouse is in."""
+        codes = [self._xlib.XKeysymToKeycode(self._connection, self._xlib.XStringToKeysym(key.encode())) for key in keys.split("+")]
+        for down, order in (1, codes), (0, reversed(codes)):
+            for code in order:
+                self._xtest.XTestFakeKeyEvent(self._connection, code, down, 0)
+        self._xlib.XSync(self._connection, 0)
+
+    def focus(self, window):
+        """The user's keys go to this window, wherever the mouse is."""
+        self._xlib.XSetInputFocus(self._connection, window, _REVERT_TO_POINTER_ROOT, 0)
+        self._xlib.XSync(self._connection, 0)
+
+    def click(self, x, y):
+        """The user clicks here."""
+        self.move_pointer(x, y)
+        for down in 1, 0:
+            self._xtest.XTestFakeButtonEvent(self._connection, 1, down, 0)
+        self._xlib.XSync(self._connection, 0)
+
+    def close(self, window):
+        """The user closes a window."""
+        def atom(name):
+            return self._xlib.XInternAtom(self._connection, name, 0)
+
+        event = _ClientMessage(type=_CLIENT_MESSAGE, window=window, message_type=atom(b"WM_PROTOCOLS"), format=32)
+        event.data[0] = atom(b"WM_DELETE_WINDOW")
+        self._xlib.XSendEvent(self._connection, window, 0, 0, ctypes.byref(event))
+        self._xlib.XSync(self._connection, 0)
+
     def resize(self, width, height):
         """The user drags all windows to this size."""
-        for window, _ in self._windows():
+        for window, _ in self.windows():
             self._xlib.XResizeWindow(self._connection, window, width, height)
         self._xlib.XSync(self._connection, 0)
 
@@ -104,7 +169,12 @@ class X11:
         pixels = b"".join((image.pixels[i] & 0xFFFFFFFF).to_bytes(4, "little") for i in range(size[0] * size[1]))
         hotspot = image.hot_x, image.hot_y
         self._xlib.XFree(found)
-        return pointer(size, pixels, "BGRA", hotspot=hotspot)
+        shown = pointer(size, pixels, "BGRA")
+        if not shown:
+            return None
+        # What is invisible at its edges is none of it.
+        box = shown["image"].getchannel("A").getbbox()
+        return {"image": shown["image"].crop(box), "hotspot": (hotspot[0] - box[0], hotspot[1] - box[1])}
 
     def viewer(self, vgpu):
         """What finds the window that shows a vGPU's mode, which is white all over."""
@@ -114,18 +184,33 @@ class X11:
 
         return view
 
-    def window(self, width, height):
-        """A client of the display, as tests compare it: a window that now shows a white picture of this size."""
-        # In a window that does not have its size yet the picture is elsewhere.
-        box = until(f"a white picture of {width}x{height}", lambda: self._fits(width, height) and self._white(width, height))
-        return Window(self, box)
+    def window(self, width, height, scale=1):
+        """A client of the display, as tests compare it: a window that now shows a white picture of this size, each of whose pixels
+        takes as many as the scale says."""
+        width, height = width * scale, height * scale
+
+        def found():
+            # In a window that does not have its size yet the picture is elsewhere.
+            box = self._white() if self._fits(width, height) else None
+            return box and (box[2] - box[0], box[3] - box[1]) == (width, height) and box
+
+        try:
+            return Window(self, until(f"a white picture of {width}x{height}", found), scale)
+        except Failure as failure:
+            self.picture().save(output_file("screen.png"))
+            raise Failure(f"{failure} (see screen.png)") from None
+
+    def any_window(self):
+        """A window that now shows a white picture, of any size; None if there is none."""
+        box = self._white()
+        return Window(self, box) if box and min(box[2] - box[0], box[3] - box[1]) > _LEAST else None
 
     def _fits(self, width, height):
         """Whether there is a window for a picture of this size."""
-        return any(size[0] == width and height <= size[1] <= height + _MENU for _, size in self._windows())
+        return any(size[0] == width and height <= size[1] <= height + _MENU for _, size in self.windows())
 
-    def _windows(self):
-        """The windows and their sizes."""
+    def windows(self):
+        """All windows, and their sizes."""
         root, parent, count = ctypes.c_ulong(), ctypes.c_ulong(), ctypes.c_uint()
         windows = ctypes.POINTER(ctypes.c_ulong)()
         self._xlib.XQueryTree(self._connection, self._xlib.XDefaultRootWindow(self._connection),
@@ -141,7 +226,7 @@ class X11:
             self._xlib.XFree(windows)
         return found
 
-    def _white(self, width, height):
+    def _white(self):
         white = self.picture().convert("L").point(lambda value: 255 if value == 255 else 0)
         # Blocks that are white all over are no part of a mouse pointer.
         blocks = white.reduce(8).point(lambda value: 255 if value == 255 else 0).getbbox()
@@ -149,24 +234,27 @@ class X11:
             return None
         left, top = (max(0, 8 * edge - 8) for edge in blocks[:2])
         box = white.crop((left, top, 8 * blocks[2] + 8, 8 * blocks[3] + 8)).getbbox()
-        box = box[0] + left, box[1] + top, box[2] + left, box[3] + top
-        return box if (box[2] - box[0], box[3] - box[1]) == (width, height) else None
+        return box[0] + left, box[1] + top, box[2] + left, box[3] + top
 
 
 class Window:
     """A part of the screen in which a picture is shown."""
 
-    def __init__(self, server, box):
-        self._server, self._box = server, box
+    def __init__(self, server, box, scale=1):
+        self._server, self.box, self._scale = server, box, scale
         self.corner = box[:2]
 
     def picture(self):
-        """What is on this part of the screen."""
-        return self._server.picture().crop(self._box)
+        """What is on this part of the screen; None if pixels are not alike that are one at this scale."""
+        shown = self._server.picture().crop(self.box)
+        if self._scale == 1:
+            return shown
+        picture = shown.resize((shown.width // self._scale, shown.height // self._scale), Image.Resampling.NEAREST)
+        return picture if picture.resize(shown.size, Image.Resampling.NEAREST).tobytes() == shown.tobytes() else None
 
     def enter(self):
         """The user moves the mouse into the window."""
-        self._server.move_pointer((self._box[0] + self._box[2]) // 2, (self._box[1] + self._box[3]) // 2)
+        self._server.move_pointer((self.box[0] + self.box[2]) // 2, (self.box[1] + self.box[3]) // 2)
 
     def leave(self):
         """The user moves the mouse out of it."""

@@ -1,0 +1,59 @@
+"""GTK's window as people start it, and what they do with it."""
+
+from .case import Failure, output_file, until
+
+FULL_SCREEN, GRAB = "Control_L+Alt_L+f", "Control_L+Alt_L+g"
+_VIEW_MENU = "Alt_L+v"
+# From the end of that menu.
+_DETACH_TAB = "Up", "Up", "Return"
+# The frame that GTK draws itself has a button for that, so far from the upper right corner of what is in it.
+_CLOSE_BUTTON = -24, -22
+
+
+class Tab:
+    """A tab that is detached from QEMU's window, and closed, while its picture is white."""
+
+    def __init__(self, server):
+        self._server = server
+
+    def detach(self):
+        """The user picks Detach Tab."""
+        self._windows = {window for window, _ in self._server.windows()}
+        window = self._server.any_window()
+        window.enter()
+        before = self._server.picture().tobytes()
+        self._server.press(_VIEW_MENU)
+        until("the menu opens", lambda: self._server.picture().tobytes() != before)
+        for key in _DETACH_TAB:
+            self._server.press(key)
+        self._wait_elsewhere(window.box)
+
+    def close(self):
+        """The user closes its window."""
+        place = self._server.any_window().box
+        left, top, right, _ = place
+        if hasattr(self._server, "weston"):
+            self._server.click(right + _CLOSE_BUTTON[0], top + _CLOSE_BUTTON[1])
+            self._server.move_aside()
+        else:
+            for window, size in self._server.windows():
+                if window not in self._windows and size[0] >= right - left:
+                    self._server.close(window)
+        self._wait_elsewhere(place)
+
+    def _wait_elsewhere(self, place):
+        """Waits until the picture is in another window, of the same size."""
+        def elsewhere():
+            window = self._server.any_window()
+            return window and window.box != place and _size(window.box) == _size(place)
+
+        try:
+            until("the picture is in another window", elsewhere)
+        except Failure as failure:
+            self._server.picture().save(output_file("screen.png"))
+            raise Failure(f"{failure}; it was in {place} (see screen.png)") from None
+        self._server.move_aside()
+
+
+def _size(box):
+    return box[2] - box[0], box[3] - box[1]
