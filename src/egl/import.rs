@@ -10,15 +10,17 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use drm_fourcc::{DrmFourcc, DrmModifier};
 use serde_json::json;
 
 use crate::format::Format;
+use crate::memory;
 
-use super::buffer::{Buffer, BufferError, Kind, Reader};
+use super::buffer::{Buffer, BufferError, BufferPlane, ColorSpace, Kind, Reader};
 use super::convert::{Conversion, ConvertError, Converter};
 use super::driver::{Context, Driver, EglError, EglErrorCode, EglSync, Extensions, GlError, Image};
 use super::formats::{FormatTable, Telling, Unsupported};
@@ -33,6 +35,8 @@ pub struct Importer<D: Driver> {
     pub(super) extensions: Extensions,
     formats: FormatTable,
     software: OnceLock<bool>,
+    /// Whether a renderer in software maps what it imports itself.
+    maps_itself: OnceLock<bool>,
     /// Whether the host's contexts make textures of images: they are all of one sort.
     takes_images: OnceLock<bool>,
     /// What the driver did not take, and why.
@@ -87,15 +91,12 @@ impl<D: Driver> Importer<D> {
         let extensions = driver.extensions();
         let can_ask = extensions.import && extensions.modifiers;
         let formats = FormatTable::ask(&driver, can_ask);
-        let software = OnceLock::new();
-        if let Some(known) = driver.is_software_device() {
-            let _ = software.set(known);
-        }
         Self {
             driver,
             extensions,
             formats,
-            software,
+            software: OnceLock::new(),
+            maps_itself: OnceLock::new(),
             takes_images: OnceLock::new(),
             refused: Mutex::default(),
             converter: Mutex::new(None),
@@ -132,6 +133,9 @@ impl<D: Driver> Importer<D> {
         if self.takes_images.get() == Some(&false) {
             return Err(ImportError::NoTexturesOfImages);
         }
+        if self.maps_itself.get() == Some(&false) {
+            return Err(ImportError::ReadsThroughDevice);
+        }
         let kind = buffer.kind();
         if let Some((_, why)) = lock(&self.refused).iter().find(|(refused, _)| *refused == kind) {
             return Err(ImportError::Refused(why.clone()));
@@ -143,25 +147,58 @@ impl<D: Driver> Importer<D> {
         Ok(buffer.check(reader)?)
     }
 
-    /// Whether the CPU draws. A display whose device does not tell is asked for its renderer's name, in a context of our own
-    /// where there is none.
+    /// Whether the CPU draws: the display's device says so, or the name of the renderer, for which we need a context of our own
+    /// where there is none. Mesa has displays whose device is a GPU that it has no driver for, and draws there with the CPU.
     pub fn is_software(&self) -> Option<bool> {
         if let Some(&known) = self.software.get() {
             return Some(known);
         }
-        let mut name = None;
-        if let Some(context) = self.driver.current() {
-            name = Some(self.driver.renderer(context));
-        } else if self.extensions.configless && self.extensions.surfaceless {
-            let context = self.driver.create_context().ok()?;
-            let visited = self.driver.visit(context, &mut |context| {
-                name = Some(self.driver.renderer(context));
-            });
-            self.driver.destroy_context(context);
-            visited.ok()?;
-        }
-        let software = is_software_renderer(&name?);
+        let told = self.driver.is_software_device();
+        let software = told == Some(true)
+            || match self.renderer() {
+                Some(name) => is_software_renderer(&name),
+                None => return told,
+            };
         Some(*self.software.get_or_init(|| software))
+    }
+
+    fn renderer(&self) -> Option<String> {
+        if let Some(context) = self.driver.current() {
+            return Some(self.driver.renderer(context));
+        }
+        if !self.extensions.configless || !self.extensions.surfaceless {
+            return None;
+        }
+        let mut name = None;
+        let context = self.driver.create_context().ok()?;
+        let visited = self.driver.visit(context, &mut |context| {
+            name = Some(self.driver.renderer(context));
+        });
+        self.driver.destroy_context(context);
+        visited.ok()?;
+        name
+    }
+
+    /// Whether a renderer in software maps what it imports itself, as was tried before it is given anything. Where its display is a
+    /// DRM device's, Mesa's asks that to map, which refuses what is another's; Mesa does not look, and the first draw ends the
+    /// process. A memfd tells them apart: the kernel takes it for no dma-buf.
+    fn maps_itself(&self) -> bool {
+        *self.maps_itself.get_or_init(|| self.imports_memfd().unwrap_or(false))
+    }
+
+    fn imports_memfd(&self) -> std::io::Result<bool> {
+        const SIDE: u32 = 64;
+        const STRIDE: u32 = 4 * SIDE;
+        let format = Format { fourcc: DrmFourcc::Xrgb8888, modifier: DrmModifier::Linear };
+        let telling = self.telling(format).unwrap_or(Telling::Implicit);
+        let memory = memory::memfd(u64::from(STRIDE * SIDE))?;
+        let planes = [BufferPlane { fd: memory.as_fd(), offset: 0, stride: STRIDE }];
+        let color_space = ColorSpace::default();
+        let (width, height) = (SIDE, SIDE);
+        let buffer =
+            Buffer { format, width, height, planes: &planes, color_space, full_range: false };
+        let image = self.driver.create_image(&buffer.attributes(telling));
+        Ok(image.map(|image| self.driver.destroy_image(image)).is_ok())
     }
 
     /// Makes a texture of a buffer, in the current context. The descriptors stay the caller's, and can be closed afterwards.
@@ -197,7 +234,11 @@ impl<D: Driver> Importer<D> {
             .create_image(&buffer.attributes(telling))
             .map_err(|error| ImportError::Image { error, stride })?;
         let label = self.next_label.fetch_add(1, Ordering::Relaxed);
-        let result = self.texture(context, image, buffer, label);
+        let result = if self.is_software() == Some(true) && !self.maps_itself() {
+            Err(ImportError::ReadsThroughDevice)
+        } else {
+            self.texture(context, image, buffer, label)
+        };
         self.driver.destroy_image(image);
         let (name, conversion) = result?;
 
@@ -511,6 +552,7 @@ pub enum ImportError {
     NoContext,
     NoImport,
     NoTexturesOfImages,
+    ReadsThroughDevice,
     Unsupported(Unsupported),
     Buffer(BufferError),
     TooLarge {
@@ -533,7 +575,9 @@ impl ImportError {
     /// The error, and what it is about, unless that is any buffer.
     pub fn of(&self, buffer: &Buffer<'_>) -> String {
         match self {
-            Self::NoImport | Self::NoTexturesOfImages => self.to_string(),
+            Self::NoImport | Self::NoTexturesOfImages | Self::ReadsThroughDevice => {
+                self.to_string()
+            }
             _ => format!("{buffer}: {self}"),
         }
     }
@@ -572,6 +616,9 @@ impl fmt::Display for ImportError {
             }
             Self::NoTexturesOfImages => {
                 f.write_str("GL cannot make textures of dma-bufs: no GL_OES_EGL_image, nor GL_EXT_EGL_image_storage")
+            }
+            Self::ReadsThroughDevice => {
+                f.write_str("EGL draws with the CPU on a DRM device that is no GPU, and cannot read what others export")
             }
             Self::Unsupported(error) => error.fmt(f),
             Self::Buffer(error) => error.fmt(f),

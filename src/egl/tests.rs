@@ -54,6 +54,8 @@ struct State {
     image_error: Option<EglErrorCode>,
     draw_error: Option<u32>,
     takes_no_images: bool,
+    /// It takes dma-bufs, and no memfds.
+    reads_through_device: bool,
     formats_error: bool,
     /// The format whose modifiers cannot be had.
     unlisted: Option<DrmFourcc>,
@@ -227,6 +229,10 @@ impl Driver for Fake {
         if let Some(code) = state.image_error {
             state.images_made += 1;
             return Err(EglError { call: "eglCreateImageKHR", code });
+        }
+        // What is tried beside the guest's buffer is a memfd.
+        if state.reads_through_device && state.images.len() == 1 {
+            return Err(EglError { call: "eglCreateImageKHR", code: EglErrorCode::BadAlloc });
         }
         Ok(state.new_image())
     }
@@ -664,10 +670,16 @@ fn fences_are_given_once_and_syncs_end() {
 }
 
 #[test]
-fn a_display_that_does_not_tell_is_asked_for_its_renderer() {
-    for (renderer, software) in [("llvmpipe (LLVM 19.1)", true), ("Mesa Intel(R) UHD", false)] {
+fn a_display_is_asked_for_its_renderer_unless_its_device_is_the_cpu() {
+    for (told, renderer, software) in [
+        (None, "llvmpipe (LLVM 19.1)", true),
+        (None, "Mesa Intel(R) UHD", false),
+        (Some(false), "llvmpipe (LLVM 15.0.6, 256 bits)", true),
+        (Some(false), "Mesa Intel(R) UHD", false),
+        (Some(true), "anything", true),
+    ] {
         let (fake, importer) = Fake::new(|state| {
-            state.software_device = None;
+            state.software_device = told;
             renderer.clone_into(&mut state.renderer);
             state.current = None;
         });
@@ -675,6 +687,26 @@ fn a_display_that_does_not_tell_is_asked_for_its_renderer() {
         assert_eq!(fake.state().contexts.len(), 1, "the context that asked is gone");
         assert_eq!(fake.state().current, None);
     }
+}
+
+#[test]
+fn software_on_a_device_is_given_nothing_to_read() {
+    let why =
+        "EGL draws with the CPU on a DRM device that is no GPU, and cannot read what others export";
+    let (fake, importer) = Fake::new(|state| {
+        state.renderer = "llvmpipe".to_owned();
+        state.reads_through_device = true;
+    });
+    assert_eq!(import(&importer, DrmFourcc::Xrgb8888).unwrap_err().to_string(), why);
+    assert_eq!(fake.objects(), (0, 0, 0));
+    let made = fake.state().images_made;
+    assert_eq!(import(&importer, DrmFourcc::Xrgb8888).unwrap_err().to_string(), why);
+    assert_eq!(fake.state().images_made, made, "it is not tried again");
+
+    let (fake, importer) = Fake::new(|state| state.reads_through_device = true);
+    let one = import(&importer, DrmFourcc::Xrgb8888).unwrap();
+    assert_eq!(fake.state().images_made, 1, "a GPU is not tried");
+    drop(one);
 }
 
 #[test]

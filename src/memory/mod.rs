@@ -10,6 +10,7 @@ mod file;
 mod gate;
 mod kind;
 mod mapping;
+mod memfd;
 mod reaper;
 
 use std::io;
@@ -24,6 +25,7 @@ use file::MemoryFile;
 pub use gate::{Gate, UNCLOSED_MOST};
 pub use kind::{Kind, Refused};
 use mapping::Mapping;
+pub use memfd::memfd;
 
 /// Readable bytes of a file, from an offset on.
 #[derive(Debug)]
