@@ -22,7 +22,8 @@ def start(test, mdev, binary, opengl=False, extra=()):
     return test.qemu(
         [f"vfio-pci-nohotplug,id=vgpu0,addr={SLOT},sysfsdev={mdev.path},display=on,ramfb=on,"
          "enable-migration=on"],
-        binary=binary, display="egl-headless" if opengl else "none", extra=extra, preload=test.config["migratable"],
+        binary=binary, display="egl-headless" if opengl else "none", extra=extra,
+        environment={"LD_PRELOAD": test.config["migratable"]},
     )  # fmt: skip
 
 

@@ -1,17 +1,20 @@
 """A vfio device's memory, in the pages that the guest's CPU writes to under KVM: past QEMU's emulation, which takes them 8 bytes at
 a time and is emulated here itself."""
 
+import contextlib
 import ctypes
 import fcntl
 import mmap
 import os
 import struct
 
+from processes import open_files
+
 SYS_PIDFD_GETFD = 438
 VFIO_DEVICE_GET_REGION_INFO = 0x3B6C
 # struct vfio_region_info: argsz, flags, index, cap_offset, size, offset.
 REGION_INFO = struct.Struct("=IIIIQQ")
-BAR0_REGION, CONFIG_REGION = 0, 7
+BAR0_REGION, BAR2_REGION, CONFIG_REGION = 0, 2, 7
 BASE_ADDRESS_0 = 0x10
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -30,27 +33,44 @@ def duplicate(pid, fd):
     return copy
 
 
-def region_offset(device, index):
+def region(device, index):
+    """Where a region is in the device's file, and how large."""
     info = bytearray(REGION_INFO.pack(REGION_INFO.size, 0, index, 0, 0, 0))
     fcntl.ioctl(device, VFIO_DEVICE_GET_REGION_INFO, info)
-    return REGION_INFO.unpack(info)[5]
+    size, offset = REGION_INFO.unpack(info)[4:]
+    return offset, size
 
 
-def write(qemu, address, offset, data):
-    """Writes into BAR 0 of the device that QEMU has open and that the guest has placed at this address.
+@contextlib.contextmanager
+def device(pid, is_it):
+    """The vfio device that this process has open and that is_it() finds to be the one.
 
     Nothing is held afterwards: an open descriptor of ours would keep the device.
     """
-    for fd in qemu.open_files("vfio-device"):
-        device = duplicate(qemu.process.pid, fd)
+    for fd in open_files(pid, "vfio-device"):
+        copy = duplicate(pid, fd)
         try:
-            config = os.pread(device, 4, region_offset(device, CONFIG_REGION) + BASE_ADDRESS_0)
-            if int.from_bytes(config, "little") & ~0xF != address:
-                continue
-            start = region_offset(device, BAR0_REGION)
-            with mmap.mmap(device, offset + len(data), offset=start) as memory:
-                memory[offset : offset + len(data)] = data
-            return
+            if is_it(copy):
+                yield copy
+                return
         finally:
-            os.close(device)
-    raise RuntimeError(f"QEMU has no vfio device open whose BAR 0 is at {address:#x}")
+            os.close(copy)
+    raise RuntimeError(f"process {pid} has no such vfio device open")
+
+
+def write_memory(fd, offset, data):
+    """Writes into BAR 0 of a device."""
+    start, _ = region(fd, BAR0_REGION)
+    with mmap.mmap(fd, offset + len(data), offset=start) as memory:
+        memory[offset : offset + len(data)] = data
+
+
+def write(qemu, address, offset, data):
+    """Writes into BAR 0 of the device that the guest has placed at this address."""
+
+    def is_there(fd):
+        config = os.pread(fd, 4, region(fd, CONFIG_REGION)[0] + BASE_ADDRESS_0)
+        return int.from_bytes(config, "little") & ~0xF == address
+
+    with device(qemu.process.pid, is_there) as fd:
+        write_memory(fd, offset, data)

@@ -1,5 +1,7 @@
 """The guest's side of the kernel's sample vGPUs."""
 
+import os
+
 import device_memory
 from pictures import Picture, noise
 from qemu import PciDevice
@@ -54,6 +56,29 @@ class Mbochs(PciDevice):
         data = noise(seed, stride * height)
         device_memory.write(self.qemu, self.vram, offset, data)
         return Picture.from_xrgb(width, height, data, stride)
+
+
+class UnattendedMbochs:
+    """The one mbochs of a QEMU whose guest does not run, and has placed it nowhere."""
+
+    def __init__(self, pid):
+        self.pid = pid
+
+    def device(self):
+        return device_memory.device(self.pid, lambda _: True)
+
+    def mode(self, width, height):
+        settings = ((Mbochs.ENABLE, 0), (Mbochs.XRES, width), (Mbochs.YRES, height), (Mbochs.BPP, 32), (Mbochs.ENABLE, 0x41))
+        with self.device() as fd:
+            registers, _ = device_memory.region(fd, device_memory.BAR2_REGION)
+            for index, value in settings:
+                os.pwrite(fd, value.to_bytes(2, "little"), registers + 0x500 + 2 * index)
+
+    def draw(self, seed, width, height):
+        data = noise(seed, width * height * 4)
+        with self.device() as fd:
+            device_memory.write_memory(fd, 0, data)
+        return Picture.from_xrgb(width, height, data)
 
 
 class Mdpy(PciDevice):

@@ -24,20 +24,22 @@ class Case:
     driver: Optional[str]
     stock: Optional[str]
     kernel_log: tuple
+    long: bool
     function: Callable
 
 
-def case(title, *, driver, stock=None, kernel_log=()):
+def case(title, *, driver, stock=None, kernel_log=(), long=False):
     """Makes a function a test, named after it.
 
     driver: the module with the vGPU; None for none.
     stock: what stock QEMU is known to do instead.
     kernel_log: warnings of the kernel that belong to the test, as regular expressions.
+    long: it is run only if asked for.
     """
 
     def register(function):
         name = function.__name__.replace("_", "-")
-        CASES.append(Case(name, title, driver, stock, tuple(kernel_log), function))
+        CASES.append(Case(name, title, driver, stock, tuple(kernel_log), long, function))
         return function
 
     return register
@@ -56,7 +58,7 @@ class Test:
 
     def prepare(self):
         self.log.read()
-        for driver in ("mbochs", "mbochs_rw", "mdpy"):
+        for driver in ("mbochs", "mbochs_rw", "mdpy", "vgem"):
             if driver != self.case.driver and Modules.loaded(driver):
                 self.modules.unload(driver)
         if self.case.driver:
@@ -99,23 +101,28 @@ class Test:
     def equal(self, got, want, what):
         self.check(got == want, f"{what}: {got!r} instead of {want!r}")
 
-    def shows(self, qemu, want, what="the screen", device=None, patience=PATIENCE_S):
+    def shows(self, qemu, want, what="the screen", device=None):
         """The screen shows this picture, now or soon: the console polls."""
-        deadline = time.monotonic() + patience
+        self.sees(lambda: qemu.screendump(device), want, what, qemu)
+
+    def sees(self, look, want, what, qemu=None):
+        """What look() returns is this picture, now or soon."""
+        deadline = time.monotonic() + PATIENCE_S
         while True:
-            error = None
+            got = error = None
             try:
-                got = qemu.screendump(device)
-                if want == got:
+                got = look()
+                if got is not None and want == got:
                     return
             except QemuError as e:
-                qemu.check_alive()
+                if qemu:
+                    qemu.check_alive()
                 error = str(e)
             if time.monotonic() > deadline:
                 break
             time.sleep(0.2)
-        if error:
-            raise Failed(f"{what}: {error}")
+        if not got:
+            raise Failed(f"{what}: {error or 'no picture'}")
         self.keep(want, "want")
         self.keep(got, "got")
         difference = want.difference_picture(got)

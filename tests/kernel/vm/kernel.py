@@ -24,6 +24,8 @@ ALARMING = re.compile(
     r"BUG|WARNING|Oops|Call Trace|Bad page|refcount_t|general protection|KFENCE|use-after-free|"
     r"blocked for more than|soft lockup|rcu_.*stall|INFO: task"
 )
+# A notice, and no fault of the kernel's.
+DENIED = 'apparmor="DENIED"'
 
 
 class KernelLog:
@@ -51,7 +53,7 @@ class KernelLog:
         return [
             text
             for priority, text in self.read()
-            if (priority <= LOG_WARNING or ALARMING.search(text))
+            if (priority <= LOG_WARNING or ALARMING.search(text) or DENIED in text)
             and not any(pattern.search(text) for pattern in allowed)
         ]
 

@@ -8,6 +8,8 @@ import sys
 import time
 import traceback
 
+import cases_egl  # noqa: F401 (its tests register themselves)
+import cases_libvirt  # noqa: F401 (its tests register themselves)
 import cases_mbochs  # noqa: F401 (its tests register themselves)
 import cases_migration  # noqa: F401 (its tests register themselves)
 import cases_mdpy  # noqa: F401 (its tests register themselves)
@@ -17,11 +19,12 @@ from harness import CASES, Failed, Test
 RESULTS = "/run/results"
 
 
-def selected(patterns):
+def selected(patterns, long=False):
+    """The tests that match a pattern; without one all, the long ones only if so said."""
     chosen = [
         case
         for case in CASES
-        if not patterns or any(fnmatch.fnmatchcase(case.name, p) for p in patterns)
+        if (any(fnmatch.fnmatchcase(case.name, p) for p in patterns) if patterns else long or not case.long)
     ]
     unmatched = [p for p in patterns if not fnmatch.filter([c.name for c in CASES], p)]
     if unmatched:
@@ -68,9 +71,9 @@ def report(number, case, reason, seconds, stock):
 
 
 def main():
-    if sys.argv[1] == "--list":
-        for case in selected(sys.argv[2:]):
-            print(f"{case.name:24} {case.title}")
+    if sys.argv[1] in ("--list", "--list-long"):
+        for case in selected(sys.argv[2:], sys.argv[1] == "--list-long"):
+            print(f"{case.name:24} {case.title}{' (long)' if case.long else ''}")
         return
     with open(sys.argv[1], encoding="utf-8") as file:
         config = json.load(file)

@@ -10,6 +10,7 @@ import subprocess
 import time
 
 from pictures import Picture
+from processes import open_files
 
 # Everything is emulated twice here: how long something may take is no result of any test.
 PATIENCE_S = 120
@@ -37,9 +38,12 @@ class Channel:
                 time.sleep(0.05)
         self.socket.settimeout(PATIENCE_S)
 
-    def send(self, line):
+    def send(self, line, fds=()):
         try:
-            self.socket.sendall(line.encode() + b"\n")
+            # Descriptors go with the first byte; what takes descriptors may send less than all.
+            data = line.encode() + b"\n"
+            sent = socket.send_fds(self.socket, [data], fds) if fds else 0
+            self.socket.sendall(data[sent:])
         except OSError as error:
             raise QemuError(f"{self.path}: {error}; {self.qemu.status()}") from None
 
@@ -64,7 +68,7 @@ class Channel:
 class Qemu:
     count = 0
 
-    def __init__(self, binary, directory, devices, *, display="none", accel="qtest", extra=(), preload=None):
+    def __init__(self, binary, directory, devices, *, display="none", accel="qtest", extra=(), environment=None):
         Qemu.count += 1
         name = os.path.join(directory, f"qemu-{Qemu.count}")
         # Sockets do not work on 9p.
@@ -90,7 +94,7 @@ class Qemu:
             log.flush()
             self.log_start = log.tell()
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment(preload)
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment(environment)
             )
         self.qmp_channel = self.qtest_channel = None
         try:
@@ -105,10 +109,9 @@ class Qemu:
             raise QemuError(f"{error}; it said: {self.log()}") from None
 
     @staticmethod
-    def environment(preload):
+    def environment(added):
         # Threads that compile shaders for idle cores cost more here than they save.
-        added = {"LD_PRELOAD": preload} if preload else {}
-        return dict(os.environ, LIBGL_ALWAYS_SOFTWARE="1", LP_NUM_THREADS="1", **added)
+        return {**os.environ, "LIBGL_ALWAYS_SOFTWARE": "1", "LP_NUM_THREADS": "1", **(added or {})}
 
     def log(self):
         with open(self.log_path, "rb") as file:
@@ -123,6 +126,8 @@ class Qemu:
             "KVM VFIO device isn't created yet",
             "GLib-",
             "libEGL",
+            # zink, of each dma-buf that it imported on lavapipe and draws: there is no fence to be had of it.
+            "MESA: Unable to get a valid memory fd",
         )
         lines = (line for line in self.log().splitlines() if line)
         return [line for line in lines if not any(text in line for text in usual)]
@@ -142,7 +147,14 @@ class Qemu:
             raise QemuError(self.status())
 
     def qmp(self, execute, **arguments):
-        self.qmp_channel.send(json.dumps({"execute": execute, "arguments": arguments}))
+        return self.execute(execute, arguments)
+
+    def send_fd(self, execute, file, **arguments):
+        """A QMP command that takes a descriptor."""
+        return self.execute(execute, arguments, [file.fileno()])
+
+    def execute(self, execute, arguments, fds=()):
+        self.qmp_channel.send(json.dumps({"execute": execute, "arguments": arguments}), fds)
         while True:
             reply = json.loads(self.qmp_channel.receive())
             if "event" in reply:
@@ -180,15 +192,7 @@ class Qemu:
 
     def open_files(self, text):
         """What QEMU has open under names with this text, as {descriptor: inode}."""
-        found = {}
-        directory = f"/proc/{self.process.pid}/fd"
-        for fd in os.listdir(directory):
-            try:
-                if text in os.readlink(f"{directory}/{fd}"):
-                    found[fd] = os.stat(f"{directory}/{fd}").st_ino
-            except FileNotFoundError:
-                pass
-        return found
+        return open_files(self.process.pid, text)
 
     def dma_bufs(self, exporter):
         """The dma-bufs of this exporter that QEMU holds, each once; Mesa has dma-bufs of its own."""

@@ -14,7 +14,7 @@ from PIL import Image  # noqa: E402
 
 from . import processes  # noqa: E402
 from .case import SCRATCH, Failure, output_file, until  # noqa: E402
-from .pictures import pointer  # noqa: E402
+from .pictures import pointer, raw_mode  # noqa: E402
 
 _LISTENER = "/org/qemu/Display1/Listener"
 _INTERFACE = """
@@ -195,7 +195,7 @@ class DBusScreen:
                 self._forget_dmabuf()
                 _, width, height, stride, fourcc, modifier, upside_down = values
                 self._frame = None
-                self._dmabuf = (fds[0], (0, 0, width, height), 0, stride, height, -1 if upside_down else 1)
+                self._dmabuf = (fds[0], (0, 0, width, height), 0, stride, height, raw_mode(fourcc), -1 if upside_down else 1)
                 self.scanouts.append(f"dma-buf {width}x{height} {_fourcc(fourcc)} modifier {modifier:#x}")
             elif method == "ScanoutDMABUF2":
                 fds = invocation.get_message().get_unix_fd_list().steal_fds()
@@ -204,7 +204,7 @@ class DBusScreen:
                  upside_down) = values
                 self._frame = None
                 self._dmabuf = (fds[handles[0]], (x, y, x + width, y + height), offsets[0], strides[0], backing_height,
-                                -1 if upside_down else 1)
+                                raw_mode(fourcc), -1 if upside_down else 1)
                 for other in fds[1:]:
                     os.close(other)
                 self.scanouts.append(f"dma-buf {width}x{height} {_fourcc(fourcc)} modifier {modifier:#x}, {planes} planes, "
@@ -243,10 +243,10 @@ class DBusScreen:
         """What the client shows; None if nothing."""
         with self._lock:
             if self._dmabuf:
-                fd, box, offset, stride, height, order = self._dmabuf
+                fd, box, offset, stride, height, mode, order = self._dmabuf
                 with mmap.mmap(fd, os.fstat(fd).st_size, prot=mmap.PROT_READ) as memory:
                     data = memory[offset:offset + stride * height].ljust(stride * height, b"\0")
-                return Image.frombytes("RGB", (box[2], height), data, "raw", "BGRX", stride, order).crop(box)
+                return Image.frombytes("RGB", (box[2], height), data, "raw", mode, stride, order).crop(box)
             return self._frame.copy() if self._frame else None
 
     def pointer(self):

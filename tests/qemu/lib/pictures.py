@@ -35,6 +35,15 @@ def count(picture, colour):
     return sum(pixel == colour for pixel in picture.getdata())
 
 
+def raw_mode(fourcc):
+    """Pillow's name for how a dma-buf's pixels lie in memory: what a driver exports of a texture need not be as the guest's are."""
+    name = fourcc.to_bytes(4, "little").decode("ascii", "replace")
+    try:
+        return {"XR24": "BGRX", "AR24": "BGRX", "XB24": "RGBX", "AB24": "RGBX"}[name]
+    except KeyError:
+        raise Failure(f"a dma-buf in the unknown format {name}") from None
+
+
 def difference(expected, actual, tolerance=0):
     """Says how two pictures differ by more than the tolerance, of 255 per colour; None if they do not."""
     if expected.size != actual.size:

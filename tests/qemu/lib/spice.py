@@ -15,7 +15,7 @@ from gi.repository import GLib, GObject, SpiceClientGLib  # noqa: E402  The vers
 from PIL import Image  # noqa: E402
 
 from .case import SCRATCH, Failure  # noqa: E402
-from .pictures import pointer  # noqa: E402
+from .pictures import pointer, raw_mode  # noqa: E402
 
 SOCKET = os.path.join(SCRATCH, "spice")
 
@@ -187,7 +187,7 @@ class Spice:
             length = stride * scanout.height
             with mmap.mmap(scanout.fd, os.fstat(scanout.fd).st_size, prot=mmap.PROT_READ) as memory:
                 data = memory[:length].ljust(length, b"\0")
-            return Image.frombytes("RGB", size, data, "raw", "BGRX", stride, -1 if scanout.y0top else 1)
+            return Image.frombytes("RGB", size, data, "raw", raw_mode(scanout.format), stride, -1 if scanout.y0top else 1)
         if self._surface is None:
             return None
         address, width, height, stride = self._surface
