@@ -1,6 +1,6 @@
 """What the display tests share: a vGPU, a QEMU that shows it, and pictures to compare. See ../README.md."""
 
-from .case import Failure, attempt, expect, output_file, say, skip, until
+from .case import KERNEL, Failure, attempt, expect, output_file, say, skip, until
 from .pictures import compare, load, same_as_console, same_as_picture, same_as_screen, settled
 from .processes import exit_text
 from .qemu import Qemu, QmpError
@@ -8,6 +8,6 @@ from .vgpu import Vgpu, VgpuError
 from .vnc import Vnc
 
 __all__ = [
-    "Failure", "Qemu", "QmpError", "Vgpu", "VgpuError", "Vnc", "attempt", "compare", "exit_text", "expect", "load",
+    "KERNEL", "Failure", "Qemu", "QmpError", "Vgpu", "VgpuError", "Vnc", "attempt", "compare", "exit_text", "expect", "load",
     "output_file", "same_as_console", "same_as_picture", "same_as_screen", "say", "settled", "skip", "until",
 ]

@@ -32,6 +32,8 @@ QUIRKS = _environment("VFIO_DPY_TEST_QUIRKS")
 VARIANT = _environment("VFIO_DPY_TEST_VARIANT")
 OUTPUT = _environment("VFIO_DPY_TEST_OUTPUT")
 DEBUG = bool(os.environ.get("VFIO_DPY_TEST_DEBUG"))
+# The kernel's vfio for QEMU, if vGPUs are to be devices of the kernel: see kernel_vfio.py.
+KERNEL = os.environ.get("VFIO_DPY_TEST_KERNEL")
 # For all displays, before those of the test.
 OPTIONS = os.environ.get("VFIO_DPY_TEST_OPTIONS")
 

@@ -132,7 +132,9 @@ static EGLBoolean export_image(EGLDisplay display, EGLImageKHR image, int *fds, 
         return EGL_FALSE;
     }
     strides[0] = 4 * new.width;
-    offsets[0] = 0;
+    if (offsets) {
+        offsets[0] = 0;
+    }
     if (has_second) {
         fds[1] = fcntl(fds[0], F_DUPFD_CLOEXEC, 0);
         strides[1] = SECOND_PLANE / 32;

@@ -9,8 +9,8 @@ import subprocess
 import time
 from contextlib import contextmanager
 
-from . import processes
-from .case import DEBUG, OPTIONS, QEMU, SCRATCH, VARIANT, Failure, debug, filtered, output_file, say, until
+from . import kernel_vfio, processes
+from .case import DEBUG, KERNEL, OPTIONS, QEMU, SCRATCH, VARIANT, Failure, debug, filtered, output_file, say, until
 
 FIRMWARE = ("/usr/share/seabios", "/usr/share/qemu")
 VGA_ROM = "/usr/share/seabios/vgabios-bochs-display.bin"
@@ -27,8 +27,9 @@ def device(vgpu, display="on", **properties):
     """The arguments of -device and device_add for a vGPU. Options other than strings want the JSON form."""
     # A machine with much to do is no silent device.
     patience = {"x-gfx-timeout": 5000}
-    return {"driver": "vfio-user-pci", "id": vgpu.name, "display": display,
-            "socket": {"type": "unix", "path": vgpu.socket}, **patience, **properties}
+    properties = {"driver": "vfio-user-pci", "id": vgpu.name, "display": display,
+                  "socket": {"type": "unix", "path": vgpu.socket}, **patience, **properties}
+    return kernel_vfio.device(vgpu, properties) if KERNEL else properties
 
 
 class Qemu:
@@ -51,7 +52,7 @@ class Qemu:
         self._log = output_file(f"{name}.log")
         self.events = []
         # Any answer may take so long on a busy machine; who does not wait for it says so.
-        self._ignored = (*ignore, " takes longer than 100 ms")
+        self._ignored = (*ignore, " takes longer than 100 ms", *(kernel_vfio.CHATTER if KERNEL else ()))
         command = [QEMU, "-nodefaults", "-no-user-config", "-vga", "none", "-display", screen, "-machine", "pc",
                    "-m", "64", "-chardev", f"socket,id=monitor,path={self._monitor},server=on,wait=off",
                    "-mon", "chardev=monitor,mode=control"]
@@ -83,6 +84,8 @@ class Qemu:
         # Mesa says which GL call failed, when it fails: no error goes unnoticed in the queue.
         mesa = {"MESA_DEBUG": "1"}
         environment = {name: value for name, value in os.environ.items() if name not in _SURROUNDINGS} | mesa | (environment or {})
+        if KERNEL:
+            environment = kernel_vfio.environment(environment)
         with open(self._log, "ab") as log:
             self.process = processes.start(command, stdout=log, stderr=log, env=environment)
         self._read = 0
@@ -218,6 +221,9 @@ class Qemu:
 
     def status(self, device="vgpu0"):
         """What the library says about a display. QEMU's own C has no such command."""
+        if KERNEL:
+            # QEMU 10.0 may be without the command.
+            return json.loads(self.qmp("qom-get", path=f"/machine/peripheral/{device}", property="display-status"))
         for display in self.qmp("query-vfio-display"):
             if display.get("id") == device:
                 return display["status"]
