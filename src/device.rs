@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::fmt;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
@@ -89,6 +90,8 @@ pub enum Failure {
     Silent,
     /// There is no device any more.
     Gone,
+    /// The device was not asked: see [`NotAsked`].
+    NotAsked,
     /// Anything else: what was asked for cannot be had.
     Other,
 }
@@ -97,6 +100,7 @@ impl Failure {
     /// Sorts an error of a device.
     pub fn of(error: &io::Error) -> Self {
         match error.raw_os_error() {
+            None if NotAsked::is(error) => Self::NotAsked,
             Some(libc::ENOMEM | libc::EAGAIN | libc::EINTR | libc::EBUSY) => Self::Transient,
             Some(libc::ENOENT | libc::EINVAL) => Self::NotThere,
             Some(libc::ENOTTY | libc::EOPNOTSUPP | libc::ENOSYS) => Self::Unsupported,
@@ -108,5 +112,30 @@ impl Failure {
             None if error.kind() == io::ErrorKind::TimedOut => Self::Silent,
             _ => Self::Other,
         }
+    }
+}
+
+/// A device that is being reset is left alone, also by who had begun to look at it. It is no error of the device's, which cannot cause it.
+#[derive(Clone, Copy, Debug)]
+pub struct NotAsked;
+
+impl NotAsked {
+    /// Whether this error is one.
+    pub fn is(error: &io::Error) -> bool {
+        error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<Self>)
+    }
+}
+
+impl fmt::Display for NotAsked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the device was not asked")
+    }
+}
+
+impl std::error::Error for NotAsked {}
+
+impl From<NotAsked> for io::Error {
+    fn from(reason: NotAsked) -> Self {
+        Self::other(reason)
     }
 }

@@ -6,9 +6,13 @@
 
 #![forbid(unsafe_code)]
 
+mod meeting;
+
+pub use meeting::{Arrival, Bell, Call, Ending, Exchange};
+
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::console::{Monitor, Severity, Uptake};
@@ -17,7 +21,11 @@ use crate::format::Format;
 use crate::memory::{DmaBuf, Memory};
 use crate::plane::{Geometry, Plane};
 use crate::pool::Key;
-use crate::watcher::Facts;
+
+/// What the meeting place is built on, by name, so that `tests/exchange_model.rs` can build it on a model checker's instead.
+mod sync {
+    pub use std::sync::{Mutex, MutexGuard};
+}
 
 /// What the watcher found at one look.
 #[derive(Debug)]
@@ -210,6 +218,8 @@ pub enum Returned {
     Buffer(Arc<DmaBuf>),
     /// A region's memory.
     Memory(Arc<Memory>),
+    /// All that came with a report which is not shown.
+    Report(Box<Report>),
 }
 
 /// Formats whose uptake is remembered: no device has as many.
@@ -299,256 +309,12 @@ impl Notes {
             self.remarks.push(remark);
         }
     }
-}
 
-/// Wakes one of the halves, from any thread.
-pub trait Bell: Send + Sync {
-    /// It is woken, at once or when it goes to sleep next.
-    fn ring(&self);
-}
-
-/// Where the halves meet if each has a thread of its own. Its lock is held to move things, never while somebody is called.
-pub struct Exchange {
-    slots: Mutex<Slots>,
-    /// Wakes the watcher.
-    watcher: Box<dyn Bell>,
-    /// Wakes the presenter.
-    presenter: Box<dyn Bell>,
-}
-
-#[derive(Debug, Default)]
-struct Slots {
-    report: Slot,
-    wishes: Wishes,
-    notes: Notes,
-    facts: Facts,
-    call: Option<Call>,
-    ending: Ending,
-}
-
-/// The one place for a report.
-#[derive(Debug, Default)]
-enum Slot {
-    /// The watcher may look.
-    #[default]
-    Free,
-    /// One waits for the presenter.
-    Full(Box<Report>),
-    /// The presenter applies one.
-    Applied,
-}
-
-/// A call of the device that has not returned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Call {
-    /// Its name.
-    pub name: &'static str,
-    /// When it was made.
-    pub since: Duration,
-}
-
-/// Whether there is still a watcher.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Ending {
-    /// It watches.
-    #[default]
-    Watching,
-    /// It failed: nothing is looked at any more.
-    Failed,
-}
-
-/// What the watcher left for the presenter.
-#[derive(Debug)]
-pub struct Arrival {
-    /// A report, to be applied before anything is posted.
-    pub report: Option<Box<Report>>,
-    /// What was said beside.
-    pub notes: Notes,
-    /// The call that has not returned, if there is one.
-    pub call: Option<Call>,
-    /// Whether there is still a watcher.
-    pub ending: Ending,
-}
-
-impl Exchange {
-    /// Nothing is wanted, and nothing was found.
-    pub fn new(watcher: Box<dyn Bell>, presenter: Box<dyn Bell>, facts: Facts) -> Self {
-        let slots = Slots { facts, ..Slots::default() };
-        Self { slots: Mutex::new(slots), watcher, presenter }
-    }
-
-    fn slots(&self) -> MutexGuard<'_, Slots> {
-        // What is moved is whole at any time.
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The presenter takes what there is.
-    pub fn collect(&self) -> Arrival {
-        let mut slots = self.slots();
-        let report = match std::mem::take(&mut slots.report) {
-            Slot::Full(report) => {
-                slots.report = Slot::Applied;
-                Some(report)
-            }
-            Slot::Free | Slot::Applied => None,
-        };
-        let notes = std::mem::take(&mut slots.notes);
-        Arrival { report, notes, call: slots.call, ending: slots.ending }
-    }
-
-    /// The presenter has applied what it took, and says what it wants now.
-    pub fn post(&self, wishes: &mut Wishes) {
-        let mut slots = self.slots();
-        let applied = matches!(slots.report, Slot::Applied);
-        let urgent = slots.wishes.post(wishes, applied) || applied;
-        if applied {
-            slots.report = Slot::Free;
-        }
-        drop(slots);
-        if urgent {
-            self.watcher.ring();
-        }
-    }
-
-    /// A report that waits is about a device that is not any more.
-    pub fn discard(&self) {
-        let report = std::mem::take(&mut self.slots().report);
-        drop(report);
-    }
-
-    /// The watcher takes the wishes; `None` while a report waits, except that all is over.
-    pub fn wishes(&self) -> Option<Wishes> {
-        let mut slots = self.slots();
-        let over = slots.wishes.stop;
-        (over || matches!(slots.report, Slot::Free)).then(|| slots.wishes.take())
-    }
-
-    /// The watcher leaves what it found.
-    pub fn leave(&self, report: Option<Report>, notes: Notes, facts: Facts) {
-        let mut slots = self.slots();
-        let news = report.is_some() || !notes.remarks.is_empty() || !notes.retired.is_empty();
-        slots.facts = facts;
-        slots.notes.append(notes);
-        if let Some(report) = report {
-            // A reset may have come between.
-            if report.epoch == slots.wishes.epoch {
-                slots.report = Slot::Full(Box::new(report));
-            }
-        }
-        drop(slots);
-        if news {
-            self.presenter.ring();
-        }
-    }
-
-    /// The watcher makes a call of the device, or has an answer.
-    pub fn calls(&self, call: Option<Call>) {
-        self.slots().call = call;
-    }
-
-    /// Whether there is something to show.
-    pub fn has_news(&self) -> bool {
-        let slots = self.slots();
-        matches!(slots.report, Slot::Full(_)) || slots.ending == Ending::Failed
-    }
-
-    /// Whether there is still a watcher.
-    pub fn ending(&self) -> Ending {
-        self.slots().ending
-    }
-
-    /// The presenter takes what was said, and no report.
-    pub fn take_notes(&self) -> Notes {
-        std::mem::take(&mut self.slots().notes)
-    }
-
-    /// Something changed on the presenter's side that is to be shown.
-    pub fn ring_presenter(&self) {
-        self.presenter.ring();
-    }
-
-    /// The watcher is no more.
-    pub fn fail(&self) {
-        let mut slots = self.slots();
-        slots.ending = Ending::Failed;
-        // It will not say that this has returned.
-        slots.call = None;
-        drop(slots);
-        self.presenter.ring();
-    }
-
-    /// What is known of the device.
-    pub fn facts(&self) -> Facts {
-        self.slots().facts.clone()
-    }
-}
-
-impl Notes {
-    fn append(&mut self, notes: Self) {
+    /// What was said later.
+    pub fn append(&mut self, notes: Self) {
         self.retired.extend(notes.retired);
         for remark in notes.remarks {
             self.add(remark);
-        }
-    }
-}
-
-/// Who refreshes after such a pause may find that nobody looks any more.
-const NAP: Duration = Duration::from_secs(3);
-
-impl Wishes {
-    /// Takes over what is wanted now. Returns whether the watcher is to be woken for it.
-    fn post(&mut self, new: &mut Self, applied: bool) -> bool {
-        let urgent = self.epoch != new.epoch
-            || self.single_look != new.single_look
-            || new.verdict != Verdict::Settled
-            || self.redraw != new.redraw
-            || self.blocked != new.blocked
-            || self.uptakes.changes != new.uptakes.changes
-            || new.monitor.is_some()
-            || !new.returned.is_empty()
-            || new.stop
-            || new.refreshed.is_some_and(|(now, _)| {
-                // The watcher has gone to sleep by then, or is about to.
-                self.refreshed.is_none_or(|(before, _)| now.saturating_sub(before) > NAP)
-            });
-        let monitor = new.monitor.take().or(self.monitor.take());
-        let mut returned = std::mem::take(&mut self.returned);
-        returned.append(&mut new.returned);
-        // What came of a report is known when it has been applied.
-        let verdict = if applied { new.verdict } else { self.verdict };
-        *self = Self { verdict, monitor, returned, ..new.state() };
-        new.verdict = Verdict::Settled;
-        urgent
-    }
-
-    fn take(&mut self) -> Self {
-        let taken = Self {
-            monitor: self.monitor.take(),
-            returned: std::mem::take(&mut self.returned),
-            ..self.state()
-        };
-        self.verdict = Verdict::Settled;
-        taken
-    }
-
-    /// All but what is to be done once.
-    fn state(&self) -> Self {
-        let Self { epoch, refreshed, single_look, verdict, redraw, shown, pointer, lent, .. } =
-            *self;
-        Self {
-            epoch,
-            refreshed,
-            single_look,
-            verdict,
-            redraw,
-            shown,
-            pointer,
-            lent,
-            blocked: self.blocked,
-            uptakes: self.uptakes.clone(),
-            monitor: None,
-            returned: Vec::new(),
-            stop: self.stop,
         }
     }
 }

@@ -123,10 +123,21 @@ pub fn take(fd: RawFd) -> bool {
     let len = unsafe { libc::preadv2(fd, &raw const room, 1, -1, libc::RWF_NOWAIT) };
     if len < 0 && io::Error::last_os_error().kind() != io::ErrorKind::WouldBlock {
         // Timers before Linux 6.9, and eventfds before 5.8, know no RWF_NOWAIT.
-        // SAFETY: the buffer has the eight bytes that are read.
-        return unsafe { libc::read(fd, count.as_mut_ptr().cast(), count.len()) } > 0;
+        return take_if_readable(fd);
     }
     len > 0
+}
+
+/// As [`take`], with calls that any Linux knows.
+fn take_if_readable(fd: RawFd) -> bool {
+    let mut readable = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    let mut count = [0_u8; 8];
+    // SAFETY: there is one descriptor to look at, and the buffer has the eight bytes that are read.
+    unsafe {
+        libc::poll(&raw mut readable, 1, 0) == 1
+            && readable.revents & libc::POLLIN != 0
+            && libc::read(fd, count.as_mut_ptr().cast(), count.len()) > 0
+    }
 }
 
 impl Clock for MainLoopClock {
@@ -214,5 +225,25 @@ impl Attached {
 impl Drop for Attached {
     fn drop(&mut self) {
         self.0.destroy();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn nobody_waits_for_an_eventfd_that_others_made_blocking() {
+        let mut event = File::from(eventfd().unwrap());
+        // SAFETY: the descriptor is open, and the flags are none.
+        assert_eq!(unsafe { libc::fcntl(event.as_raw_fd(), libc::F_SETFL, 0) }, 0);
+        for takes in [take, take_if_readable] {
+            assert!(!takes(event.as_raw_fd()));
+            event.write_all(&3_u64.to_ne_bytes()).unwrap();
+            assert!(takes(event.as_raw_fd()));
+            assert!(!takes(event.as_raw_fd()));
+        }
     }
 }

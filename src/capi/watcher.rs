@@ -59,30 +59,39 @@ impl VfioDpyWatcher {
         }
     }
 
+    /// Having failed, only lets go of what the presenter gives back, until all is over.
+    fn let_go(&self) {
+        while !self.exchange.wishes().is_some_and(|wishes| wishes.stop) {
+            wait_for(&[self.rung.as_fd()], None);
+            take(self.rung.as_raw_fd());
+        }
+    }
+
     /// Sleeps until it is rung, until then, or until the device says that something changed, which is returned.
     fn sleep(&self, until: Option<Duration>) -> bool {
-        let now = Monotonic.now();
-        let timeout = until.map(|until| until.saturating_sub(now));
-        #[expect(clippy::unnecessary_fallible_conversions, reason = "not on all machines")]
-        let timeout = timeout.map(|timeout| libc::timespec {
-            tv_sec: libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX),
-            tv_nsec: libc::c_long::try_from(timeout.subsec_nanos()).unwrap_or(0),
-        });
-        let readable = |fd: BorrowedFd<'_>| libc::pollfd {
-            fd: fd.as_raw_fd(),
-            events: libc::POLLIN,
-            revents: 0,
-        };
+        let timeout = until.map(|until| until.saturating_sub(Monotonic.now()));
         let changes = self.watcher.listens_to();
-        let mut fds = vec![readable(self.rung.as_fd())];
-        fds.extend(changes.map(readable));
-        let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-        // SAFETY: the descriptors are open, and the pointers are to values that live during the call.
-        unsafe {
-            libc::ppoll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, timeout, std::ptr::null());
-        }
+        let fds: Vec<_> = [self.rung.as_fd()].into_iter().chain(changes).collect();
+        wait_for(&fds, timeout);
         take(self.rung.as_raw_fd());
         changes.is_some_and(|changes| take(changes.as_raw_fd()))
+    }
+}
+
+/// Waits until one of them can be read, for this time at most.
+fn wait_for(fds: &[BorrowedFd<'_>], timeout: Option<Duration>) {
+    #[expect(clippy::unnecessary_fallible_conversions, reason = "not on all machines")]
+    let timeout = timeout.map(|timeout| libc::timespec {
+        tv_sec: libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_nsec: libc::c_long::try_from(timeout.subsec_nanos()).unwrap_or(0),
+    });
+    let readable =
+        |fd: &BorrowedFd<'_>| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    let mut fds: Vec<_> = fds.iter().map(readable).collect();
+    let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: the descriptors are open, and the pointers are to values that live during the call.
+    unsafe {
+        libc::ppoll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, timeout, std::ptr::null());
     }
 }
 
@@ -109,6 +118,7 @@ pub unsafe extern "C" fn vfio_dpy_watch(watcher: *mut VfioDpyWatcher) {
     misuse::this_thread_watches(false);
     if !ended {
         watcher.exchange.fail();
+        boundary((), || watcher.let_go());
     }
     boundary((), || drop(watcher));
 }

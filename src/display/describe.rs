@@ -25,6 +25,7 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
             "mode": self.mode.to_string(),
             "shows": self.presenter.screen().name(),
             "edid": self.has_edid(),
+            "thread": self.has_thread(),
             "refreshes": self.refreshes,
             "queries": looked.queries,
             "flips": showed.flips,
@@ -119,6 +120,9 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
         match self.presenter.screen() {
             Screen::Message(text) => writeln!(to, "\"{text}\"")?,
             screen => writeln!(to, "shows {}", screen.name())?,
+        }
+        if self.has_thread() {
+            writeln!(to, "  the device is asked on a thread of its own")?;
         }
         if self.has_failed() {
             writeln!(to, "  it has failed: the device is not asked any more")?;

@@ -91,8 +91,6 @@ pub struct Display<D: Device, C: Console, T: Alarms> {
     presenter: Presenter<C>,
     name: String,
     has_edid: bool,
-    /// The last single look of which its host knows that it is over.
-    answered: u64,
     clock: T,
     mode: Mode,
     config: Config,
@@ -101,6 +99,7 @@ pub struct Display<D: Device, C: Console, T: Alarms> {
     /// When the alarms go off that are set.
     look_at: Option<Duration>,
     edid_at: Option<Duration>,
+    answer_at: Option<Duration>,
 }
 
 impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
@@ -122,7 +121,6 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
             presenter,
             name,
             has_edid,
-            answered: 0,
             clock,
             mode,
             config,
@@ -130,6 +128,7 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
             durations: Durations::default(),
             look_at: None,
             edid_at: None,
+            answer_at: None,
         };
         display.settle();
         display.plan_edid();
@@ -181,7 +180,7 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
                 self.presenter.show_reset();
                 self.receive(arrival, began);
                 if !periodic {
-                    self.presenter.look_once();
+                    self.presenter.look_once(began);
                 }
             }
         }
@@ -190,31 +189,38 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
         self.durations.record(took);
         self.presenter.wishes().refreshed = Some((now, took));
         self.settle();
-        self.answer(periodic);
+        match &self.watcher {
+            Half::Here(_) if periodic => (),
+            Half::Here(_) => self.presenter.looked(),
+            Half::There(_) => self.answer(),
+        }
         self.plan_look(now);
     }
 
-    /// Who looks once is told when that is over.
-    fn answer(&mut self, periodic: bool) {
-        let wanted = self.presenter.wishes().single_look;
-        let is_over = match &self.watcher {
-            Half::Here(_) => !periodic,
-            Half::There(_) => self.answered < wanted && self.presenter.answered() >= wanted,
-        };
-        if is_over {
-            self.answered = wanted;
-            self.clock.clear_alarm(Alarm::Answer);
+    /// Who looked once is told that it is over; who waits still does so for no longer than a moment, whoever else comes.
+    fn answer(&mut self) {
+        if self.presenter.has_answer() {
             self.presenter.looked();
-        } else if !periodic {
+        }
+        let due = self.presenter.waits_since().map(|since| {
             let patience = if self.presenter.scanout().is_some() { STUCK } else { PATIENCE };
-            self.clock.set_alarm(Alarm::Answer, patience);
+            since + patience
+        });
+        if self.answer_at != due {
+            self.answer_at = due;
+            match due {
+                Some(due) => {
+                    self.clock.set_alarm(Alarm::Answer, due.saturating_sub(self.clock.now()));
+                }
+                None => self.clock.clear_alarm(Alarm::Answer),
+            }
         }
     }
 
     /// The watcher rang: something is there for a refresh. Who looks once waits for it, and there may be no front end that refreshes.
     pub fn arrived(&mut self) {
         let Half::There(exchange) = &self.watcher else { return };
-        if self.answered < self.presenter.wishes().single_look {
+        if self.presenter.waits_since().is_some() {
             let arrival = exchange.collect();
             self.presenter.show_reset();
             self.receive(arrival, self.clock.now());
@@ -222,7 +228,7 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
             self.presenter.request_refresh();
         }
         self.settle();
-        self.answer(true);
+        self.answer();
     }
 
     fn look(&mut self, periodic: bool) {
@@ -295,8 +301,7 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
             }
             Half::There(exchange) => {
                 self.presenter.reset_later(now);
-                exchange.discard();
-                exchange.post(self.presenter.wishes());
+                exchange.withdraw(self.presenter.wishes());
             }
         }
     }
@@ -323,19 +328,18 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
                 self.settle();
             }
             Half::There(exchange) => {
-                let arrival = exchange.collect();
-                self.presenter.note(arrival.notes, self.clock.now());
-                exchange.post(self.presenter.wishes());
+                self.presenter.note(exchange.take_notes(), self.clock.now());
+                exchange.withdraw(self.presenter.wishes());
             }
         }
         for alarm in [Alarm::Edid, Alarm::Look, Alarm::Change, Alarm::Answer] {
             self.clock.clear_alarm(alarm);
         }
         // Who waits would wait for ever.
-        if self.answered < self.presenter.wishes().single_look {
+        while self.presenter.waits_since().is_some() {
             self.presenter.give_up();
-            self.answer(true);
         }
+        self.answer();
     }
 
     /// Ends a watcher that has a thread of its own, and nothing else.
@@ -349,8 +353,10 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
     /// An alarm that was set goes off.
     pub fn alarm(&mut self, alarm: Alarm) {
         if alarm == Alarm::Answer {
+            self.answer_at = None;
             self.presenter.give_up();
-            return self.answer(true);
+            self.settle();
+            return self.answer();
         }
         let Half::Here(watcher) = &mut self.watcher else { return };
         match alarm {
@@ -410,6 +416,11 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
                 exchange.facts().shared.ok_or(ShareError::NoPlane)
             }
         }
+    }
+
+    /// Whether the watcher has a thread of its own.
+    fn has_thread(&self) -> bool {
+        matches!(self.watcher, Half::There(_))
     }
 
     /// Whether the watcher, on its thread, is no more.

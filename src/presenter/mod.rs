@@ -8,6 +8,7 @@
 mod cursor;
 mod report;
 mod screen;
+mod single_looks;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -28,6 +29,7 @@ use crate::pool::Key;
 use cursor::Pointer;
 use report::Reporter;
 use screen::{DISPLAY_IS_OFF, MESSAGE_SIZE};
+use single_looks::SingleLooks;
 
 #[cfg(test)]
 pub(crate) use report::Reporter as TestedReporter;
@@ -59,21 +61,18 @@ pub struct Presenter<C: Console> {
     name: String,
     imports: bool,
     screen: Screen<C>,
+    standing: Standing,
+    told: Told,
     pointer: Option<Pointer>,
-    plane: Option<Plane>,
     /// Size of the last picture, or of what is expected of the first. Messages have it too, so that windows keep theirs while a guest
     /// blanks its screen.
     size: (u32, u32),
     held: HashMap<Key, Held<C::Import>>,
-    redraw: bool,
     captured: Option<(Key, Picture)>,
     counters: Counters,
     reporter: Reporter,
     wishes: Wishes,
-    /// The last single look that is over.
-    answered: u64,
-    /// What is to be shown without a report.
-    standing: Standing,
+    single_looks: SingleLooks,
 }
 
 impl<C: Console> Presenter<C> {
@@ -84,24 +83,24 @@ impl<C: Console> Presenter<C> {
             name: name.to_owned(),
             imports: config.import,
             screen: Screen::Untouched,
+            standing: Standing::Current,
+            told: Told::Nothing,
             pointer: None,
-            plane: None,
             size: preferred.unwrap_or(MESSAGE_SIZE),
             held: HashMap::new(),
-            redraw: false,
             captured: None,
             counters: Counters::default(),
             reporter: Reporter::new(name),
             wishes: Wishes::default(),
-            answered: 0,
-            standing: Standing::Report,
+            single_looks: SingleLooks::default(),
         }
     }
 
     /// What is wanted of the watcher now.
     pub fn wishes(&mut self) -> &mut Wishes {
         let wishes = &mut self.wishes;
-        wishes.redraw = self.redraw;
+        wishes.single_look = self.single_looks.wanted();
+        wishes.redraw = self.standing == Standing::Invalidated;
         wishes.shown = match self.standing {
             // What is shown now is not what the next report will meet.
             Standing::Reset => Shown::Other,
@@ -113,16 +112,12 @@ impl<C: Console> Presenter<C> {
 
     /// Shows what the watcher found. Returns whether the watcher is to look again, as the wishes then say.
     pub fn apply(&mut self, report: Report, now: Duration) -> bool {
-        let Report { epoch, single_look, redrawn, view, cursor, captured } = report;
         self.wishes.verdict = Verdict::Settled;
-        if epoch != self.wishes.epoch {
+        if report.epoch != self.wishes.epoch {
+            self.wishes.returned.push(Returned::Report(Box::new(report)));
             return false;
         }
-        match view {
-            View::Same => (),
-            View::Off => self.standing = Standing::NoPlane,
-            _ => self.standing = Standing::Report,
-        }
+        let Report { single_look, redrawn, view, cursor, captured, .. } = report;
         let showing = match view {
             View::Same => Showing::Not(Verdict::Settled),
             View::Off => {
@@ -150,17 +145,17 @@ impl<C: Console> Presenter<C> {
         match showing {
             Showing::Not(verdict) => self.wishes.verdict = verdict,
             Showing::Done => {
-                let all = redrawn && std::mem::take(&mut self.redraw);
+                let all = redrawn && self.standing == Standing::Invalidated;
+                if all {
+                    self.drawn_anew();
+                }
                 self.show_cursor(cursor, all);
             }
         }
         let again = self.wishes.verdict != Verdict::Settled;
-        if !again {
-            // They stay for who asked until they are taken, or asked for again.
-            if captured.is_some() {
-                self.captured = captured;
-            }
-            self.answered = self.answered.max(single_look);
+        // They stay for who asked until somebody else is answered.
+        if !again && self.single_looks.answer(single_look) {
+            self.captured = captured;
         }
         again
     }
@@ -173,25 +168,31 @@ impl<C: Console> Presenter<C> {
         }
         match &self.screen {
             Screen::Scanout(_) => self.update_scanout(),
-            _ if self.standing == Standing::NoPlane => self.show_no_plane(),
+            _ if self.told == Told::NoPlane => self.show_no_plane(),
             _ => (),
         }
     }
 
-    /// The last single look that is over.
-    pub fn answered(&self) -> u64 {
-        self.answered
-    }
-
     /// Somebody looks once.
-    pub fn look_once(&mut self) {
-        self.wishes.single_look += 1;
-        self.captured = None;
+    pub fn look_once(&mut self, now: Duration) {
+        self.single_looks.want(now);
     }
 
-    /// Who waits for single looks waits no longer.
+    /// Since when somebody has waited for a single look.
+    pub fn waits_since(&self) -> Option<Duration> {
+        self.single_looks.waits_since()
+    }
+
+    /// Whether somebody has waited for a single look that is over now. He is told by [`Presenter::looked`].
+    pub fn has_answer(&mut self) -> bool {
+        self.single_looks.take_answer()
+    }
+
+    /// Who has waited for a single look for longest waits no longer.
     pub fn give_up(&mut self) {
-        self.answered = self.wishes.single_look;
+        if self.single_looks.give_up() {
+            self.captured = None;
+        }
     }
 
     /// Who waited has what there is.
@@ -201,8 +202,7 @@ impl<C: Console> Presenter<C> {
 
     /// A text stands for the picture, until there is a report.
     pub fn stand_in(&mut self, text: &'static str) {
-        self.hide_cursor();
-        self.plane = None;
+        self.forget_plane();
         self.show_message(text);
     }
 
@@ -244,7 +244,16 @@ impl<C: Console> Presenter<C> {
 
     /// A front end wants to see all again.
     pub fn invalidate(&mut self) {
-        self.redraw = true;
+        if self.standing == Standing::Current {
+            self.standing = Standing::Invalidated;
+        }
+    }
+
+    /// Front ends have seen all again, if they wanted to.
+    fn drawn_anew(&mut self) {
+        if self.standing == Standing::Invalidated {
+            self.standing = Standing::Current;
+        }
     }
 
     /// A front end shows the console in a window like this.
@@ -292,11 +301,11 @@ impl<C: Console> Presenter<C> {
         if self.standing != Standing::Reset {
             return;
         }
-        self.standing = Standing::Report;
+        self.standing = Standing::Current;
+        self.told = Told::Nothing;
         if !matches!(self.screen, Screen::Untouched) {
             self.show_message(DISPLAY_IS_OFF);
         }
-        self.plane = None;
     }
 
     /// Has the front ends refresh.
@@ -340,7 +349,10 @@ impl<C: Console> Presenter<C> {
 
     /// The plane that is shown.
     pub fn plane(&self) -> Option<&Plane> {
-        self.plane.as_ref()
+        match &self.told {
+            Told::Plane(plane) => Some(plane),
+            Told::Nothing | Told::NoPlane => None,
+        }
     }
 
     /// The plane of the pointer that is shown.
@@ -403,15 +415,26 @@ impl<C: Console> Presenter<C> {
     }
 }
 
-/// What is to be shown while there is no report.
+/// How what the console shows stands to what it is to show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
-    /// What the last one said.
-    Report,
-    /// That it said that there is no plane: the firmware may draw.
-    NoPlane,
-    /// That the device was reset, which the console was not told yet.
+    /// It is what was to be shown last.
+    Current,
+    /// So it is, but front ends want to see all of it again.
+    Invalidated,
+    /// The device was reset, which the console was not told yet.
     Reset,
+}
+
+/// What the device told last of what is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    /// Nothing, or nothing that can be shown.
+    Nothing,
+    /// There is no plane: the firmware may draw.
+    NoPlane,
+    /// This plane.
+    Plane(Plane),
 }
 
 /// What came of showing something.

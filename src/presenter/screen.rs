@@ -11,7 +11,7 @@ use crate::plane::{Geometry, Plane};
 use crate::pool::Key;
 use crate::watcher::Problem;
 
-use super::{Presenter, Showing};
+use super::{Presenter, Showing, Standing, Told};
 
 /// The smallest size of messages, in pixels.
 pub(super) const MESSAGE_SIZE: (u32, u32) = (640, 480);
@@ -116,7 +116,7 @@ impl<C: Console> Presenter<C> {
     fn show_scanout(&mut self, lease: &Lease) {
         let geometry = lease.plane.geometry;
         let shown = self.screen.scanout();
-        if shown != Some(lease.key) || self.redraw {
+        if shown != Some(lease.key) || self.standing == Standing::Invalidated {
             if shown.is_none() {
                 self.hide_cursor();
             }
@@ -131,7 +131,7 @@ impl<C: Console> Presenter<C> {
     /// A part of what is scanned out may have been drawn anew.
     pub(super) fn update_scanout(&self) {
         let Screen::Scanout(key) = self.screen else { return };
-        let Some(plane) = self.plane.filter(|_| self.held.contains_key(&key)) else { return };
+        let Some(plane) = self.plane().filter(|_| self.held.contains_key(&key)) else { return };
         self.console.update_scanout(Rect::full(plane.geometry.width, plane.geometry.height));
     }
 
@@ -159,8 +159,7 @@ impl<C: Console> Presenter<C> {
         let problem = Problem::NoSurface { width, height, bytes };
         self.count(problem.category());
         self.reporter.say(&self.console, now, Severity::Error, &problem);
-        self.hide_cursor();
-        self.plane = None;
+        self.forget_plane();
         self.show_message(problem.headline());
         Showing::Not(Verdict::Settled)
     }
@@ -171,6 +170,9 @@ impl<C: Console> Presenter<C> {
         let key = drawn.lease.as_ref().map(|(lease, _)| lease.key);
         let fits =
             matches!(&self.screen, Screen::Surface(s) if (s.width, s.height) == (width, height));
+        let all = [Rect::full(width, height)];
+        // The watcher may believe that the console still shows what it did before a message.
+        let damage: &[Rect] = if fits { &drawn.damage } else { &all };
         if !fits {
             self.hide_cursor();
             let Some(canvas) = self.console.show_surface(width, height) else { return false };
@@ -181,11 +183,11 @@ impl<C: Console> Presenter<C> {
         surface.key = key;
         self.counters.flips += u64::from(flipped);
         drawn.picture.with(|picture| {
-            for part in &drawn.damage {
+            for part in damage {
                 surface.copy(picture, part);
             }
         });
-        for part in &drawn.damage {
+        for part in damage {
             self.console.update_surface(*part);
         }
         true
@@ -227,23 +229,27 @@ impl<C: Console> Presenter<C> {
             _ => message,
         };
         if let Some(message) = message {
+            self.told = Told::Nothing;
             self.hide_cursor();
-            self.plane = None;
             self.show_message(message);
         }
     }
 
     pub(super) fn show_no_plane(&mut self) {
         self.hide_cursor();
-        self.plane = None;
+        self.told = Told::NoPlane;
         let switch_to = !matches!(self.screen, Screen::Firmware);
         if self.console.show_firmware(switch_to) {
+            self.drawn_anew();
             if switch_to {
                 self.set_screen(Screen::Firmware);
                 self.trace(format_args!("firmware"));
             }
         } else if !matches!(self.screen, Screen::Untouched) {
             self.show_message(DISPLAY_IS_OFF);
+        } else {
+            // Nothing of ours is there.
+            self.drawn_anew();
         }
     }
 
@@ -254,11 +260,13 @@ impl<C: Console> Presenter<C> {
     }
 
     pub(super) fn show_message(&mut self, text: &'static str) {
-        if matches!(self.screen, Screen::Message(shown) if shown == text) && !self.redraw {
+        if matches!(self.screen, Screen::Message(shown) if shown == text)
+            && self.standing != Standing::Invalidated
+        {
             return;
         }
         self.hide_cursor();
-        self.redraw = false;
+        self.drawn_anew();
         let (width, height) = self.message_size();
         self.console.show_message(width, height, text);
         self.set_screen(Screen::Message(text));
@@ -266,8 +274,16 @@ impl<C: Console> Presenter<C> {
     }
 
     fn note_plane(&mut self, plane: Plane) {
-        self.plane = Some(plane);
+        self.told = Told::Plane(plane);
         self.size = (plane.geometry.width, plane.geometry.height);
+    }
+
+    /// What is shown from now on is no plane. That there is none, if so, still holds.
+    pub(super) fn forget_plane(&mut self) {
+        self.hide_cursor();
+        if let Told::Plane(_) = self.told {
+            self.told = Told::Nothing;
+        }
     }
 
     fn is_flip(&self, key: Option<Key>) -> bool {

@@ -25,6 +25,7 @@ type Habit = Box<dyn Fn()>;
 pub struct FakeDevice {
     inner: Rc<RefCell<Inner>>,
     on_next_query: Rc<RefCell<Option<Act>>>,
+    on_next_write: Rc<RefCell<Option<Act>>>,
     on_each_call: Rc<RefCell<Option<Habit>>>,
     files: Memfds,
 }
@@ -215,6 +216,11 @@ impl FakeDevice {
         *self.on_next_query.borrow_mut() = Some(Box::new(act));
     }
 
+    /// As [`FakeDevice::on_next_query`], with the next write to a region.
+    pub fn on_next_write(&self, act: impl FnOnce() + 'static) {
+        *self.on_next_write.borrow_mut() = Some(Box::new(act));
+    }
+
     /// This happens while any call is under way that asks or reads.
     pub fn on_each_call(&self, act: impl Fn() + 'static) {
         *self.on_each_call.borrow_mut() = Some(Box::new(act));
@@ -397,6 +403,10 @@ impl Device for FakeDevice {
     }
 
     fn write_region(&self, index: u32, offset: u64, buf: &[u8]) -> io::Result<()> {
+        let act = self.on_next_write.borrow_mut().take();
+        if let Some(act) = act {
+            act();
+        }
         let mut inner = self.set();
         inner.write_errors.check()?;
         inner.writes.push(Write { region: index, offset, bytes: buf.to_vec() });

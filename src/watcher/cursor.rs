@@ -101,7 +101,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
                 CursorView::Hidden
             }
             Err(problem) => match problem.failure() {
-                Some(Failure::Transient) => CursorView::Unchanged,
+                Some(Failure::Transient | Failure::NotAsked) => CursorView::Unchanged,
                 Some(Failure::NotThere | Failure::Unsupported)
                     if matches!(problem, Problem::Query { .. }) =>
                 {

@@ -229,10 +229,19 @@ impl Edid {
     }
 
     fn retry<D: Device>(&mut self, attempt: u32, error: &EdidError, host: &mut EdidHost<'_, D>) {
-        if Failure::of(&error.error) == Failure::Gone {
+        match Failure::of(&error.error) {
             // The display says so; there is no guest to tell any more.
-            self.state = State::Settled;
-            return;
+            Failure::Gone => {
+                self.state = State::Settled;
+                return;
+            }
+            // As soon as the device may be asked again.
+            Failure::NotAsked => {
+                self.state = State::Retrying(attempt);
+                self.alarm = Some(host.now);
+                return;
+            }
+            _ => (),
         }
         host.notes.say(Severity::Warning, error);
         if attempt < RETRIES {

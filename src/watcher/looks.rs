@@ -91,7 +91,7 @@ pub(super) fn query(
 }
 
 impl<D: Device, T: Clock> Watcher<D, T> {
-    /// Looks at the device, unless it is left alone.
+    /// Looks at the device, unless it is left alone, or reset meanwhile.
     pub(crate) fn look(&mut self, look: Look) -> Option<Report> {
         let now = self.clock.now();
         self.budget = Budget::new(now);
@@ -128,6 +128,8 @@ impl<D: Device, T: Clock> Watcher<D, T> {
                 cursor = self.look_at_cursor(matches!(view, View::Buffer(..)));
                 view
             }
+            // Whoever resets it will want another look.
+            Err(problem) if problem.failure() == Some(Failure::NotAsked) => return None,
             Err(problem) => self.fail(&problem),
         };
         Some(self.report(view, cursor))

@@ -286,8 +286,13 @@ impl<D: Device, T: Clock> Watcher<D, T> {
 
     /// Has the device signal this eventfd when something changed, if it can: then nobody need look. Says whether it does.
     pub fn subscribe(&mut self, event: io::Result<OwnedFd>) -> bool {
-        let subscribed =
-            event.and_then(|event| self.device.signal_changes(Some(event.as_fd())).map(|()| event));
+        let subscribed = event.and_then(|event| {
+            match self.device.signal_changes(Some(event.as_fd())) {
+                // It is being reset once more, and will be asked after that.
+                Err(error) if Failure::of(&error) != Failure::NotAsked => Err(error),
+                _ => Ok(event),
+            }
+        });
         match subscribed {
             Ok(event) => {
                 self.event = Some(event);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::console::Monitor;
-use crate::device::{Device, RegionInfo};
+use crate::device::{Device, NotAsked, RegionInfo};
 use crate::exchange::{Call, CursorView, Exchange, Report, Shown, Verdict, View, Wishes};
 use crate::plane::{Plane, PlaneInfo};
 use crate::pool::Key;
@@ -73,6 +73,17 @@ enum Told {
     Message(&'static str),
 }
 
+/// What a look found, as far as it matters for when to look again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    /// Nothing new.
+    Nothing,
+    /// Something is wrong since just now, which may pass, or is another thing.
+    Trouble,
+    /// Something moved.
+    Motion,
+}
+
 impl Tempo {
     fn step(&self, now: Duration) -> Duration {
         match now.saturating_sub(self.changed) {
@@ -83,13 +94,12 @@ impl Tempo {
         }
     }
 
-    /// A look began and ended then, and found something, or nothing new. `step`: the time between looks, if others say when to.
-    fn looked(&mut self, began: Duration, ended: Duration, hit: bool, step: Option<Duration>) {
-        if hit {
-            self.changed = ended;
-            self.hits = self.hits.saturating_add(1);
-        } else {
-            self.hits /= 2;
+    /// A look began and ended then. `step`: the time between looks, if others say when to.
+    fn looked(&mut self, began: Duration, ended: Duration, found: Found, step: Option<Duration>) {
+        match found {
+            Found::Nothing => self.hits /= 2,
+            Found::Trouble => (self.changed, self.hits) = (ended, 0),
+            Found::Motion => (self.changed, self.hits) = (ended, self.hits.saturating_add(1)),
         }
         self.expected = false;
         self.rest(began, ended);
@@ -122,6 +132,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
             self.tempo.attention = when + ATTENTION;
         }
         self.tempo.expected |= self.uptakes.changes() != wishes.uptakes.changes();
+        self.tempo.expected |= wishes.redraw && !self.redraw;
         self.heed(&mut wishes);
         if wishes.stop {
             self.close();
@@ -177,7 +188,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         let began = self.clock.now();
         let single = wishes.single_look > self.tempo.answered;
         let mut look = Look { exact: single, verdict: wishes.verdict };
-        let wanted = single || wishes.verdict != Verdict::Settled || wishes.redraw;
+        let wanted = single || wishes.verdict != Verdict::Settled;
         if !wanted {
             if began < self.tempo.free || began >= self.tempo.attention {
                 return None;
@@ -190,7 +201,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
                     return None;
                 }
                 Peek::Nothing | Peek::Changed => (),
-                Peek::Failed(report) => return self.news(*report, false),
+                Peek::Failed(report) => return self.news(*report, false).0,
             }
         }
         if single {
@@ -201,7 +212,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         let Some(mut report) = report else {
             // It is left alone.
             let expected = self.tempo.expected;
-            self.looked(began, ended, false);
+            self.looked(began, ended, Found::Nothing);
             self.tempo.expected = expected;
             if !single {
                 return None;
@@ -215,8 +226,8 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         if self.sharing.is_some() {
             self.share_known();
         }
-        let report = self.news(report, single);
-        self.looked(began, self.clock.now(), report.is_some());
+        let (report, found) = self.news(report, single);
+        self.looked(began, self.clock.now(), found);
         report
     }
 
@@ -233,14 +244,14 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         report
     }
 
-    fn looked(&mut self, began: Duration, ended: Duration, hit: bool) {
+    fn looked(&mut self, began: Duration, ended: Duration, found: Found) {
         // Such a device says when something changed, but not that it has gone, nor that it fails no more.
         let step = matches!(self.pace, Pace::Events(_)).then_some(LONG_REST_STEP);
-        self.tempo.looked(began, ended, hit, step);
+        self.tempo.looked(began, ended, found, step);
     }
 
-    /// A report that says something new, or that somebody waits for.
-    fn news(&mut self, report: Report, awaited: bool) -> Option<Report> {
+    /// A report that says something new, or that somebody waits for; and what was found.
+    fn news(&mut self, report: Report, awaited: bool) -> (Option<Report>, Found) {
         let told = match &report.view {
             View::Off => Some(Told::Off),
             View::Trouble { message: Some(message), .. } => Some(Told::Message(message)),
@@ -266,16 +277,22 @@ impl<D: Device, T: Clock> Watcher<D, T> {
             View::Undecided(_) | View::Trouble { .. } => true,
         };
         let moved = pointer.as_ref().is_some_and(|pointer| *pointer != self.tempo.pointer);
+        let found = match &report.view {
+            View::Trouble { message: Some(_), .. } if told == self.tempo.told => Found::Nothing,
+            View::Trouble { .. } => Found::Trouble,
+            _ if seen || moved => Found::Motion,
+            _ => Found::Nothing,
+        };
         if seen || moved || awaited || report.redrawn {
             self.tempo.told = told;
             if let Some(pointer) = pointer {
                 self.tempo.pointer = pointer;
             }
-            return Some(report);
+            return (Some(report), found);
         }
         self.exact = false;
         self.reported = Reported::Nothing;
-        None
+        (None, found)
     }
 
     /// What the device signals when something changed, if it is to be listened to now.
@@ -292,7 +309,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
     }
 }
 
-/// A device whose calls are announced, so that others see which one does not return.
+/// A device whose calls are announced, so that others see which one does not return, and that there are none while it is being reset.
 pub struct Announced<D, T> {
     device: D,
     clock: T,
@@ -311,11 +328,13 @@ impl<D: Device, T: Clock> Announced<D, T> {
         let _ = self.to.set(exchange);
     }
 
-    fn call<R>(&self, name: &'static str, act: impl FnOnce(&D) -> R) -> R {
+    fn call<R>(&self, name: &'static str, act: impl FnOnce(&D) -> io::Result<R>) -> io::Result<R> {
         let Some(exchange) = self.to.get() else { return act(&self.device) };
-        exchange.calls(Some(Call { name, since: self.clock.now() }));
+        if !exchange.calls(Call { name, since: self.clock.now() }) {
+            return Err(NotAsked.into());
+        }
         let result = act(&self.device);
-        exchange.calls(None);
+        exchange.answered();
         result
     }
 }

@@ -7,11 +7,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::clock::Alarm;
-use crate::console::Uptake;
+use crate::console::{Monitor, Uptake};
 use crate::display::{Config, DeviceWatcher, Mode};
 use crate::exchange::{Bell, Exchange};
 use crate::plane::PlaneInfo;
-use crate::testing::{Call, Errors, FakeDevice, Fixture, ManualClock, Shows, cursor, plane};
+use crate::testing::{
+    Call, Counts, Errors, FakeDevice, FakeEdid, Fixture, ManualClock, Shows, cursor, plane,
+};
 use crate::watcher::Next;
 
 use super::{OFF, dma_buf_device, shown, status};
@@ -622,4 +624,169 @@ fn a_scanout_that_is_shown_at_the_second_attempt_is_captured() {
     apart.live(20 * MS);
     assert_eq!(apart.looked(), looks + 1);
     assert!(apart.fixture.display().capture().is_some());
+}
+
+/// No plane is like this.
+fn lie() -> PlaneInfo {
+    PlaneInfo { stride: 1, ..plane(16, 32, 16) }
+}
+
+#[test]
+fn what_is_off_or_wrong_is_drawn_again_once() {
+    let states: [fn(&Apart); 3] = [
+        |apart| apart.fixture.device.set().primary = PlaneInfo::default(),
+        |apart| apart.fixture.device.set().primary = lie(),
+        |apart| apart.fixture.device.set().primary_errors = Errors::always(libc::EIO),
+    ];
+    for state in states {
+        for (firmware, from_the_start) in
+            [(false, false), (true, false), (false, true), (true, true)]
+        {
+            let mut apart = region();
+            apart.fixture.console.set().firmware = firmware;
+            if !from_the_start {
+                apart.live(300 * MS);
+            }
+            state(&apart);
+            apart.live(6000 * MS);
+            apart.fixture.display().invalidate();
+            let queries = apart.queries();
+            apart.live(1000 * MS);
+            let looks = apart.queries() - queries;
+            assert!((4..=8).contains(&looks), "{looks} looks in a second");
+        }
+    }
+}
+
+#[test]
+fn a_device_that_lies_is_no_moving_picture() {
+    let mut apart = region();
+    apart.live(300 * MS);
+    apart.fixture.device.set().primary = lie();
+    apart.live(400 * MS);
+    let lie = Some("The device describes its display wrongly.");
+    assert_eq!(apart.fixture.console.message().as_deref(), lie, "it is said soon");
+    let queries = apart.queries();
+    apart.live(1000 * MS);
+    let looks = apart.queries() - queries;
+    assert!((10..=20).contains(&looks), "{looks} looks in a second");
+}
+
+#[test]
+fn who_looks_once_is_not_put_off_by_others_who_do() {
+    // Others want a look while the one before is under way, again and again.
+    let mut apart = region();
+    apart.run(100 * MS);
+    for looks in 1..10 {
+        apart.fixture.refresh_as(false);
+        apart.turn();
+        apart.fixture.refresh_as(false);
+        assert!(apart.looked() >= looks);
+    }
+    // Nor does a device that does not answer have them wait for longer.
+    let mut apart = region();
+    for _ in 0..25 {
+        apart.fixture.refresh_as(false);
+        apart.fixture.pass(10 * MS);
+    }
+    assert!(apart.looked() >= 2);
+}
+
+#[test]
+fn each_single_look_began_after_it_was_wanted() {
+    let mut apart = region();
+    apart.run(100 * MS);
+    let looked = apart.looked();
+    apart.fixture.refresh_as(false);
+    apart.turn();
+    // The look for the first one has been.
+    apart.fixture.device.draw_region(16, 0, &[0x33; 64]);
+    apart.fixture.refresh_as(false);
+    apart.fixture.refresh_as(false);
+    assert_eq!(apart.looked(), looked + 1);
+    apart.turn();
+    apart.fixture.refresh();
+    assert_eq!(apart.looked(), looked + 2);
+    assert_eq!(shown(&mut apart.fixture)[0], 0x3333_3333);
+    assert_eq!(apart.fixture.alarm_in(Alarm::Answer), None);
+}
+
+#[test]
+fn a_capture_stays_for_who_asked_whoever_asks_next() {
+    let mut apart = scanout();
+    apart.run(100 * MS);
+    apart.fixture.refresh_as(false);
+    apart.turn();
+    apart.fixture.refresh();
+    assert_eq!(apart.looked(), 1);
+    apart.fixture.refresh_as(false);
+    assert!(apart.fixture.display().capture().is_some());
+    // Who had to give up gets none of before.
+    apart.turn();
+    apart.fixture.refresh();
+    apart.fixture.refresh_as(false);
+    apart.fixture.pass(2000 * MS);
+    assert_eq!(apart.looked(), 3);
+    assert!(apart.fixture.display().capture().is_none());
+}
+
+#[test]
+fn what_is_shown_after_a_message_is_whole() {
+    let mut apart = region();
+    apart.run(300 * MS);
+    apart.fixture.device.draw_region(16, 0, &[0x22; 64]);
+    let messages = during_a_call(&mut apart, 3000 * MS);
+    apart.fixture.pass(300 * MS);
+    apart.turn();
+    let silent = Some("The device does not answer.");
+    assert_eq!(messages.borrow().last().unwrap().as_deref(), silent);
+    apart.fixture.refresh();
+    let pixels = shown(&mut apart.fixture);
+    assert_eq!((pixels[0], pixels[PIXELS - 1]), (0x2222_2222, 0x1111_1111));
+}
+
+#[test]
+fn a_look_under_way_leaves_a_device_alone_that_is_being_reset() {
+    for mut apart in [region(), scanout()] {
+        apart.run(300 * MS);
+        // It is about to learn of another mode.
+        let id = apart.fixture.device.get().primary.handle;
+        apart.fixture.device.show(plane(id, 16, 16), 0x22);
+        let display = apart.fixture.share_display();
+        apart.fixture.device.on_next_query(move || display.borrow_mut().as_mut().unwrap().reset());
+        apart.fixture.pass(300 * MS);
+        let calls = |apart: &Apart| apart.fixture.device.get().counts.clone();
+        let before = calls(&apart);
+        apart.turn();
+        let this_one = Counts { primary: before.primary + 1, ..before };
+        assert_eq!(calls(&apart), this_one, "it was under way");
+        apart.fixture.display().reset_done();
+        apart.run(300 * MS);
+        assert_eq!(status(&mut apart.fixture, "/plane/width"), 16);
+        assert_eq!(apart.fixture.console.take_log(), [""; 0], "that was no fault of the device's");
+    }
+}
+
+#[test]
+fn what_the_guest_is_told_of_its_monitor_survives_a_reset_in_the_middle() {
+    let device = dma_buf_device();
+    device.set().edid = Some(FakeEdid::new(9, 256, 0, 0));
+    let mut apart = Apart::new(Mode::DmaBuf, Config::default(), &device);
+    apart.run(300 * MS);
+    let monitor = Monitor { width: 777, height: 555, ..Monitor::default() };
+    apart.fixture.display().set_monitor(monitor);
+    let display = apart.fixture.share_display();
+    device.on_next_write(move || display.borrow_mut().as_mut().unwrap().reset());
+    let before = device.get().writes.len();
+    apart.turn();
+    assert_eq!(device.get().writes.len(), before + 1, "this one was under way");
+    apart.fixture.pass(300 * MS);
+    apart.turn();
+    assert_eq!(device.get().writes.len(), before + 1);
+    apart.fixture.display().reset_done();
+    apart.run(1000 * MS);
+    assert_eq!(device.get().monitors.last().unwrap().width, 777);
+    let link = device.get().edid.as_ref().unwrap().register(20);
+    assert_eq!(link, vfio_bindings::bindings::vfio::VFIO_DEVICE_GFX_LINK_STATE_UP);
+    assert_eq!(apart.fixture.console.take_log(), [""; 0]);
 }
