@@ -21,6 +21,7 @@ use crate::format::Format;
 use crate::memory::{DmaBuf, Memory};
 use crate::plane::{Geometry, Plane};
 use crate::pool::Key;
+use crate::watcher::Facts;
 
 /// What the meeting place is built on, by name, so that `tests/exchange_model.rs` can build it on a model checker's instead.
 mod sync {

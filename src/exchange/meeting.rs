@@ -4,8 +4,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use super::sync::{Mutex, MutexGuard};
-use super::{Notes, Report, Returned, Verdict, Wishes};
-use crate::watcher::Facts;
+use super::{Facts, Notes, Report, Returned, Verdict, Wishes};
 
 /// Wakes one of the halves, from any thread.
 pub trait Bell: Send + Sync {
@@ -151,9 +150,10 @@ impl Exchange {
         let news = report.is_some() || !notes.remarks.is_empty() || !notes.retired.is_empty();
         slots.facts = facts;
         slots.notes.append(notes);
-        // A reset may have come between.
+        // A reset, or the end, may have come between.
+        let Wishes { epoch, stop, .. } = slots.wishes;
         let (report, outdated) = match report {
-            Some(report) if report.epoch == slots.wishes.epoch => (Some(report), None),
+            Some(report) if report.epoch == epoch && !stop => (Some(report), None),
             outdated => (None, outdated),
         };
         if let Some(report) = report {

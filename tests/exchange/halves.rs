@@ -1,0 +1,213 @@
+//! Two halves that do no more than meet, for the tests of where they do (`src/exchange/meeting.rs`).
+//!
+//! What they tell one another has the fields that the meeting place knows of. What would be a dma-buf is a [`Token`].
+
+use std::time::Duration;
+
+use crate::sync::{self, Arc, AtomicBool, Chime, Ordering};
+
+#[path = "../../src/exchange/meeting.rs"]
+#[allow(dead_code, reason = "the tests do not use all of it")]
+mod meeting;
+
+pub use meeting::{Bell, Call, Ending, Exchange};
+
+/// What must be let go of by the watcher, as a dma-buf must.
+#[derive(Debug)]
+pub struct Token;
+
+impl Drop for Token {
+    fn drop(&mut self) {
+        assert!(!sync::is_presenter(), "it is let go of where nobody may wait");
+    }
+}
+
+#[derive(Debug)]
+pub struct Report {
+    pub epoch: u64,
+    pub single_look: u64,
+    pub token: Token,
+}
+
+#[derive(Debug)]
+pub enum Returned {
+    Token(Token),
+    Report(#[expect(dead_code, reason = "it is dropped")] Box<Report>),
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verdict {
+    #[default]
+    Settled,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Uptakes;
+
+impl Uptakes {
+    #[expect(clippy::unused_self, reason = "the signature is that of what it stands in for")]
+    pub fn changes(&self) -> u64 {
+        0
+    }
+}
+
+#[derive(Debug, Default)]
+pub struct Wishes {
+    pub epoch: u64,
+    pub refreshed: Option<(Duration, Duration)>,
+    pub single_look: u64,
+    pub verdict: Verdict,
+    pub redraw: bool,
+    pub shown: u8,
+    pub pointer: u8,
+    pub lent: u8,
+    pub blocked: u8,
+    pub uptakes: Uptakes,
+    pub monitor: Option<u8>,
+    pub returned: Vec<Returned>,
+    pub stop: bool,
+}
+
+#[derive(Debug, Default)]
+pub struct Notes {
+    pub remarks: Vec<u8>,
+    pub retired: Vec<u8>,
+}
+
+impl Notes {
+    fn append(&mut self, other: Self) {
+        self.remarks.extend(other.remarks);
+        self.retired.extend(other.retired);
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Facts;
+
+impl Bell for Chime {
+    fn ring(&self) {
+        Self::ring(self);
+    }
+}
+
+/// A device, as far as it matters whether it is being reset.
+#[derive(Debug, Default)]
+pub struct Device {
+    resets: AtomicBool,
+}
+
+/// What both halves know.
+pub struct Meeting {
+    pub exchange: Exchange,
+    pub device: Device,
+    for_watcher: Arc<Chime>,
+    for_presenter: Arc<Chime>,
+}
+
+impl Meeting {
+    pub fn new() -> Arc<Self> {
+        let (for_watcher, for_presenter) = (Arc::new(Chime::default()), Arc::new(Chime::default()));
+        let bell = |chime: &Arc<Chime>| Box::new(Shared(Arc::clone(chime)));
+        let exchange = Exchange::new(bell(&for_watcher), bell(&for_presenter), Facts);
+        Arc::new(Self { exchange, device: Device::default(), for_watcher, for_presenter })
+    }
+
+    /// The watcher's half, until all is over. Like the real one, it looks once for whatever it is woken.
+    pub fn watch(&self) {
+        loop {
+            let Some(wishes) = self.exchange.wishes() else {
+                self.for_watcher.wait();
+                continue;
+            };
+            if wishes.stop {
+                return;
+            }
+            let Wishes { epoch, single_look, .. } = wishes;
+            drop(wishes);
+            if epoch % 2 == 0 && self.call() {
+                let report = Report { epoch, single_look, token: Token };
+                let notes = Notes { remarks: vec![1], retired: Vec::new() };
+                self.exchange.leave(Some(report), notes, Facts);
+            }
+            self.for_watcher.wait();
+        }
+    }
+
+    /// Calls the device. `false`: it was not allowed to.
+    fn call(&self) -> bool {
+        let before = self.device.resets.load(Ordering::SeqCst);
+        let call = Call { name: "query", since: Duration::ZERO };
+        let may = self.exchange.calls(call);
+        let after = self.device.resets.load(Ordering::SeqCst);
+        assert!(!(before && may && after), "a device that is being reset is called");
+        if may {
+            self.exchange.answered();
+        }
+        may
+    }
+}
+
+#[derive(Debug)]
+struct Shared(Arc<Chime>);
+
+impl Bell for Shared {
+    fn ring(&self) {
+        self.0.ring();
+    }
+}
+
+/// The presenter's half.
+pub struct Presenter {
+    meeting: Arc<Meeting>,
+    wishes: Wishes,
+    /// The last single look that is over.
+    answered: u64,
+    heard: usize,
+}
+
+impl Presenter {
+    pub fn new(meeting: &Arc<Meeting>) -> Self {
+        Self { meeting: Arc::clone(meeting), wishes: Wishes::default(), answered: 0, heard: 0 }
+    }
+
+    /// A refresh.
+    pub fn refresh(&mut self) {
+        let arrival = self.meeting.exchange.collect();
+        assert_eq!(arrival.ending, Ending::Watching);
+        self.heard += arrival.notes.remarks.len();
+        if let Some(report) = arrival.report {
+            if report.epoch == self.wishes.epoch {
+                self.answered = report.single_look;
+                self.wishes.returned.push(Returned::Token(report.token));
+            } else {
+                self.wishes.returned.push(Returned::Report(report));
+            }
+        }
+        self.meeting.exchange.post(&mut self.wishes);
+    }
+
+    /// Somebody looks once, and waits.
+    pub fn look_once(&mut self) {
+        self.wishes.single_look += 1;
+        self.meeting.exchange.post(&mut self.wishes);
+        while self.answered < self.wishes.single_look {
+            self.meeting.for_presenter.wait();
+            self.refresh();
+        }
+        assert!(self.heard > 0, "what was said came with it, or before");
+    }
+
+    pub fn reset(&mut self) {
+        self.wishes.epoch += 1;
+        self.meeting.exchange.withdraw(&mut self.wishes);
+        self.meeting.device.resets.store(true, Ordering::SeqCst);
+        self.meeting.device.resets.store(false, Ordering::SeqCst);
+        self.wishes.epoch += 1;
+        self.meeting.exchange.post(&mut self.wishes);
+    }
+
+    pub fn end(mut self) {
+        self.wishes.stop = true;
+        self.meeting.exchange.withdraw(&mut self.wishes);
+    }
+}
