@@ -49,7 +49,7 @@ impl Default for Config {
             direct: true,
             pacing: true,
             events: false,
-            thread: false,
+            thread: true,
         }
     }
 }
