@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod apart;
 mod clock;
 mod console;
 mod device;
@@ -25,6 +26,7 @@ use crate::clock::Alarm;
 use crate::display::{Config, Display, Mode};
 use crate::plane::{HOTSPOT_UNSET, PlaneInfo};
 
+pub use apart::{Apart, Rings};
 pub use clock::ManualClock;
 pub use console::{Call, FakeCanvas, FakeConsole, Image, Import, SeenMemory, Shows};
 pub use device::{Counts, Errors, FakeDevice, FakeEdid, FakeRegion, Write};

@@ -11,17 +11,24 @@ use std::time::Duration;
 use drm_fourcc::DrmFourcc;
 
 use crate::console::{Monitor, Uptake};
-use crate::display::{Config, Mode};
+use crate::display::{Config, Display, Mode};
 use crate::plane::PlaneInfo;
 use crate::pool::Limits;
 
-use super::{Errors, FakeDevice, FakeEdid, FakeRegion, Fixture, Odd};
+use super::{
+    Apart, Errors, FakeConsole, FakeDevice, FakeEdid, FakeRegion, Fixture, ManualClock, Odd,
+};
+
+type TestedDisplay = Display<FakeDevice, FakeConsole, ManualClock>;
 
 /// No buffer is larger, in bytes, so that scripts run fast.
 const MAX_FILE: u64 = 1 << 20;
 
 /// No script is longer, in steps.
 const MAX_STEPS: usize = 4096;
+
+/// Kinds of steps.
+const STEPS: u8 = 26;
 
 /// Ids and region indices are few, so that they meet again.
 const HANDLES: u32 = 5;
@@ -163,6 +170,91 @@ impl Bytes<'_> {
 ///
 /// If the display, or a fake, finds something wrong.
 pub fn run(script: &[u8]) {
+    play(script, |mode, config, device| Halves::Together(Fixture::new(mode, config, device)));
+}
+
+/// As [`run`], with the halves of the display apart: the watcher takes its turns between the steps, and some steps come while a call of the
+/// device is under way.
+///
+/// # Panics
+///
+/// If the display, or a fake, finds something wrong.
+pub fn run_apart(script: &[u8]) {
+    play(script, |mode, config, device| Halves::Apart(Box::new(Apart::new(mode, config, device))));
+}
+
+/// A display as a script has it.
+enum Halves {
+    Together(Fixture),
+    Apart(Box<Apart>),
+}
+
+impl Halves {
+    fn fixture(&mut self) -> &mut Fixture {
+        match self {
+            Self::Together(fixture) => fixture,
+            Self::Apart(apart) => &mut apart.fixture,
+        }
+    }
+
+    /// What happens before a step, as this number says.
+    fn meet(&mut self, how: u8) {
+        let Self::Apart(apart) = self else { return };
+        let display = apart.fixture.share_display();
+        let during = |act: fn(&mut TestedDisplay)| {
+            apart.fixture.device.on_next_query(move || {
+                if let Some(display) = display.borrow_mut().as_mut() {
+                    act(display);
+                }
+            });
+        };
+        match how {
+            0..6 => (0..how % 3).for_each(|_| {
+                apart.turn();
+            }),
+            6 => during(|display| display.refresh(true)),
+            7 => during(|display| display.refresh(false)),
+            8 => during(Display::reset),
+            _ => during(Display::invalidate),
+        }
+    }
+
+    fn reset(&mut self) {
+        self.fixture().display().reset();
+        if let Self::Apart(apart) = self {
+            // As long as it takes.
+            apart.turn();
+            apart.fixture.refresh();
+        }
+        self.fixture().display().reset_done();
+    }
+
+    fn refresh(&mut self) {
+        if let Self::Apart(apart) = self {
+            apart.turn();
+            if apart.for_presenter.take() > 0 {
+                apart.fixture.display().arrived();
+            }
+        }
+        self.fixture().refresh();
+    }
+
+    fn end(self) -> (FakeDevice, FakeConsole) {
+        match self {
+            Self::Together(mut fixture) => {
+                fixture.end();
+                (fixture.device, fixture.console)
+            }
+            Self::Apart(apart) => {
+                // One that began within a call has its end here.
+                apart.fixture.share_display().borrow_mut().iter_mut().for_each(Display::reset_done);
+                apart.end()
+            }
+        }
+    }
+}
+
+fn play(script: &[u8], new: impl FnOnce(Mode, Config, &FakeDevice) -> Halves) {
     let mut bytes = Bytes(script);
     let device = FakeDevice::default();
     let choices = bytes.byte();
@@ -183,27 +275,28 @@ pub fn run(script: &[u8]) {
         events: choices & 128 != 0,
         ..Config::default()
     };
-    let mut fixture = Fixture::new(mode, config, &device);
-    fixture.console.set().uptake = if choices & 16 != 0 { Uptake::Import } else { Uptake::None };
+    let mut halves = new(mode, config, &device);
+    halves.fixture().console.set().uptake =
+        if choices & 16 != 0 { Uptake::Import } else { Uptake::None };
     for _ in 0..MAX_STEPS {
         if bytes.0.is_empty() {
             break;
         }
-        step(&mut fixture, &mut bytes);
+        step(&mut halves, &mut bytes);
     }
-    let status = fixture.display().status();
-    assert!(fixture.display().describe().contains("fake"));
+    let status = halves.fixture().display().status();
+    assert!(halves.fixture().display().describe().contains("fake"));
     if mode == Mode::DmaBuf {
         assert_eq!(status["pool"]["violations"], 0, "{status}");
     }
-    fixture.end();
-    assert!(fixture.console.get().imports.is_empty(), "an import is never released");
-    let mut device = device.set();
-    device.dma_bufs.clear();
-    device.regions.clear();
-    drop(device);
-    assert_eq!(fixture.device.files().open_descriptors(), 0, "a descriptor is never closed");
-    assert_eq!(fixture.device.files().mappings(), 0, "a mapping is never ended");
+    let (_, console) = halves.end();
+    assert!(console.get().imports.is_empty(), "an import is never released");
+    let mut inner = device.set();
+    inner.dma_bufs.clear();
+    inner.regions.clear();
+    drop(inner);
+    assert_eq!(device.files().open_descriptors(), 0, "a descriptor is never closed");
+    assert_eq!(device.files().mappings(), 0, "a mapping is never ended");
 }
 
 /// The guest draws into all of what is shown.
@@ -219,9 +312,12 @@ fn draw_all(device: &FakeDevice, value: u8) {
     }
 }
 
-fn step(fixture: &mut Fixture, bytes: &mut Bytes<'_>) {
+fn step(halves: &mut Halves, bytes: &mut Bytes<'_>) {
+    let choice = bytes.byte();
+    halves.meet(choice / STEPS);
+    let fixture = halves.fixture();
     let device = fixture.device.clone();
-    match bytes.byte() % 26 {
+    match choice % STEPS {
         0 => device.set().primary = bytes.any_plane(),
         1 => device.set().primary = bytes.likely_plane(),
         2 => device.set().cursor = bytes.any_plane(),
@@ -286,7 +382,7 @@ fn step(fixture: &mut Fixture, bytes: &mut Bytes<'_>) {
             let block = bytes.flag();
             fixture.display().block(block);
         }
-        20 => fixture.display().reset(),
+        20 => halves.reset(),
         21 => fixture.display().invalidate(),
         22 => {
             let monitor =
@@ -301,7 +397,7 @@ fn step(fixture: &mut Fixture, bytes: &mut Bytes<'_>) {
                 if count & 128 != 0 {
                     draw_all(&device, value);
                 }
-                fixture.refresh();
+                halves.refresh();
             }
         }
         24 => device.signal(),

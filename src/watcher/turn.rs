@@ -61,6 +61,8 @@ pub(super) struct Tempo {
     /// The last single look that was answered, and the one that the report answers unless it cannot be shown.
     answered: u64,
     answers: u64,
+    /// Whether the last look was one.
+    was_single: bool,
     /// What the last report said of the pointer, and of the rest if that was no picture.
     pointer: Option<(Key, Plane, Option<Vec<u8>>)>,
     told: Option<Told>,
@@ -206,7 +208,13 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         }
         if single {
             look.verdict = Verdict::Settled;
+            // Who looks once does not wait, but who does again and again leaves the device to the guest.
+            if self.tempo.was_single && began < self.tempo.free {
+                self.tempo.expected = true;
+                return None;
+            }
         }
+        self.tempo.was_single = single;
         let report = self.look(look);
         let ended = self.clock.now();
         let Some(mut report) = report else {

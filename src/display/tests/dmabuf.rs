@@ -640,6 +640,7 @@ fn status_says_what_is_shown_held_and_done() {
             "device": "fake",
             "mode": "dma-buf",
             "shows": "scanout",
+            "thread": false,
             "edid": false,
             "refreshes": 2,
             "queries": 4,

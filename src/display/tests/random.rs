@@ -87,6 +87,7 @@ fn random_scripts_run() {
         let mut bytes = vec![0; random.usize(..600)];
         random.fill(&mut bytes);
         script::run(&bytes);
+        script::run_apart(&bytes);
     }
 }
 
@@ -96,7 +97,9 @@ fn the_corpus_of_the_fuzzer_runs() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/display");
     let mut count = 0;
     for entry in fs::read_dir(&corpus).expect("fuzz/corpus/display is committed") {
-        script::run(&fs::read(entry.unwrap().path()).unwrap());
+        let bytes = fs::read(entry.unwrap().path()).unwrap();
+        script::run(&bytes);
+        script::run_apart(&bytes);
         count += 1;
     }
     assert!(count >= 10, "{count} files in {}", corpus.display());

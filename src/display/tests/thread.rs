@@ -1,119 +1,20 @@
-//! The halves apart, as if the watcher had a thread of its own: each is stepped by hand, also while a call of the device takes its time.
+//! The halves apart, each stepped by hand.
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::clock::Alarm;
 use crate::console::{Monitor, Uptake};
-use crate::display::{Config, DeviceWatcher, Mode};
-use crate::exchange::{Bell, Exchange};
+use crate::display::{Config, Mode};
 use crate::plane::PlaneInfo;
-use crate::testing::{
-    Call, Counts, Errors, FakeDevice, FakeEdid, Fixture, ManualClock, Shows, cursor, plane,
-};
+use crate::testing::{Apart, Call, Counts, Errors, FakeDevice, FakeEdid, Shows, cursor, plane};
 use crate::watcher::Next;
 
 use super::{OFF, dma_buf_device, shown, status};
 
 const MS: Duration = Duration::from_millis(1);
 const PIXELS: usize = 32 * 16;
-
-#[derive(Clone, Debug, Default)]
-struct Rings(Arc<AtomicUsize>);
-
-impl Bell for Rings {
-    fn ring(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-impl Rings {
-    fn take(&self) -> usize {
-        self.0.swap(0, Ordering::Relaxed)
-    }
-}
-
-/// A display, and its watcher.
-struct Apart {
-    fixture: Fixture,
-    watcher: DeviceWatcher<FakeDevice, ManualClock>,
-    exchange: Arc<Exchange>,
-    for_watcher: Rings,
-    for_presenter: Rings,
-    /// When the watcher wakes, and whether for what the device says, too.
-    asleep: (Option<Duration>, bool),
-}
-
-impl Apart {
-    fn new(mode: Mode, config: Config, device: &FakeDevice) -> Self {
-        let mut fixture = Fixture::new(mode, Config { thread: true, ..config }, device);
-        fixture.clock.set_time(Duration::from_secs(1));
-        let (for_watcher, for_presenter) = (Rings::default(), Rings::default());
-        let bells = (Box::new(for_watcher.clone()), Box::new(for_presenter.clone()));
-        let (watcher, exchange) = fixture.display().detach(bells.0, bells.1).unwrap();
-        Self { fixture, watcher, exchange, for_watcher, for_presenter, asleep: (None, false) }
-    }
-
-    fn turn(&mut self) -> Next {
-        self.watcher.turn(&self.exchange, false)
-    }
-
-    /// Lets both do all that is due, as front ends refresh every 30 ms.
-    fn run(&mut self, time: Duration) {
-        let end = self.fixture.clock.time() + time;
-        while self.fixture.clock.time() < end {
-            self.turn();
-            self.fixture.display().refresh(true);
-            self.turn();
-            self.fixture.display().refresh(true);
-            self.fixture.pass(30 * MS);
-        }
-    }
-
-    /// Lets both do what they are woken for, and front ends refresh every 30 ms.
-    fn live(&mut self, time: Duration) {
-        let end = self.fixture.clock.time() + time;
-        let mut refresh = self.fixture.clock.time();
-        while self.fixture.clock.time() < end {
-            let now = self.fixture.clock.time();
-            let signal = |watcher: &DeviceWatcher<_, _>| {
-                let event = watcher.listens_to();
-                event.is_some_and(|event| rustix::io::read(event, &mut [0; 8]).is_ok())
-            };
-            let heard = self.asleep.1 && signal(&self.watcher);
-            let rung = self.for_watcher.take() > 0;
-            if rung || heard || self.asleep.0.is_some_and(|until| until <= now) {
-                let Next::Sleep(until) = self.watcher.turn(&self.exchange, heard) else { return };
-                self.asleep = (until, self.watcher.listens_to().is_some());
-            }
-            if self.for_presenter.take() > 0 {
-                self.fixture.display().arrived();
-                let asked = self.fixture.console.take_calls().contains(&Call::RequestRefresh);
-                refresh = if asked { now } else { refresh };
-            }
-            if refresh <= now {
-                self.fixture.display().refresh(true);
-                refresh = now + 30 * MS;
-            }
-            self.fixture.pass(MS);
-        }
-    }
-
-    fn queries(&self) -> u32 {
-        self.fixture.device.get().counts.primary
-    }
-
-    fn handle(&mut self) -> serde_json::Value {
-        status(&mut self.fixture, "/plane/handle")
-    }
-
-    fn looked(&self) -> u64 {
-        self.fixture.console.get().looked
-    }
-}
 
 fn region() -> Apart {
     let device = FakeDevice::default();
@@ -789,4 +690,21 @@ fn what_the_guest_is_told_of_its_monitor_survives_a_reset_in_the_middle() {
     let link = device.get().edid.as_ref().unwrap().register(20);
     assert_eq!(link, vfio_bindings::bindings::vfio::VFIO_DEVICE_GFX_LINK_STATE_UP);
     assert_eq!(apart.fixture.console.take_log(), [""; 0]);
+}
+
+#[test]
+fn who_looks_again_and_again_leaves_the_device_to_the_guest() {
+    let mut apart = region();
+    apart.live(300 * MS);
+    let (began, queries) = (apart.fixture.clock.time(), apart.queries());
+    for _ in 0..500 {
+        let clock = apart.fixture.clock.clone();
+        apart.fixture.device.on_next_query(move || clock.set_time(clock.time() + 20 * MS));
+        apart.fixture.display().refresh(false);
+        apart.live(MS);
+    }
+    let asked = 20 * MS * (apart.queries() - queries);
+    let elapsed = apart.fixture.clock.time().saturating_sub(began);
+    assert!(asked > elapsed / 10, "it is looked at: {asked:?} of {elapsed:?}");
+    assert!(asked < elapsed / 2, "{asked:?} of {elapsed:?}");
 }
