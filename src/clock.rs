@@ -45,4 +45,6 @@ pub enum Alarm {
     Change,
     /// Who looks once waits no longer.
     Answer,
+    /// A plane that went has not come back.
+    Gap,
 }

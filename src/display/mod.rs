@@ -100,6 +100,7 @@ pub struct Display<D: Device, C: Console, T: Alarms> {
     look_at: Option<Duration>,
     edid_at: Option<Duration>,
     answer_at: Option<Duration>,
+    gap_at: Option<Duration>,
 }
 
 impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
@@ -129,6 +130,7 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
             look_at: None,
             edid_at: None,
             answer_at: None,
+            gap_at: None,
         };
         display.settle();
         display.plan_edid();
@@ -194,6 +196,7 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
             Half::Here(_) => self.presenter.looked(),
             Half::There(_) => self.answer(),
         }
+        self.plan_gap();
         self.plan_look(now);
     }
 
@@ -227,6 +230,7 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
         } else if exchange.has_news() {
             self.presenter.request_refresh();
         }
+        self.plan_gap();
         self.settle();
         self.answer();
     }
@@ -237,7 +241,7 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
         for _ in 0..ROUNDS {
             let Half::Here(watcher) = &mut self.watcher else { break };
             let Some(report) = watcher.look(look) else { break };
-            if !self.apply(report) {
+            if !self.apply(report, !periodic) {
                 break;
             }
             look.verdict = self.presenter.wishes().verdict;
@@ -254,9 +258,9 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
         };
         match report {
             Some(report) => {
-                self.presenter.apply(*report, now);
+                self.presenter.apply(*report, now, false);
             }
-            None if instead.is_none() => self.presenter.repeat(),
+            None if instead.is_none() => self.presenter.repeat(now),
             None => (),
         }
         self.presenter.note(notes, now);
@@ -332,7 +336,7 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
                 exchange.withdraw(self.presenter.wishes());
             }
         }
-        for alarm in [Alarm::Edid, Alarm::Look, Alarm::Change, Alarm::Answer] {
+        for alarm in [Alarm::Edid, Alarm::Look, Alarm::Change, Alarm::Answer, Alarm::Gap] {
             self.clock.clear_alarm(alarm);
         }
         // Who waits would wait for ever.
@@ -358,9 +362,13 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
             self.settle();
             return self.answer();
         }
+        if alarm == Alarm::Gap {
+            self.gap_at = None;
+            return self.presenter.request_refresh();
+        }
         let Half::Here(watcher) = &mut self.watcher else { return };
         match alarm {
-            Alarm::Answer => (),
+            Alarm::Answer | Alarm::Gap => (),
             Alarm::Edid => {
                 self.edid_at = None;
                 watcher.tell_monitor();
@@ -373,7 +381,7 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
                     Peek::Nothing => (),
                     Peek::Changed => self.presenter.request_refresh(),
                     Peek::Failed(report) => {
-                        self.apply(*report);
+                        self.apply(*report, false);
                     }
                 }
                 self.settle();
@@ -435,9 +443,9 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
         }
     }
 
-    /// Shows what the watcher found. Returns whether it is to look again.
-    fn apply(&mut self, report: Report) -> bool {
-        let again = self.presenter.apply(report, self.clock.now());
+    /// Shows what the watcher found, for somebody who looks `once` or not. Returns whether it is to look again.
+    fn apply(&mut self, report: Report, once: bool) -> bool {
+        let again = self.presenter.apply(report, self.clock.now(), once);
         self.heed();
         again
     }
@@ -474,6 +482,20 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
                     self.clock.set_alarm(Alarm::Edid, due.saturating_sub(self.clock.now()));
                 }
                 None => self.clock.clear_alarm(Alarm::Edid),
+            }
+        }
+    }
+
+    /// Front ends that refresh rarely are not to show for longer what has gone.
+    fn plan_gap(&mut self) {
+        let due = self.presenter.gap_ends();
+        if self.gap_at != due {
+            self.gap_at = due;
+            match due {
+                Some(due) => {
+                    self.clock.set_alarm(Alarm::Gap, due.saturating_sub(self.clock.now()));
+                }
+                None => self.clock.clear_alarm(Alarm::Gap),
             }
         }
     }

@@ -6,6 +6,7 @@ mod direct;
 mod dmabuf;
 mod edid;
 mod events;
+mod gap;
 mod messages;
 mod pacing;
 mod random;

@@ -35,6 +35,9 @@ use single_looks::SingleLooks;
 pub(crate) use report::Reporter as TestedReporter;
 pub(crate) use screen::Screen;
 
+/// While a guest sets a mode, its plane is off. For no longer than this the last picture is shown meanwhile.
+const GAP: Duration = Duration::from_millis(300);
+
 /// What a presenter did so far.
 #[derive(Clone, Debug, Default)]
 pub struct Counters {
@@ -110,8 +113,9 @@ impl<C: Console> Presenter<C> {
         wishes
     }
 
-    /// Shows what the watcher found. Returns whether the watcher is to look again, as the wishes then say.
-    pub fn apply(&mut self, report: Report, now: Duration) -> bool {
+    /// Shows what the watcher found. Returns whether the watcher is to look again, as the wishes then say. `once`: it was found for somebody
+    /// who looks once, beside those of whom the report tells.
+    pub fn apply(&mut self, report: Report, now: Duration, once: bool) -> bool {
         self.wishes.verdict = Verdict::Settled;
         if report.epoch != self.wishes.epoch {
             self.wishes.returned.push(Returned::Report(Box::new(report)));
@@ -121,7 +125,11 @@ impl<C: Console> Presenter<C> {
         let showing = match view {
             View::Same => Showing::Not(Verdict::Settled),
             View::Off => {
-                self.show_no_plane();
+                if once || self.single_looks.awaits(single_look) {
+                    self.show_no_plane();
+                } else {
+                    self.miss_plane(now);
+                }
                 Showing::Not(Verdict::Settled)
             }
             View::Undecided(lease) => {
@@ -161,14 +169,15 @@ impl<C: Console> Presenter<C> {
     }
 
     /// There is no report: what has to be shown again and again is.
-    pub fn repeat(&mut self) {
+    pub fn repeat(&mut self, now: Duration) {
         if let Some(key) = self.screen.shown().key() {
             // Front ends come and go.
             self.take_up_held(key);
         }
-        match &self.screen {
-            Screen::Scanout(_) => self.update_scanout(),
-            _ if self.told == Told::NoPlane => self.show_no_plane(),
+        match (&self.screen, self.told) {
+            (_, Told::Gap(..)) => self.miss_plane(now),
+            (Screen::Scanout(_), _) => self.update_scanout(),
+            (_, Told::NoPlane) => self.show_no_plane(),
             _ => (),
         }
     }
@@ -347,10 +356,18 @@ impl<C: Console> Presenter<C> {
         &self.screen
     }
 
+    /// When the plane that is missed has gone for good, unless it comes back.
+    pub fn gap_ends(&self) -> Option<Duration> {
+        match self.told {
+            Told::Gap(_, since) => Some(since + GAP),
+            _ => None,
+        }
+    }
+
     /// The plane that is shown.
     pub fn plane(&self) -> Option<&Plane> {
         match &self.told {
-            Told::Plane(plane) => Some(plane),
+            Told::Plane(plane) | Told::Gap(plane, _) => Some(plane),
             Told::Nothing | Told::NoPlane => None,
         }
     }
@@ -435,6 +452,8 @@ enum Told {
     NoPlane,
     /// This plane.
     Plane(Plane),
+    /// There is none, but so far it may only be away while the guest sets a mode: this one is still shown, and was missed then first.
+    Gap(Plane, Duration),
 }
 
 /// What came of showing something.

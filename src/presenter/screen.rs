@@ -11,7 +11,7 @@ use crate::plane::{Geometry, Plane};
 use crate::pool::Key;
 use crate::watcher::Problem;
 
-use super::{Presenter, Showing, Standing, Told};
+use super::{GAP, Presenter, Showing, Standing, Told};
 
 /// The smallest size of messages, in pixels.
 pub(super) const MESSAGE_SIZE: (u32, u32) = (640, 480);
@@ -235,6 +235,16 @@ impl<C: Console> Presenter<C> {
         }
     }
 
+    /// There is no plane: for a moment its picture stays. Not so the device's memory itself, which nobody knows to be the picture any more.
+    pub(super) fn miss_plane(&mut self, now: Duration) {
+        let shows_plane = matches!(self.screen, Screen::Scanout(_) | Screen::Surface(_));
+        match self.told {
+            Told::Plane(plane) if shows_plane => self.told = Told::Gap(plane, now),
+            Told::Gap(_, since) if shows_plane && now.saturating_sub(since) < GAP => (),
+            _ => self.show_no_plane(),
+        }
+    }
+
     pub(super) fn show_no_plane(&mut self) {
         self.hide_cursor();
         self.told = Told::NoPlane;
@@ -281,7 +291,7 @@ impl<C: Console> Presenter<C> {
     /// What is shown from now on is no plane. That there is none, if so, still holds.
     pub(super) fn forget_plane(&mut self) {
         self.hide_cursor();
-        if let Told::Plane(_) = self.told {
+        if let Told::Plane(_) | Told::Gap(..) = self.told {
             self.told = Told::Nothing;
         }
     }

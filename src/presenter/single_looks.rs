@@ -25,6 +25,11 @@ impl SingleLooks {
         self.over + self.waiting.len() as u64
     }
 
+    /// Whether this one is waited for.
+    pub fn awaits(&self, number: u64) -> bool {
+        self.over < number
+    }
+
     /// One more is.
     pub fn want(&mut self, now: Duration) {
         if self.waiting.len() < MOST {

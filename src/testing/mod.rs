@@ -90,6 +90,13 @@ impl Fixture {
         self.console.take_calls()
     }
 
+    /// Refreshes until a plane that has gone is not waited for any more, and returns what the console was told then.
+    pub fn refresh_after_gap(&mut self) -> Vec<Call> {
+        self.refresh();
+        self.pass(Duration::from_millis(300));
+        self.refresh()
+    }
+
     /// Lets time pass, and alarms go off when their time comes.
     pub fn pass(&mut self, time: Duration) {
         let end = self.clock.time() + time;

@@ -375,7 +375,7 @@ fn it_follows_the_screen_between_scanout_and_surface() {
 fn it_goes_with_the_screen() {
     let mut fixture = with_cursor();
     fixture.device.set().primary = PlaneInfo::default();
-    assert_eq!(fixture.refresh()[0], Call::ScanoutCursor(None, None));
+    assert_eq!(fixture.refresh_after_gap()[0], Call::ScanoutCursor(None, None));
     let before = queries(&fixture);
     fixture.refresh();
     assert_eq!(queries(&fixture), before, "nobody looks for a pointer above nothing");

@@ -327,7 +327,8 @@ fn a_plane_that_goes_leaves_no_stale_picture_and_comes_back_at_once() {
         let picture = fixture.device.get().primary;
         fixture.device.set().leaves_question = leaves_question;
         fixture.device.set().primary = PlaneInfo::default();
-        assert_eq!(fixture.refresh(), [Call::ShowMessage(640, 480, OFF.to_owned())]);
+        let calls = fixture.refresh_after_gap();
+        assert_eq!(calls, [Call::ShowMessage(640, 480, OFF.to_owned())]);
         for _ in 0..100 {
             assert_eq!(fixture.refresh(), []);
         }
@@ -348,7 +349,7 @@ fn a_format_or_a_size_of_zero_means_no_plane() {
         let mut fixture = scanout();
         fixture.refresh();
         fixture.device.set().primary = none;
-        fixture.refresh();
+        fixture.refresh_after_gap();
         assert_eq!(fixture.console.message().as_deref(), Some(OFF));
     }
 }
@@ -359,7 +360,8 @@ fn messages_are_as_large_as_the_last_picture() {
     fixture.device.show(plane(2, 1920, 1080), 0);
     fixture.refresh();
     fixture.device.set().primary = PlaneInfo::default();
-    assert_eq!(fixture.refresh(), [Call::ShowMessage(1920, 1080, OFF.to_owned())]);
+    let calls = fixture.refresh_after_gap();
+    assert_eq!(calls, [Call::ShowMessage(1920, 1080, OFF.to_owned())]);
 }
 
 #[test]
@@ -374,7 +376,7 @@ fn the_firmware_is_shown_while_there_is_no_plane() {
     fixture.refresh();
     assert_eq!(fixture.console.get().shows, Shows::Scanout(0));
     fixture.device.set().primary = PlaneInfo::default();
-    assert_eq!(fixture.refresh(), [Call::ShowFirmware(true)]);
+    assert_eq!(fixture.refresh_after_gap(), [Call::ShowFirmware(true)]);
     fixture.console.set().firmware = false;
     fixture.refresh();
     assert_eq!(fixture.console.message().as_deref(), Some(OFF));

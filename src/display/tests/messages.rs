@@ -105,6 +105,6 @@ fn a_message_after_a_huge_picture_is_not_huge() {
     fixture.device.show(plane(2, 16384, 1), 0);
     fixture.refresh();
     fixture.device.set().primary = PlaneInfo::default();
-    let calls = fixture.refresh();
+    let calls = fixture.refresh_after_gap();
     assert!(matches!(calls[0], Call::ShowMessage(4096, 480, _)), "{calls:?}");
 }

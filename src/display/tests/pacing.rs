@@ -65,6 +65,7 @@ fn a_plane_that_comes_and_goes_is_seen() {
     let shown = fixture.device.get().primary;
     fixture.device.set().primary.drm_format = 0;
     assert_eq!(pass(&mut fixture, 110 * MS), 1);
+    assert!(pass(&mut fixture, 300 * MS) > 0, "it is not waited for any longer");
     assert_eq!(fixture.console.message().as_deref(), Some(super::OFF));
     fixture.device.set().primary = shown;
     assert_eq!(pass(&mut fixture, 110 * MS), 1);

@@ -358,7 +358,8 @@ fn a_plane_that_is_off_is_no_error() {
     let mut fixture = region();
     fixture.refresh();
     fixture.device.set().primary = PlaneInfo::default();
-    assert_eq!(fixture.refresh(), [Call::ShowMessage(640, 480, OFF.to_owned())]);
+    let calls = fixture.refresh_after_gap();
+    assert_eq!(calls, [Call::ShowMessage(640, 480, OFF.to_owned())]);
     assert_eq!(fixture.refresh(), []);
     fixture.device.set().primary = plane(16, 32, 16);
     fixture.refresh();
@@ -375,7 +376,7 @@ fn the_firmware_hands_over_and_takes_back() {
     fixture.device.set().primary = picture;
     assert_eq!(fixture.refresh()[0], Call::ShowSurface(32, 16));
     fixture.device.set().primary = PlaneInfo::default();
-    assert_eq!(fixture.refresh(), [Call::ShowFirmware(true)]);
+    assert_eq!(fixture.refresh_after_gap(), [Call::ShowFirmware(true)]);
 }
 
 #[test]
