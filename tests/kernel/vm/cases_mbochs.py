@@ -238,7 +238,7 @@ def mbochs_unmappable(test):
     test.check(picture, "the screen says nothing")
 
 
-# Without patch 0010, which QEMU's own code has here, too, it is SIGSEGV in llvmpipe.
+# Without patch ui/0003, which QEMU's own code has here, too, it is SIGSEGV in llvmpipe.
 @case("dma-bufs that cannot be mapped, with software OpenGL", driver="mbochs")
 def mbochs_unmappable_egl(test):
     unmappable(test, EGL)
