@@ -272,8 +272,11 @@ impl<D: Device, T: Clock> Watcher<D, T> {
                 Some(Some((lease.key, lease.plane, pixels.clone())))
             }
         };
+        // The presenter waits for a plane that was away, whether or not its picture changed meanwhile.
+        let is_back = told.is_none() && self.tempo.told == Some(Told::Off);
         let seen = match &report.view {
             View::Same => false,
+            _ if is_back => true,
             View::Off => self.tempo.told != told || self.shown != Shown::Other,
             View::Buffer(lease, _) => self.shown != Shown::Scanout(lease.key),
             View::Picture(drawn) => {

@@ -6,7 +6,7 @@ use crate::clock::Alarm;
 use crate::plane::PlaneInfo;
 use crate::testing::{Call, Errors, Fixture};
 
-use super::{OFF, region, scanout, status, surface};
+use super::{OFF, region, scanout, status, surface, thread};
 
 const MOMENT: Duration = Duration::from_millis(100);
 const GAP: Duration = Duration::from_millis(300);
@@ -50,6 +50,22 @@ fn each_gap_counts_by_itself() {
         fixture.device.set().primary = plane;
         refresh_for(&mut fixture, MOMENT);
         assert_eq!(fixture.console.message(), None);
+    }
+}
+
+#[test]
+fn a_plane_that_is_back_with_the_same_picture_is_missed_no_more() {
+    for mut apart in [thread::region(), thread::scanout()] {
+        apart.run(GAP);
+        apart.fixture.console.take_calls();
+        for _ in 0..10 {
+            let plane = take_away(&mut apart.fixture);
+            apart.run(2 * MOMENT);
+            apart.fixture.device.set().primary = plane;
+            apart.run(2 * GAP);
+            let calls = apart.fixture.console.take_calls();
+            assert!(!calls.iter().any(|call| matches!(call, Call::ShowMessage(..))), "{calls:?}");
+        }
     }
 }
 

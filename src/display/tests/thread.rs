@@ -16,14 +16,14 @@ use super::{OFF, dma_buf_device, shown, status};
 const MS: Duration = Duration::from_millis(1);
 const PIXELS: usize = 32 * 16;
 
-fn region() -> Apart {
+pub(super) fn region() -> Apart {
     let device = FakeDevice::default();
     device.add_region(16, 1 << 16, 0x11);
     device.set().primary = plane(16, 32, 16);
     Apart::new(Mode::Region, Config::default(), &device)
 }
 
-fn scanout() -> Apart {
+pub(super) fn scanout() -> Apart {
     let apart = Apart::new(Mode::DmaBuf, Config::default(), &dma_buf_device());
     apart.fixture.console.set().uptake = Uptake::Import;
     apart
