@@ -777,7 +777,10 @@ static void test_surface(bool region)
     vfio_dpy_refresh(dpy, true);
     CHECK(console.surface_updates == 3);
     plane_off = true;
+    /* Front ends wait for it for a moment. */
     vfio_dpy_refresh(dpy, true);
+    CHECK(console.pixels && console.surface_updates == 3);
+    vfio_dpy_refresh(dpy, false);
     CHECK(!strcmp(console.message, "The display is off.") && !console.pixels);
     plane_off = false;
     console.no_memory = true;
