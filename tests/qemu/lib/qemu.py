@@ -221,9 +221,6 @@ class Qemu:
 
     def status(self, device="vgpu0"):
         """What the library says about a display. QEMU's own C has no such command."""
-        if KERNEL:
-            # QEMU 10.0 may be without the command.
-            return json.loads(self.qmp("qom-get", path=f"/machine/peripheral/{device}", property="display-status"))
         for display in self.qmp("query-vfio-display"):
             if display.get("id") == device:
                 return display["status"]
