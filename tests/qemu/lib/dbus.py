@@ -117,6 +117,7 @@ class DBusScreen:
             flags = Gio.DBusConnectionFlags.AUTHENTICATION_CLIENT | Gio.DBusConnectionFlags.MESSAGE_BUS_CONNECTION
             self._display = Gio.DBusConnection.new_for_address_sync(bus.address, flags, None, None)
             self._name = "org.qemu"
+            until("QEMU owns its name on the bus", self._is_owned)
         else:
             ours, theirs = socket.socketpair()
             qemu.send_fd("getfd", theirs, fdname="dbus-display")
@@ -140,6 +141,11 @@ class DBusScreen:
         self._context.pop_thread_default()
         self._thread.start()
         self._listener.start_message_processing()
+
+    def _is_owned(self):
+        return self._display.call_sync(
+            "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "NameHasOwner",
+            GLib.Variant("(s)", (self._name,)), None, Gio.DBusCallFlags.NONE, 30000, None).unpack()[0]
 
     @staticmethod
     def _connect(end, delay=False):
