@@ -364,13 +364,8 @@ impl<D: Device, T: Clock> Watcher<D, T> {
             health.resume = now + RESPITE.max(self.budget.spent(now) * REST_SHARE);
         }
         let mut remarks = Vec::new();
-        let topic = problem.topic();
-        if health.failing == 1 || health.trouble.0 != topic {
-            health.trouble = (topic, problem.to_string());
-        }
         if lasting || problem.is_worth_saying() {
-            let text = health.trouble.1.clone();
-            remarks.extend(Self::complaint(text, problem, Severity::Error));
+            remarks.extend(Self::complaint(problem.topic(), problem, Severity::Error));
         } else {
             remarks.push(Remark::Count(problem.category()));
         }

@@ -295,7 +295,10 @@ impl<D: Device, T: Clock> Watcher<D, T> {
             _ => Found::Nothing,
         };
         if seen || moved || awaited || report.redrawn {
-            self.tempo.told = told;
+            // These leave the presenter with what it was told before.
+            if !matches!(report.view, View::Undecided(_) | View::Trouble { message: None, .. }) {
+                self.tempo.told = told;
+            }
             if let Some(pointer) = pointer {
                 self.tempo.pointer = pointer;
             }

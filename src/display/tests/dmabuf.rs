@@ -480,12 +480,12 @@ fn a_format_that_the_front_end_does_not_know_is_converted() {
 #[test]
 fn a_dma_buf_that_cannot_be_mapped_is_said_with_what_to_do() {
     let mut fixture = surface();
-    let unreadable = {
-        let inner = fixture.device.get();
-        let path = format!("/proc/self/fd/{}", inner.dma_bufs[&1].as_raw_fd());
-        OpenOptions::new().write(true).open(path).unwrap()
-    };
-    fixture.device.set().dma_bufs.insert(1, unreadable);
+    fixture.device.add(&plane(2, 32, 16), 0x22);
+    for id in 1..=2 {
+        let path = format!("/proc/self/fd/{}", fixture.device.get().dma_bufs[&id].as_raw_fd());
+        let unreadable = OpenOptions::new().write(true).open(path).unwrap();
+        fixture.device.set().dma_bufs.insert(id, unreadable);
+    }
     for _ in 0..50 {
         assert!(!fixture.refresh().iter().any(is_update));
     }
@@ -493,7 +493,16 @@ fn a_dma_buf_that_cannot_be_mapped_is_said_with_what_to_do() {
     assert_eq!(log.len(), 1);
     assert!(log[0].starts_with("fake: dma-buf with id 1 cannot be mapped"), "{log:?}");
     assert!(log[0].ends_with("with OpenGL on a GPU (gl=on)"), "{log:?}");
-    assert_eq!(fixture.device.take_gets(), [1]);
+    // Nor is that of others like it, in another mode.
+    for shown in [PlaneInfo::default(), plane(2, 32, 16)] {
+        fixture.device.show(shown, 0);
+        for _ in 0..50 {
+            fixture.pass(Duration::from_millis(100));
+            fixture.refresh();
+        }
+    }
+    assert_eq!(fixture.console.take_log(), [""; 0]);
+    assert_eq!(fixture.device.take_gets(), [1, 2]);
     fixture.console.set().uptake = Uptake::Import;
     fixture.refresh();
     assert_eq!(fixture.console.get().shows, Shows::Scanout(0));

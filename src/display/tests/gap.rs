@@ -70,6 +70,22 @@ fn a_plane_that_is_back_with_the_same_picture_is_missed_no_more() {
 }
 
 #[test]
+fn a_failure_in_a_gap_does_not_hide_that_the_plane_is_back() {
+    let mut apart = thread::scanout();
+    apart.run(GAP);
+    apart.fixture.console.take_calls();
+    let plane = take_away(&mut apart.fixture);
+    apart.run(MOMENT);
+    apart.fixture.device.set().primary_errors = Errors::always(libc::EINVAL);
+    apart.run(MOMENT / 2);
+    apart.fixture.device.set().primary_errors = Errors::default();
+    apart.fixture.device.set().primary = plane;
+    apart.run(2 * GAP);
+    let calls = apart.fixture.console.take_calls();
+    assert!(!calls.iter().any(|call| matches!(call, Call::ShowMessage(..))), "{calls:?}");
+}
+
+#[test]
 fn what_has_gone_for_longer_is_not_shown() {
     for mut fixture in [scanout(), surface(), region()] {
         fixture.refresh();
