@@ -444,6 +444,9 @@ static ssize_t read_device(struct file *device, int fd, void *data, size_t size,
     uint8_t *answer = malloc(sizeof(access) + size);
     ssize_t got = ask(device, fd, REGION_READ, &access, sizeof(access), NULL, 0, answer, sizeof(access) + size, NULL);
 
+    if (got >= 0 && got < (ssize_t)sizeof(access)) {
+        got = -EPROTO;
+    }
     if (got >= 0) {
         got -= sizeof(access);
         memcpy(data, answer + sizeof(access), got < (ssize_t)size ? (size_t)got : size);
