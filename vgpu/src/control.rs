@@ -422,9 +422,11 @@ fn shrink_buffer(words: &mut Words<'_>, vgpu: &Vgpu) -> Result<Answer, String> {
     let bytes = number(words.next("the number of bytes")?)?;
     words.end()?;
     let device = vgpu.device();
-    let picture = device.primary().ok_or("the plane is off")?;
-    // What a client of a display region maps is the region.
-    let memory = device.personality.region().map_or(picture.memory, |(_, memory)| memory);
+    // What a client of a display region maps is the region, whose plane is off where the memory has become too small for it.
+    let memory = match device.personality.region() {
+        Some((_, memory)) => memory,
+        None => device.primary().ok_or("the plane is off")?.memory,
+    };
     memory.resize(bytes).map_err(|e| e.to_string())?;
     Ok(Answer::Done)
 }

@@ -177,6 +177,14 @@ fn buffers_shrink_only_when_unsealed() {
     let region = server.client().region_info(9, 32).ok().fds.remove(0);
     server.ctl("shrink-buffer 0");
     assert_eq!(file_size(&region), 0);
+
+    // What the guest shows is off then, and comes back. The display region is BAR 0.
+    let server = Server::start(&["--unsealed", "--personality", "mdpy"]);
+    let region = server.client().region_info(0, 32).ok().fds.remove(0);
+    let whole = file_size(&region);
+    server.ctl("shrink-buffer 0");
+    server.ctl(&format!("shrink-buffer {whole}"));
+    assert_eq!(file_size(&region), whole);
 }
 
 #[test]
