@@ -1,30 +1,43 @@
 """Scripts: what a walk does, a step a line. Any subset of the lines after the first can be played, too, so that scripts can be reduced.
 
-    setup screen=none personalities=gvt,nvidia second=bochs-display sealed=yes
+    setup screen=none personalities=gvt,nvidia second=bochs-display sealed=yes thread=on events=no
     vgpu0 mode 800x600 buffers=3       a command of the vGPU's control socket
     vgpu0 die                          its process ends as by a crash
     qemu reset|stop|cont|screendump|info|unplug NAME|plug NAME|console NAME
-    open NAME KIND                     a client: vnc, dbus, spice, or silent (a VNC client that reads nothing)
+    open NAME KIND                     a client: vnc, dbus, spice; silent (a VNC client that reads nothing), deaf (a D-Bus client that
+                                       does not answer), mute or nameless (two that want to listen, and say nothing of themselves)
     close NAME, hold NAME, release NAME, size NAME WxH, keys NAME, forget NAME
     pause MS
     quiet                              devices tell the truth again; all is looked at
 """
 
+import itertools
 import random
 
 _PERSONALITIES = "gvt", "mbochs", "nvidia", "mdpy"
+_MODES = {"dma-buf": {"gvt", "mbochs"}, "region": {"nvidia", "mdpy"}}
 _FORMATS = "XR24", "XR24", "XR24", "AR24", "XB24", "RG16", "XR30"
 # Which clients each -display has besides VNC, and how often it is taken.
-SCREENS = {"none": (), "egl-headless": (), "dbus,p2p=yes": ("dbus",), "dbus,p2p=yes,gl=on": ("dbus",), "spice": ("spice",),
-           "spice-gl": ("spice",)}
-_CALLS = "query", "get", "region_info", "region_read", "edid_read", "edid_write", "reset", "any"
+_DBUS = "dbus", "dbus", "deaf", "mute", "nameless"
+SCREENS = {"none": (), "egl-headless": (), "dbus,p2p=yes": _DBUS, "dbus,p2p=yes,gl=on": _DBUS, "spice": ("spice",),
+           "spice-gl": ("spice",), "sdl,gl=off": (), "sdl,gl=on": (), "gtk,gl=off": (), "gtk,gl=on": ()}
+_CALLS = ("query", "query", "get", "get", "region_info", "region_read", "region_write", "edid_read", "edid_write", "reset", "device_info",
+          "irq_info", "set_irqs", "dma", "any")
+# What a descriptor may be in place of memory, or beside it.
+_DESCRIPTORS = "tcp", "linger", "pipe", "memfd", "short", "hugetlb", "shrink-then-seal", "/dev/null", "/dev/zero", "/"
 _ERRNOS = "EIO", "ENOMEM", "EINVAL", "ENOENT", "EBUSY", "EAGAIN", "ENODEV", "65535"
 _LIES = {
     "query": ("size", "width", "height", "stride", "drm_format", "drm_format_mod", "x_pos", "y_pos", "region_index", "dmabuf_id", "argsz",
               "flags", "drm_plane_type", "x_hot", "y_hot"),
     "region_info": ("argsz", "flags", "cap_offset", "size", "offset"),
-    "get": ("argsz", "flags", "dmabuf_id"),
+    "get": ("argsz", "flags", "dmabuf_id", "reserved"),
+    "device_info": ("argsz", "flags", "num_regions", "num_irqs"),
+    "irq_info": ("argsz", "flags", "count", "cap_offset", "cap_id", "cap_next"),
+    "region_read": ("data",),
+    "edid_read": ("data",),
 }
+# What a vGPU has.
+MEMORY = 16 << 20
 _NUMBERS = "0", "1", "0x7fffffff", "0xffffffff", "0x80000000", "100000", "4096", "77"
 _SECOND = "bochs-display", "virtio-gpu-pci", "none"
 
@@ -40,6 +53,21 @@ def random_walk(seed, steps):
     return _Walk(random.Random(seed)).lines(steps)
 
 
+def covering():
+    """The first seeds that have, together, each front end with a vGPU in each mode, and each with the display's thread and without."""
+    missing = {(screen, what) for screen in SCREENS for what in (*_MODES, "thread=on", "thread=off")}
+    seeds = []
+    for seed in itertools.count(1):
+        setup = dict(word.split("=", 1) for word in next(random_walk(seed, 0)).split()[1:])
+        has = {mode for mode, personalities in _MODES.items() if personalities & set(setup["personalities"].split(","))}
+        found = {(setup["screen"], what) for what in has | {f"thread={setup['thread']}"}} & missing
+        if found:
+            seeds.append(seed)
+            missing -= found
+        if not missing:
+            return seeds
+
+
 class _Walk:
     def __init__(self, chance):
         self._chance = chance
@@ -49,7 +77,8 @@ class _Walk:
     def lines(self, steps):
         chance = self._chance
         yield (f"setup screen={self._screen} personalities={','.join(self._personalities)} second={chance.choice(_SECOND)} "
-               f"sealed={chance.choice(('yes', 'yes', 'no'))}")
+               f"sealed={chance.choice(('yes', 'yes', 'no'))} thread={chance.choice(('on', 'on', 'off'))} "
+               f"events={chance.choice(('yes', 'no'))}")
         yield "quiet"
         for step in range(1, steps + 1):
             yield from self._step()
@@ -65,9 +94,9 @@ class _Walk:
 
     def _step(self):
         # What a guest draws comes often, what ends something seldom.
-        kinds = {self._draw: 12, self._mode: 4, self._scene: 3, self._fault: 8, self._open: 5, self._client_acts: 6, self._qemu: 6,
-                 self._device: 1, self._pause: 4}
-        return [self._chance.choices(list(kinds), kinds.values())[0]()]
+        kinds = {self._draw: 12, self._mode: 4, self._scene: 3, self._away: 2, self._fault: 8, self._open: 5, self._client_acts: 6,
+                 self._qemu: 6, self._device: 1, self._pause: 4}
+        return self._chance.choices(list(kinds), kinds.values())[0]().splitlines()
 
     def _mode(self):
         chance = self._chance
@@ -83,6 +112,7 @@ class _Walk:
             "flip", "flip", "plane off", "plane on", "plane on",
             f"cursor {chance.choice((64, 128, 256))}x64 {chance.randrange(-50, 700)},{chance.randrange(-50, 500)}",
             f"cursor move {chance.randrange(-50, 700)},{chance.randrange(-50, 500)}", "cursor off",
+            f"cursor color {chance.randrange(1 << 32):08x}", "punch", f"shrink-buffer {chance.choice((0, 4096, MEMORY))}",
             f"on-reset {chance.choice(('keep', 'off', 'guest'))}", "guest"))
         return f"{self._vgpu()} {what}"
 
@@ -91,13 +121,20 @@ class _Walk:
         return (f"{self._vgpu()} scene {chance.choice(('flips', 'block', 'typing', 'video', 'cursor', 'random'))} "
                 f"rate={chance.choice((10, 60, 250))} seconds={chance.choice((1, 3))} seed={chance.randrange(100)}")
 
+    def _away(self):
+        # A plane that is away for less than 0.3 s leaves its picture.
+        chance, vgpu = self._chance, self._vgpu()
+        return f"{vgpu} plane off\npause {chance.choice((5, 100, 290, 310, 600))}\n{chance.choice((self._mode(), f'{vgpu} plane on'))}"
+
     def _fault(self):
         chance = self._chance
         call = chance.choice(_CALLS)
         kinds = [f"errno {chance.choice(_ERRNOS)}", f"delay {chance.choice((20, 150, 900))}", f"size {chance.choice((-8, -1, 1, 64))}", "no-fd",
-                 "extra-fd", "silence"]
+                 "silence", "extra-fd", f"extra-fd={chance.choice(_DESCRIPTORS)}", f"chatter {chance.choice((1, 20, 1000))}"]
         if call in _LIES:
             kinds += [f"set {chance.choice(_LIES[call])}={chance.choice(_NUMBERS)}"] * 8
+        if call in ("get", "region_info"):
+            kinds += [f"fd={chance.choice(_DESCRIPTORS)}"] * 4
         if call == "get":
             kinds += ["id-race", "unreadable"]
         if chance.random() < 0.03:

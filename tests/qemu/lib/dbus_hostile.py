@@ -1,0 +1,93 @@
+"""D-Bus clients that say nothing, do not answer, or truncate what they are given."""
+
+import os
+import socket
+
+from gi.repository import Gio, GLib
+
+from .case import say
+from .dbus import DBusScreen, MappingScreen
+
+# What QEMU says of clients that go before they have said who they are.
+NEWCOMERS = ("Failed to setup p",)
+
+
+class Slow(MappingScreen):
+    """A client that takes its time to map what it is given."""
+
+    def __init__(self, qemu, console=0):
+        self.asked = []
+        super().__init__(qemu, console)
+
+    def _mapped(self, connection, sender, path, interface, method, parameters, invocation):
+        if method == "ScanoutMap" and self.asked is not None:
+            self.asked.append((connection, sender, path, interface, method, parameters, invocation))
+        else:
+            super()._mapped(connection, sender, path, interface, method, parameters, invocation)
+
+    def answer(self):
+        """Maps what it was given, from now on at once."""
+        asked, self.asked = self.asked, None
+        for call in asked:
+            super()._mapped(*call)
+
+    def refuse(self):
+        """Cannot map it."""
+        asked, self.asked = self.asked, []
+        for call in asked:
+            call[-1].return_dbus_error("org.qemu.Test", "no memory")
+
+    def picture(self):
+        """What the client shows, mapped or sent."""
+        return super().picture() if self._map else DBusScreen.picture(self)
+
+    def truncate(self):
+        """What becomes of it when the memory is to be taken away."""
+        for size in 0, 1 << 30:
+            try:
+                os.truncate(self._map[0], size)
+            except OSError as error:
+                say(f"    truncated to {size} bytes: {error.strerror}")
+            else:
+                say(f"    truncated to {size} bytes: done")
+
+
+class Silent:
+    """Who wants to be a listener, and says nothing."""
+
+    def __init__(self, qemu, console=0):
+        ours, theirs = socket.socketpair()
+        qemu.send_fd("getfd", theirs, fdname="silent")
+        qemu.qmp("add_client", protocol="@dbus-display", fdname="silent")
+        theirs.close()
+        stream = Gio.Socket.new_from_fd(ours.detach()).connection_factory_create_connection()
+        flags = Gio.DBusConnectionFlags.AUTHENTICATION_CLIENT
+        self._display = Gio.DBusConnection.new_sync(stream, None, flags, None, None)
+        self._console = f"/org/qemu/Display1/Console_{console}"
+        self._ends = []
+
+    def register(self):
+        """Wants to be one more."""
+        ours, theirs = socket.socketpair()
+        fds = Gio.UnixFDList.new()
+        handle = fds.append(theirs.fileno())
+        theirs.close()
+        self._ends.append(ours)
+        self._display.call_with_unix_fd_list_sync(
+            None, self._console, "org.qemu.Display1.Console", "RegisterListener", GLib.Variant("(h)", (handle,)), None,
+            Gio.DBusCallFlags.NONE, 30000, fds, None)
+
+    def register_and_authenticate(self):
+        """Wants to be one more, says who it is, and answers no question."""
+        self.register()
+        stream = Gio.Socket.new_from_fd(self._ends.pop().detach()).connection_factory_create_connection()
+        flags = Gio.DBusConnectionFlags.AUTHENTICATION_CLIENT | Gio.DBusConnectionFlags.DELAY_MESSAGE_PROCESSING
+        self._ends.append(Gio.DBusConnection.new_sync(stream, None, flags, None, None))
+
+    def close(self):
+        """Goes away."""
+        for end in self._ends:
+            (end.close_sync if isinstance(end, Gio.DBusConnection) else end.close)()
+        # Without a bus there is one client, and who comes last is it.
+        if not self._display.is_closed():
+            self._display.close_sync()
