@@ -364,8 +364,15 @@ impl<D: Device, T: Clock> Watcher<D, T> {
             health.resume = now + RESPITE.max(self.budget.spent(now) * REST_SHARE);
         }
         let mut remarks = Vec::new();
+        let topic = problem.topic();
+        if health.failing == 1 || health.trouble.0 != topic {
+            health.trouble = (topic, problem.to_string());
+        }
         if lasting || problem.is_worth_saying() {
-            remarks.extend(Self::complaint(problem.topic(), problem, Severity::Error));
+            // If the CPU cannot read one buffer, it cannot read the others either, in whatever mode.
+            let (topic, text) = &health.trouble;
+            let topic = if matches!(problem, Problem::Map { .. }) { topic } else { text };
+            remarks.extend(Self::complaint(topic.clone(), problem, Severity::Error));
         } else {
             remarks.push(Remark::Count(problem.category()));
         }

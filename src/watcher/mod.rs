@@ -161,6 +161,8 @@ impl Pace {
 struct Health {
     /// Looks in a row.
     failing: u32,
+    /// What the last problem was about, and how it was said when it began.
+    trouble: (String, String),
     /// Until when it is left alone.
     resume: Duration,
 }

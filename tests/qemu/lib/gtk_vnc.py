@@ -1,20 +1,14 @@
-"""A VNC client that is not ours: gtk-vnc, without its window; what it would draw the mouse as."""
+"""A VNC client that is not ours: gtk-vnc, without its window; what it would draw the mouse as.
 
-import ctypes
-import socket
+It has a process of its own: the library's coroutines and Python's threads do not go together.
+"""
+
+import os
+import subprocess
+import sys
 import threading
 
-import gi
-
-try:
-    gi.require_version("GVnc", "1.0")
-except ValueError as error:
-    raise SystemExit(f"{error}: the tests need Debian's gir1.2-gtk-vnc-2.0") from error
-from gi.repository import GLib, GObject, GVnc  # noqa: E402  The version must be chosen first.
-
-from .pictures import pointer  # noqa: E402
-
-_NO_AUTHENTICATION = 1
+from .pictures import pointer
 
 
 class GtkVnc:
@@ -22,49 +16,67 @@ class GtkVnc:
 
     def __init__(self, path):
         self._found = None
-        self._loop = GLib.MainLoop()
-        self._library = ctypes.CDLL("libgvnc-1.0.so.0")
-        self._library.vnc_cursor_get_data.restype = ctypes.c_void_p
-        end = socket.socket(socket.AF_UNIX)
-        end.connect(path)
-        GLib.idle_add(self._open, end.detach())
-        self._thread = threading.Thread(target=self._loop.run, daemon=True)
+        self._process = subprocess.Popen([sys.executable, "-m", f"{__package__}.gtk_vnc", path], stdout=subprocess.PIPE, text=True,
+                                         cwd=os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
-    def _open(self, fd):
-        self._connection = GVnc.Connection()
-        for signal, handler in (("vnc-auth-choose-type", self._authenticate), ("vnc-initialized", self._initialized),
-                                ("vnc-cursor-changed", self._cursor_changed)):
-            GObject.Object.connect(self._connection, signal, handler)
-        self._connection.open_fd(fd)
-        return GLib.SOURCE_REMOVE
-
-    @staticmethod
-    def _authenticate(connection, _types):
-        connection.set_auth_type(_NO_AUTHENTICATION)
-
-    def _initialized(self, connection):
-        # It asks for no picture, since it has nothing to draw it on.
-        connection.set_encodings([GVnc.ConnectionEncoding.ALPHA_CURSOR, GVnc.ConnectionEncoding.RAW])
-
-    def _cursor_changed(self, _connection, cursor):
-        if cursor is None:
-            self._found = None
-            return
-        size = cursor.get_width(), cursor.get_height()
-        data = self._library.vnc_cursor_get_data(ctypes.c_void_p(hash(cursor)))
-        # It is a GdkPixbuf's.
-        self._found = pointer(size, ctypes.string_at(data, size[0] * size[1] * 4), "RGBA",
-                              hotspot=(cursor.get_hotx(), cursor.get_hoty()))
+    def _read(self):
+        for line in self._process.stdout:
+            width, height, *hotspot, pixels = line.split(" ")
+            self._found = pointer((int(width), int(height)), bytes.fromhex(pixels), "RGBA", hotspot=tuple(map(int, hotspot)))
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        GLib.idle_add(self._connection.shutdown)
-        GLib.idle_add(self._loop.quit)
+        self._process.terminate()
+        self._process.wait(30)
         self._thread.join(30)
 
     def pointer(self):
         """The pointer that the client draws; None if there is none."""
         return self._found
+
+
+def main(path):
+    """Writes a line for each pointer: its width, height, hotspot and pixels."""
+    import ctypes
+    import socket
+
+    import gi
+
+    try:
+        gi.require_version("GVnc", "1.0")
+    except ValueError as error:
+        raise SystemExit(f"{error}: the tests need Debian's gir1.2-gtk-vnc-2.0") from error
+    from gi.repository import GLib, GObject, GVnc
+
+    no_authentication = 1
+    library = ctypes.CDLL("libgvnc-1.0.so.0")
+    library.vnc_cursor_get_data.restype = ctypes.c_void_p
+
+    def initialized(connection):
+        # It asks for no picture, since it has nothing to draw it on.
+        connection.set_encodings([GVnc.ConnectionEncoding.ALPHA_CURSOR, GVnc.ConnectionEncoding.RAW])
+
+    def cursor_changed(_connection, cursor):
+        if cursor is None:
+            return print("1 1 0 0 00000000", flush=True)
+        width, height = cursor.get_width(), cursor.get_height()
+        # It is a GdkPixbuf's.
+        data = ctypes.string_at(library.vnc_cursor_get_data(ctypes.c_void_p(hash(cursor))), width * height * 4)
+        return print(width, height, cursor.get_hotx(), cursor.get_hoty(), data.hex(), flush=True)
+
+    connection = GVnc.Connection()
+    for signal, handler in (("vnc-auth-choose-type", lambda connection, _types: connection.set_auth_type(no_authentication)),
+                            ("vnc-initialized", initialized), ("vnc-cursor-changed", cursor_changed)):
+        GObject.Object.connect(connection, signal, handler)
+    end = socket.socket(socket.AF_UNIX)
+    end.connect(path)
+    connection.open_fd(end.detach())
+    GLib.MainLoop().run()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
