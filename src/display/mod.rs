@@ -209,15 +209,7 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
             let patience = if self.presenter.scanout().is_some() { STUCK } else { PATIENCE };
             since + patience
         });
-        if self.answer_at != due {
-            self.answer_at = due;
-            match due {
-                Some(due) => {
-                    self.clock.set_alarm(Alarm::Answer, due.saturating_sub(self.clock.now()));
-                }
-                None => self.clock.clear_alarm(Alarm::Answer),
-            }
-        }
+        plan(&self.clock, Alarm::Answer, &mut self.answer_at, due);
     }
 
     /// The watcher rang: something is there for a refresh. Who looks once waits for it, and there may be no front end that refreshes.
@@ -475,29 +467,13 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
     fn plan_edid(&mut self) {
         let Half::Here(watcher) = &self.watcher else { return };
         let due = watcher.edid_due();
-        if self.edid_at != due {
-            self.edid_at = due;
-            match due {
-                Some(due) => {
-                    self.clock.set_alarm(Alarm::Edid, due.saturating_sub(self.clock.now()));
-                }
-                None => self.clock.clear_alarm(Alarm::Edid),
-            }
-        }
+        plan(&self.clock, Alarm::Edid, &mut self.edid_at, due);
     }
 
     /// Front ends that refresh rarely are not to show for longer what has gone.
     fn plan_gap(&mut self) {
         let due = self.presenter.gap_ends();
-        if self.gap_at != due {
-            self.gap_at = due;
-            match due {
-                Some(due) => {
-                    self.clock.set_alarm(Alarm::Gap, due.saturating_sub(self.clock.now()));
-                }
-                None => self.clock.clear_alarm(Alarm::Gap),
-            }
-        }
+        plan(&self.clock, Alarm::Gap, &mut self.gap_at, due);
     }
 
     fn plan_look(&mut self, now: Duration) {
@@ -512,6 +488,18 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
             self.clock.set_alarm(Alarm::Look, next.saturating_sub(now));
             self.look_at = Some(next);
         }
+    }
+}
+
+/// Has this alarm go off when it is due, if it is. `set`: when it would so far.
+fn plan(clock: &impl Alarms, alarm: Alarm, set: &mut Option<Duration>, due: Option<Duration>) {
+    if *set == due {
+        return;
+    }
+    *set = due;
+    match due {
+        Some(due) => clock.set_alarm(alarm, due.saturating_sub(clock.now())),
+        None => clock.clear_alarm(alarm),
     }
 }
 
