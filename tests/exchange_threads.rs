@@ -1,11 +1,17 @@
 //! Where a display's halves meet, under threads, in a form that the thread sanitizer can judge on a stable toolchain: see
 //! `tests/shared_objects_threads.rs`, which says why there is no harness, and why locks are tried until they are free.
 
+#[path = "threads/stand_ins.rs"]
+mod stand_ins;
+
 mod sync {
     use std::cell::Cell;
-    use std::sync::{LockResult, Mutex as StdMutex, TryLockError};
+    use std::sync::{LockResult, Mutex as StdMutex};
     use std::thread;
 
+    use crate::stand_ins::insist;
+
+    pub use crate::stand_ins::Arc;
     pub use std::sync::MutexGuard;
     pub use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -30,36 +36,7 @@ mod sync {
         }
 
         pub fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
-            loop {
-                match self.0.try_lock() {
-                    Ok(guard) => return Ok(guard),
-                    Err(TryLockError::Poisoned(error)) => return Err(error),
-                    Err(TryLockError::WouldBlock) => thread::yield_now(),
-                }
-            }
-        }
-    }
-
-    /// A reference that is never dropped: the sanitizer does not see the fence in the standard library's.
-    #[derive(Debug)]
-    pub struct Arc<T: 'static>(&'static T);
-
-    impl<T> Arc<T> {
-        pub fn new(value: T) -> Self {
-            Self(Box::leak(Box::new(value)))
-        }
-    }
-
-    impl<T> Clone for Arc<T> {
-        fn clone(&self) -> Self {
-            Self(self.0)
-        }
-    }
-
-    impl<T> std::ops::Deref for Arc<T> {
-        type Target = T;
-        fn deref(&self) -> &T {
-            self.0
+            insist(|| self.0.try_lock())
         }
     }
 

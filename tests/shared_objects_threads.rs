@@ -14,6 +14,9 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+#[path = "threads/stand_ins.rs"]
+mod stand_ins;
+
 #[expect(
     clippy::match_wild_err_arm,
     clippy::unnecessary_wraps,
@@ -23,22 +26,14 @@ use uuid::Uuid;
 mod sync {
     use std::sync::{
         LockResult, Mutex as StdMutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard,
-        TryLockError,
     };
     use std::thread;
     use std::time::Duration;
 
-    pub use std::sync::atomic::AtomicU64;
+    use crate::stand_ins::insist;
 
-    fn insist<G>(attempt: impl Fn() -> Result<G, TryLockError<G>>) -> LockResult<G> {
-        loop {
-            match attempt() {
-                Ok(guard) => return Ok(guard),
-                Err(TryLockError::Poisoned(error)) => return Err(error),
-                Err(TryLockError::WouldBlock) => thread::yield_now(),
-            }
-        }
-    }
+    pub use crate::stand_ins::Arc;
+    pub use std::sync::atomic::AtomicU64;
 
     #[derive(Debug)]
     pub struct TableLock<T>(RwLock<T>);
@@ -100,28 +95,6 @@ mod sync {
             drop(guard);
             thread::sleep(Duration::from_micros(50));
             mutex.lock().map(|guard| (guard, ())).map_err(|_| panic!("another thread panicked"))
-        }
-    }
-
-    #[derive(Debug)]
-    pub struct Arc<T: 'static>(&'static T);
-
-    impl<T> Arc<T> {
-        pub fn new(value: T) -> Self {
-            Self(Box::leak(Box::new(value)))
-        }
-    }
-
-    impl<T> Clone for Arc<T> {
-        fn clone(&self) -> Self {
-            Self(self.0)
-        }
-    }
-
-    impl<T> std::ops::Deref for Arc<T> {
-        type Target = T;
-        fn deref(&self) -> &T {
-            self.0
         }
     }
 }

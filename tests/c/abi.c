@@ -589,15 +589,21 @@ static void free_within(void *opaque, uint32_t x, uint32_t y, uint32_t width,
     vfio_dpy_free(dpy);
 }
 
-static void free_from_a_callback(void)
+static void refresh_with(void (*update_surface)(void *, uint32_t, uint32_t,
+                                                uint32_t, uint32_t))
 {
     VfioDpyConsoleOps ops = console_ops;
     Console console = { 0 };
 
-    ops.update_surface = free_within;
+    ops.update_surface = update_surface;
     dpy = vfio_dpy_new(VFIO_DPY_MODE_DMA_BUF, &device_ops, &memory, "abi", &ops,
                        &console, NULL, NULL);
     vfio_dpy_refresh(dpy, true);
+}
+
+static void free_from_a_callback(void)
+{
+    refresh_with(free_within);
 }
 
 static void *invalidate(void *unused)
@@ -615,13 +621,7 @@ static void call_from_elsewhere(void *opaque, uint32_t x, uint32_t y,
 
 static void two_threads(void)
 {
-    VfioDpyConsoleOps ops = console_ops;
-    Console console = { 0 };
-
-    ops.update_surface = call_from_elsewhere;
-    dpy = vfio_dpy_new(VFIO_DPY_MODE_DMA_BUF, &device_ops, &memory, "abi", &ops,
-                       &console, NULL, NULL);
-    vfio_dpy_refresh(dpy, true);
+    refresh_with(call_from_elsewhere);
 }
 
 static int query_and_invalidate(void *device,
