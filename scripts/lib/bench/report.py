@@ -1,6 +1,7 @@
 """Results as tables: medians of the rounds, with the smallest and the largest."""
 
 import statistics
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from bench import cases
@@ -8,6 +9,8 @@ from bench import cases
 VARIANTS = "stock", "library"
 # All tables of the published report together.
 MOST_ROWS = 60
+# Whose refreshes are to be short.
+HELD_SCENES = "typing", "block"
 
 
 @dataclass(frozen=True)
@@ -233,7 +236,7 @@ def noticed_table(cells):
             row += [_spread(Spread.of(parts), _percent), _delays(_worst(cell, variant, "noticed.delay", ("p50", "p99", "max")))]
         verdict = "-"
         # Where no pixels are copied.
-        if cell.group.mode == "dma-buf" and cell.group.front_end.name in ("dbus-gl", "spice-gl"):
+        if _hands_on(cell):
             delays = _worst(cell, "library", "noticed.delay") or {}
             verdict = ", ".join(f"{name} <= {most:g}: {_verdict(delays.get(name), most=most)}"
                                 for name, most in cases.NOTICED.items())
@@ -256,7 +259,7 @@ def main_loop_table(cells):
             verdicts = [f"p99 <= {cases.ANSWERED:g}: {_verdict(_median(cell.spread('library', 'answers.p99')), most=cases.ANSWERED)}",
                         f"waits <= {100 * cases.WAITING:g} %: "
                         f"{_verdict(_median(cell.spread('library', 'answers.waiting')), most=cases.WAITING)}"]
-        elif cell.scene.name in ("typing", "block"):
+        elif cell.scene.name in HELD_SCENES:
             verdicts = [f"held: {name} <= {most:g}: {_verdict((held or {}).get(name), most=most)}"
                         for name, most in cases.HELD.items()]
         rows.append([*row, _delays(held), ", ".join(verdicts) or "-"])
@@ -320,51 +323,70 @@ def instruction_table(cells):
                   "stock, all", "library, all"], rows)
 
 
-# By the name in cases.PUBLISHED (None: not published): what it is called, what it says, which cases are of it, and how it is made.
-_TABLES = (
-    ("seen", "What a client sees of what is drawn",
-     "Each drawing or flip has a number, which a client reads from the picture: the part of them that came, pictures a second, and "
-     "how long after the drawing they came. Stock's front ends refresh half as often as the guest draws.",
-     lambda scene: scene.marked and not scene.fault, seen_table),
-    ("cpu", "QEMU's CPU time, for how many pictures",
-     "User and system time of the whole process, in percent of one processor, and the pictures a second that the client got for "
-     "it. Ratios are those of the two measurements of a round.",
-     lambda scene: not scene.cursor and not scene.fault and not scene.name.startswith("rotate"), cpu_table),
-    ("main loop", "How long the main loop is held",
-     "A QMP command is sent 5 ms after the answer to the one before: how long the answers took, and which part of the time was "
-     "waited more than 5 ms for one; and, from inside, how long the display's refreshes took.",
-     lambda scene: scene.asked, main_loop_table),
-    ("pointer", "A pointer appears on an idle screen", "Seconds until a client has it.", lambda scene: scene.cursor, pointer_table),
-    ("noticed", "From a flip until the display asks for it",
-     "The vGPU notes when it flips and when a query first tells that flip; those that no query saw before the next one are not "
-     "noticed.", lambda scene: scene.marked and scene.buffers > 1, noticed_table),
-    ("rotation", "Buffers in turn",
-     "Gets after the warm-up, per 1000 flips, all of which the display saw, since the vGPU waits for it.",
-     lambda scene: scene.name.startswith("rotate"), flip_table),
-    (None, "What the device is asked, and what QEMU holds",
-     "Descriptors at the end of the scene; the peak is that of the process so far, so it grows from scene to scene of a group.",
-     lambda scene: not scene.cursor and not scene.name.startswith("rotate"), query_table),
+@dataclass(frozen=True)
+class Table:
+    """What is told of some cases."""
+
+    title: str
+    explanation: str
+    # Which cases have something to tell, and which of them are rows of the published report.
+    has: Callable[[Cell], bool]
+    make: Callable[[list[Cell]], list[str]]
+    published: Callable[[Cell], bool] = lambda _: True
+
+
+def _rotates(cell):
+    return cell.scene.name.startswith("rotate")
+
+
+def _measured(cell):
+    return not cell.group.front_end.callgrind
+
+
+def _hands_on(cell):
+    """Whether clients take dma-bufs as they are."""
+    return cell.group.mode == "dma-buf" and cell.group.front_end.name in ("dbus-gl", "spice-gl")
+
+
+TABLES = (
+    Table("What a client sees of what is drawn",
+          "Each drawing or flip has a number, which a client reads from the picture: the part of them that came, pictures a second, "
+          "and how long after the drawing they came. Stock's front ends refresh half as often as the guest draws.",
+          lambda cell: _measured(cell) and cell.scene.marked and not cell.scene.fault, seen_table,
+          lambda cell: cell.scene.name.startswith("draws")),
+    Table("QEMU's CPU time, for how many pictures",
+          "User and system time of the whole process, in percent of one processor, and the pictures a second that the client got "
+          "for it. Ratios are those of the two measurements of a round.",
+          lambda cell: _measured(cell) and not cell.scene.cursor and not cell.scene.fault and not _rotates(cell), cpu_table,
+          lambda cell: not cell.group.stock_refuses),
+    Table("How long the main loop is held",
+          "A QMP command is sent 5 ms after the answer to the one before: how long the answers took, and which part of the time was "
+          "spent waiting more than 5 ms for one; and, from inside, how long the display's refreshes took.",
+          lambda cell: _measured(cell) and (cell.scene.asked or cell.scene.name in HELD_SCENES), main_loop_table,
+          lambda cell: bool(cell.scene.fault) or cell.name.startswith("vnc/region/")),
+    Table("A pointer appears on an idle screen", "Seconds until a client has it.", lambda cell: cell.scene.cursor, pointer_table),
+    Table("From a flip until the display polls it",
+          "The vGPU notes when it flips, and when a query first reports that flip; a flip that no query saw before the next one is "
+          "not noticed.", lambda cell: _measured(cell) and cell.scene.marked and cell.scene.buffers > 1, noticed_table, _hands_on),
+    Table("Buffers in turn",
+          "Gets after the warm-up, per 1000 flips, all of which the display saw, since the vGPU waits for it.",
+          lambda cell: _measured(cell) and _rotates(cell), flip_table),
+    Table("What the device is asked, and what QEMU holds",
+          "Descriptors at the end of the scene; the peak is that of the process so far, so it grows from scene to scene of a group.",
+          lambda cell: _measured(cell) and not cell.scene.cursor and not _rotates(cell), query_table, lambda _: False),
+    Table("Instructions of a refresh",
+          "From the front end's refresh to its return, on average, under Callgrind. *Own* is without what front ends do with the "
+          "picture and without QEMU's part of the exchange with the device; *asking* is with the latter; *all* is with both. What "
+          "is done between the refreshes is not in it.", lambda cell: not _measured(cell), instruction_table),
 )
-_INSTRUCTIONS = (
-    "instructions", "Instructions of a refresh",
-    "From the front end's refresh to its return, on average, under Callgrind. *Own* is without what front ends do with the "
-    "picture and without QEMU's part of the exchange with the device; *asking* is with the latter; *all* is with both. What is "
-    "done between the refreshes is not in it.", lambda _: True, instruction_table)
 
 
 def sections(cells, published=False):
     """Titles, explanations and tables, for those of which there is something. `published`: only what says most."""
-    def counted(cell):
-        return cell.group.front_end.callgrind
-
-    some = [cell for cell in cells if not counted(cell)]
-    tables = [(*each, some) for each in _TABLES] + [(*_INSTRUCTIONS, list(filter(counted, cells)))]
-    for name, title, explanation, belongs, make, some in tables:
-        some = [cell for cell in some if belongs(cell.scene)]
-        if published:
-            some = [cell for cell in some if name and cases.published(name, cell.group, cell.scene)]
+    for each in TABLES:
+        some = [cell for cell in cells if each.has(cell) and (not published or each.published(cell))]
         if some:
-            yield title, explanation, make(some)
+            yield each.title, each.explanation, each.make(some)
 
 
 # Those that show what is drawn to a user, whether they have OpenGL or not.
@@ -382,35 +404,34 @@ def figures(cells):
         return [cell for cell in cells if cases.matches(cell.group, cell.scene, patterns)]
 
     def worst(path, patterns, pick=max):
-        """By variant, the worst of the medians."""
-        found = {}
-        for variant in VARIANTS:
-            spreads = [cell.spread(variant, path) for cell in of(patterns)]
-            found[variant] = pick((spread.median for spread in spreads if spread), default=None)
-        return found
+        """By variant, the spread with the worst median."""
+        spreads = {variant: [cell.spread(variant, path) for cell in of(patterns)] for variant in VARIANTS}
+        return {variant: pick(filter(None, some), key=_median, default=None) for variant, some in spreads.items()}
 
     def ratio(path, *names):
         """Of each case, as above."""
         found = [next(iter(of([name])), None) for name in names]
-        return [{"stock": None, "library": _median(cell.ratio(path)) if cell else None} for cell in found]
+        return [{"stock": None, "library": cell.ratio(path) if cell else None} for cell in found]
 
     def row(what, values, form, unit, *limits, least=False):
         """`values`, each by variant, and what we want of them."""
-        def words(all_of_it):
-            texts = ["-" if value is None else form(value) for value in all_of_it]
+        def words(texts):
+            texts = list(texts)
             return "-" if set(texts) <= {"-"} else " / ".join(texts) + unit
 
         library = [value["library"] for value in values] or [None] * len(limits)
-        verdicts = [_verdict(value, **{"least" if least else "most": limit}) for value, limit in zip(library, limits)]
-        wanted = f"{'>=' if least else '<='} {words(limits)}: {', '.join(verdicts if len(set(verdicts)) > 1 else verdicts[:1])}"
-        return [what, words(value["stock"] for value in values), words(library), wanted]
+        verdicts = [_verdict(_median(value), **{"least" if least else "most": limit}) for value, limit in zip(library, limits)]
+        wanted = (f"{'>=' if least else '<='} {words(map(form, limits))}: "
+                  f"{', '.join(verdicts if len(set(verdicts)) > 1 else verdicts[:1])}")
+        return [what, words(_spread(value["stock"], form) for value in values),
+                words(_spread(value, form) for value in library), wanted]
 
     def scenes(where, *names):
         return [f"vnc/region/{where}/{name}" for name in names]
 
     content, slow = scenes("1080p", "typing", "block", "flips60", "video"), [[f"*/slow{delay}"] for delay in (8, 90)]
-    held = [each for each in map(_held, of(scenes("*", "typing", "block"))) if each]
-    longest = [{"stock": None, "library": max((each[name] for each in held), default=None)} for name in cases.HELD]
+    held = [each for each in map(_held, of(scenes("*", *HELD_SCENES))) if each]
+    longest = [{"stock": None, "library": Spread.of([max((each[name] for each in held), default=None)])} for name in cases.HELD]
     return [
         row("Of 60 drawings a second, a client sees",
             [worst("shown.part", _drawings(60), min)], _percent, " %", cases.SEEN[60], least=True),
@@ -425,11 +446,11 @@ def figures(cells):
             _milliseconds, " ms", cases.ANSWERED, cases.ANSWERED),
         row("Part of the time in waits of more than 5 ms, the same", [worst("answers.waiting", patterns) for patterns in slow],
             _percent, " %", cases.WAITING, cases.WAITING),
-        row("CPU time beside stock's, typing / block / flips / video", ratio("cpu", *content), _ratio, "",
+        row("CPU time by stock's, typing / block / flips / video", ratio("cpu", *content), _ratio, "",
             *(cases.wanted(name).cpu for name in content)),
         row("The same for each picture that arrives", ratio("picture", *content), _ratio, "",
             *(cases.wanted(name).picture for name in content)),
-        row("CPU time beside stock's, 4K typing / 4K block / static", ratio("cpu", *_OTHERS), _ratio, "",
+        row("CPU time by stock's, 4K typing / 4K block / static", ratio("cpu", *_OTHERS), _ratio, "",
             *(cases.wanted(name).cpu for name in _OTHERS)),
         row("A pointer appears on an idle screen after", [worst("appeared", ["*/pointer"])], "{:.2f}".format, " s", cases.APPEARED),
     ]
@@ -437,15 +458,19 @@ def figures(cells):
 
 # What the rows are of.
 FIGURES = (
-    "Drawings are 64x64 pixels in place, in region mode and in a dma-buf, at 1080p and 4K (120 a second: 1080p), and seen by a VNC, "
-    "D-Bus, SPICE or GTK client: of all these the worst. What a refresh holds, and the CPU times, are those of a vGPU in region mode "
-    "with one VNC client, at 1080p (held: and 4K); the ratios are medians of the rounds.")
+    "Medians of the rounds, with the smallest and the largest in brackets. Of all cases that a row is about, it has the worst. Drawings "
+    "are 64x64 pixels in place, in region mode and in a dma-buf, at 1080p and 4K (120 a second: 1080p), seen by a VNC, D-Bus, SPICE "
+    "or GTK client. What a refresh holds, and the CPU times, are those of a vGPU in region mode with one VNC client, at 1080p "
+    "(held: and 4K); a ratio below 1 is less CPU time than stock's.")
+
+
+def _blank(groups):
+    return [Cell(group, scene, {}, {}) for group in groups for scene in group.scenes]
 
 
 def row_count(groups):
     """How many rows the published report has, whatever is measured."""
-    cells = [Cell(group, scene, {}, {}) for group in groups for scene in group.scenes]
-    heads = 2
+    cells, heads = _blank(groups), 2
     return len(figures(cells)) + sum(len(rows) - heads for _, _, rows in sections(cells, published=True))
 
 
