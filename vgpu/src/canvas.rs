@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use font8x8::legacy::BASIC_LEGACY;
 
-use crate::format::Color;
+use crate::format::{Color, Format};
 use crate::memory::Memory;
-use crate::screen::Geometry;
+use crate::screen::{Geometry, Picture};
 
 /// A character's cell, in pixels: the font's 8x8, each row twice.
 pub const CELL: (u32, u32) = (8, 16);
@@ -50,7 +50,7 @@ impl Pattern {
             "text" => Self::Text,
             _ => match name.split_once(':') {
                 Some(("solid", color)) => Self::Solid(opaque(color)?),
-                Some(("frame", number)) => Self::Frame(crate::fault::number(number)?),
+                Some(("frame", number)) => Self::Frame(crate::arguments::number(number)?),
                 _ => {
                     return Err(format!(
                         "no pattern '{name}' (gradient, bars, checker, noise, text, solid:RRGGBB, frame:N)"
@@ -247,6 +247,27 @@ impl Surface {
     }
 }
 
+/// A cursor's image: of one colour, or an arrow with a soft shadow.
+pub fn cursor_picture(side: u32, color: Option<Color>, sealed: bool) -> io::Result<Picture> {
+    let format = Format::ARGB8888;
+    let stride = side * format.bytes();
+    let geometry = Geometry { format, modifier: 0, width: side, height: side, stride };
+    let memory = Arc::new(Memory::new("vgpu-cursor", geometry.bytes(), sealed)?);
+    let surface = Surface::new(geometry, vec![(memory.clone(), 0)]);
+    let arrow = |x: u32, y: u32| {
+        let tip = side / 2;
+        match (x <= y && y < tip, x == 0 || x == y || y + 1 == tip) {
+            (true, true) => [0, 0, 0, 255],
+            (true, false) => [255, 255, 255, 255],
+            // The shadow lies two pixels below and to the right.
+            _ if x >= 2 && y >= 2 && x <= y && y - 2 < tip => [0, 0, 0, 96],
+            _ => [0, 0, 0, 0],
+        }
+    };
+    surface.draw(surface.whole(), |x, y| color.unwrap_or_else(|| arrow(x, y)))?;
+    Ok(Picture { geometry, memory, offset: 0 })
+}
+
 fn has_ink(character: u8, x: u32, y: u32) -> bool {
     let glyph = BASIC_LEGACY.get(usize::from(character)).unwrap_or(&BASIC_LEGACY[0]);
     (glyph[(y / 2) as usize % 8] >> (x % 8)) & 1 != 0
@@ -300,7 +321,6 @@ pub fn sentence(seed: u64, columns: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::Format;
 
     fn surface(format: &str, width: u32, height: u32, padding: u32) -> (Surface, Arc<Memory>) {
         let format = Format::parse(format).unwrap();

@@ -5,8 +5,9 @@ use std::os::fd::OwnedFd;
 use rustix::io::Errno;
 use serde_json::{Value, json};
 
-use crate::given::Given;
+use crate::arguments::{number, number32};
 use crate::server::protocol::{PlaneInfo, command};
+use crate::wrong_fd::WrongFd;
 
 /// The messages that can go wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,11 +83,11 @@ pub enum Action {
     Size(i64),
     NoFd,
     /// One descriptor more than there should be.
-    ExtraFd(Given),
+    ExtraFd(WrongFd),
     /// Before the answer come so many requests that nobody knows, and as many answers that nobody waits for.
     Chatter(u64),
     /// The descriptor leads elsewhere.
-    Fd(Given),
+    Fd(WrongFd),
     /// The dma-buf can be neither mapped nor read.
     Unreadable,
     /// The connection closes.
@@ -221,11 +222,11 @@ fn action(call: Option<Call>, kind: &str, args: &[&str]) -> Result<Action, Strin
         _ => Err(format!("fault {kind} takes no argument")),
     };
     if let Some(given) = kind.strip_prefix("extra-fd=") {
-        return none(Action::ExtraFd(Given::parse(given)?));
+        return none(Action::ExtraFd(WrongFd::parse(given)?));
     }
     if let Some(given) = kind.strip_prefix("fd=") {
         return match call {
-            Some(Call::Get | Call::RegionInfo) => none(Action::Fd(Given::parse(given)?)),
+            Some(Call::Get | Call::RegionInfo) => none(Action::Fd(WrongFd::parse(given)?)),
             _ => Err("only get and region_info give descriptors".into()),
         };
     }
@@ -242,7 +243,7 @@ fn action(call: Option<Call>, kind: &str, args: &[&str]) -> Result<Action, Strin
             }
         }
         "no-fd" => none(Action::NoFd),
-        "extra-fd" => none(Action::ExtraFd(Given::Path("/dev/null".into()))),
+        "extra-fd" => none(Action::ExtraFd(WrongFd::Path("/dev/null".into()))),
         "chatter" => Ok(Action::Chatter(number(one()?)?)),
         "unreadable" if call == Some(Call::Get) => none(Action::Unreadable),
         "unreadable" => Err("only a get gives dma-bufs".into()),
@@ -320,20 +321,6 @@ fn set(call: Option<Call>, text: &str) -> Result<(usize, Vec<u8>), String> {
         return Err(format!("{name}={value} does not fit 32 bits"));
     }
     Ok((*offset, number.to_le_bytes()[..*bytes].to_vec()))
-}
-
-/// A number in decimal or, after 0x, hexadecimal.
-pub fn number(text: &str) -> Result<u64, String> {
-    let number = match text.strip_prefix("0x") {
-        Some(digits) => u64::from_str_radix(digits, 16),
-        None => text.parse(),
-    };
-    number.map_err(|_| format!("'{text}' is not a number"))
-}
-
-/// A number of 32 bits.
-pub fn number32(text: &str) -> Result<u32, String> {
-    u32::try_from(number(text)?).map_err(|_| format!("'{text}' is more than {}", u32::MAX))
 }
 
 fn errno(name: &str) -> Result<Errno, String> {

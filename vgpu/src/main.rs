@@ -1,13 +1,14 @@
 //! A virtual GPU in a process: a vfio-user server whose guest-facing hardware is that of the kernel's mbochs, with the
 //! host-facing personalities of several vGPU drivers. See README.md.
 //!
-//! - `server` speaks vfio-user; `control` takes commands; `client` sends them.
+//! - `server` speaks vfio-user; `control` takes commands, whose words `arguments` parses; `client` sends them.
 //! - `device` is the hardware, `personality` what a host driver makes of it, `export` its dma-bufs.
-//! - `screen` knows what is shown; `canvas` and `scene` draw it; `screenshot` reads it back.
-//! - `fault` makes things go wrong; `sys` holds the few unsafe calls.
+//! - `screen` knows what is shown; `canvas` draws, `scene` draws over time; `screenshot` reads it back.
+//! - `fault` makes calls fail, and `wrong_fd` has the descriptors for that; `sys` has the few unsafe calls.
 
 #![deny(unsafe_code)]
 
+mod arguments;
 mod canvas;
 mod client;
 mod control;
@@ -15,7 +16,6 @@ mod device;
 mod export;
 mod fault;
 mod format;
-mod given;
 mod memory;
 mod pace;
 mod personality;
@@ -28,6 +28,7 @@ mod stats;
 #[expect(unsafe_code, reason = "system calls without a safe wrapper")]
 mod sys;
 mod vgpu;
+mod wrong_fd;
 
 use std::os::fd::RawFd;
 use std::path::PathBuf;
@@ -99,7 +100,7 @@ struct Serve {
     #[arg(long, value_name = "MIB", default_value_t = 16, value_parser = vram)]
     vram: u64,
     /// The largest mode in the EDID region, 0x0 for no limit. Default: what the personality has.
-    #[arg(long, value_name = "WxH", value_parser = control::size)]
+    #[arg(long, value_name = "WxH", value_parser = arguments::size)]
     edid_max: Option<(u32, u32)>,
     /// The PCI vendor, in hexadecimal, instead of the personality's (10de: NVIDIA). A guest's drivers go by it.
     #[arg(long, value_name = "ID", value_parser = pci_id)]

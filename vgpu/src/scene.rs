@@ -6,9 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::json;
 
-use crate::canvas::{CELL, Pattern, Rect, Surface, mix, sentence};
-use crate::control::{Words, cursor_picture};
-use crate::fault::number;
+use crate::arguments::{Words, number};
+use crate::canvas::{CELL, Pattern, Rect, Surface, cursor_picture, mix, sentence};
 use crate::format::{Color, Format};
 use crate::memory::Memory;
 use crate::pace::Pace;

@@ -15,10 +15,10 @@ use serde_json::{Value, json};
 
 use crate::device::Device;
 use crate::fault::{Action, Call, Subject};
-use crate::given::Given;
 use crate::personality::Truncation;
 use crate::sys;
 use crate::vgpu::Vgpu;
+use crate::wrong_fd::WrongFd;
 use protocol::{
     DEVICE_FLAGS, Header, IRQ_COUNT, IRQ_ERR, MAX_FDS, MAX_TRANSFER, PlaneInfo, command,
     display_irq_info, flag, irq_set, region_flag, u32_at, u64_at,
@@ -154,7 +154,7 @@ impl Session<'_> {
     }
 
     /// Gives a descriptor that is not the right one.
-    fn give(&self, reply: &mut Reply, given: &Given) {
+    fn give(&self, reply: &mut Reply, given: &WrongFd) {
         match given.open() {
             Ok((fd, needed)) => {
                 reply.fds.push(fd);

@@ -1,4 +1,4 @@
-//! Descriptors that a device has no business to give.
+//! Descriptors that are not memory, or not for long: what a fault hands out in place of the right one.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -17,7 +17,7 @@ const SIZE: u64 = 64 << 20;
 
 /// What is given in place of memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Given {
+pub enum WrongFd {
     /// Can be mapped at any length; each access is SIGBUS.
     Tcp,
     /// Whose closing waits until the fault is cleared.
@@ -35,7 +35,7 @@ pub enum Given {
     Path(PathBuf),
 }
 
-impl Given {
+impl WrongFd {
     pub const NAMES: &'static str =
         "tcp, linger, pipe, memfd, short, hugetlb, shrink-then-seal, or an absolute path";
 
@@ -110,21 +110,21 @@ mod tests {
 
     #[test]
     fn what_can_be_given_is_named() {
-        assert_eq!(Given::parse("tcp"), Ok(Given::Tcp));
-        assert_eq!(Given::parse("/dev/null"), Ok(Given::Path("/dev/null".into())));
-        assert!(Given::parse("udp").unwrap_err().contains("shrink-then-seal"));
+        assert_eq!(WrongFd::parse("tcp"), Ok(WrongFd::Tcp));
+        assert_eq!(WrongFd::parse("/dev/null"), Ok(WrongFd::Path("/dev/null".into())));
+        assert!(WrongFd::parse("udp").unwrap_err().contains("shrink-then-seal"));
     }
 
     #[test]
     fn all_but_huge_pages_can_be_had_anywhere() {
         for given in [
-            Given::Tcp,
-            Given::Linger,
-            Given::Pipe,
-            Given::Memfd,
-            Given::Short,
-            Given::ShrinkThenSeal,
-            Given::Path("/".into()),
+            WrongFd::Tcp,
+            WrongFd::Linger,
+            WrongFd::Pipe,
+            WrongFd::Memfd,
+            WrongFd::Short,
+            WrongFd::ShrinkThenSeal,
+            WrongFd::Path("/".into()),
         ] {
             let (fd, needed) = given.open().unwrap();
             // The other end first, or closing waits.
