@@ -1,4 +1,4 @@
-"""Reading PNG files of 8-bit RGB or RGBA, the two kinds that screenshots come in."""
+"""PNG: reads 8-bit RGB and RGBA, the two kinds that screenshots come in, and writes RGB."""
 
 import struct
 import zlib
@@ -33,12 +33,10 @@ def _unfilter(kind, line, above, pixel):
         line[i] = (line[i] + predicted) & 255
 
 
-def read_png(path):
-    """Returns (width, height, RGB bytes without padding) of the file."""
-    with open(path, "rb") as file:
-        data = file.read()
+def parse_png(data):
+    """Returns (width, height, RGB bytes without padding) of a file's content."""
     if data[:8] != b"\x89PNG\r\n\x1a\n":
-        raise PngError(f"{path}: not a PNG file")
+        raise PngError("not a PNG file")
     header, compressed, at = None, bytearray(), 8
     while at + 8 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, at)
@@ -48,11 +46,11 @@ def read_png(path):
             compressed += data[at + 8 : at + 8 + length]
         at += length + 12
     if header is None or header[2:] not in ((8, 2, 0, 0, 0), (8, 6, 0, 0, 0)):
-        raise PngError(f"{path}: not 8-bit RGB or RGBA without interlace: {header}")
+        raise PngError(f"not 8-bit RGB or RGBA without interlace: {header}")
     width, height, pixel = header[0], header[1], 3 if header[3] == 2 else 4
     raw = zlib.decompress(bytes(compressed))
     if len(raw) != (width * pixel + 1) * height:
-        raise PngError(f"{path}: {len(raw)} bytes of pixels for {width}x{height}")
+        raise PngError(f"{len(raw)} bytes of pixels for {width}x{height}")
     pixels, above = bytearray(), bytes(width * pixel)
     for y in range(height):
         start = y * (width * pixel + 1)
@@ -63,6 +61,31 @@ def read_png(path):
     if pixel == 4:
         del pixels[3::4]
     return width, height, bytes(pixels)
+
+
+def read_png(path):
+    """The same of a file."""
+    with open(path, "rb") as file:
+        data = file.read()
+    try:
+        return parse_png(data)
+    except PngError as error:
+        raise PngError(f"{path}: {error}") from None
+
+
+def write_png(path, width, height, rgb):
+    """Writes a file of RGB bytes without padding."""
+
+    def chunk(kind, data):
+        body = kind + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    line = width * 3
+    rows = b"".join(b"\0" + rgb[y * line : (y + 1) * line] for y in range(height))
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    with open(path, "wb") as file:
+        file.write(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header))
+        file.write(chunk(b"IDAT", zlib.compress(rows, 1)) + chunk(b"IEND", b""))
 
 
 def differing_pixels(one, other):

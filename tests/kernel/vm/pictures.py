@@ -1,8 +1,12 @@
 """Pictures: what was written, what a screendump shows, and where they differ."""
 
+import os
 import random
-import struct
-import zlib
+import sys
+
+sys.path.append(os.path.join(os.path.dirname(__file__), "../../../scripts/lib"))
+
+from png import parse_png, write_png  # noqa: E402  The path must be set first.
 
 
 class Picture:
@@ -30,29 +34,7 @@ class Picture:
     @classmethod
     def from_png(cls, data):
         """8-bit RGB or RGBA; slow, so for small pictures."""
-        width, height, depth, kind, _, _, interlace = struct.unpack(">IIBBBBB", data[16:29])
-        if depth != 8 or kind not in (2, 6) or interlace:
-            raise ValueError(f"a PNG with depth {depth}, colour type {kind}, interlace {interlace}")
-        packed, at = b"", 8
-        while at < len(data):
-            size, name = struct.unpack(">I4s", data[at : at + 8])
-            if name == b"IDAT":
-                packed += data[at + 8 : at + 8 + size]
-            at += size + 12
-        step = 3 if kind == 2 else 4
-        raw, line = zlib.decompress(packed), width * step
-        above, rows = bytes(line), []
-        for y in range(height):
-            start = y * (line + 1)
-            above = unfilter(raw[start], bytearray(raw[start + 1 : start + 1 + line]), above, step)
-            rows.append(above)
-        pixels = b"".join(rows)
-        if step == 4:
-            rgb = bytearray(width * height * 3)
-            for channel in range(3):
-                rgb[channel::3] = pixels[channel::4]
-            pixels = rgb
-        return cls(width, height, pixels)
+        return cls(*parse_png(data))
 
     @classmethod
     def from_xrgb(cls, width, height, data, stride=None, offset=0):
@@ -101,39 +83,7 @@ class Picture:
         return self.rgb == self.rgb[:3] * (self.width * self.height)
 
     def save_png(self, path):
-        def chunk(kind, data):
-            body = kind + data
-            return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
-
-        line = self.width * 3
-        rows = b"".join(
-            b"\0" + self.rgb[y * line : (y + 1) * line] for y in range(self.height)
-        )
-        header = struct.pack(">IIBBBBB", self.width, self.height, 8, 2, 0, 0, 0)
-        with open(path, "wb") as file:
-            file.write(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header))
-            file.write(chunk(b"IDAT", zlib.compress(rows, 1)) + chunk(b"IEND", b""))
-
-
-def unfilter(kind, row, above, step):
-    """Undoes a filter of PNG in place, and returns the row."""
-    if kind == 0:
-        return row
-    for i in range(len(row)):
-        left = row[i - step] if i >= step else 0
-        up = above[i]
-        if kind == 1:
-            predicted = left
-        elif kind == 2:
-            predicted = up
-        elif kind == 3:
-            predicted = (left + up) // 2
-        else:
-            corner = above[i - step] if i >= step else 0
-            base = left + up - corner
-            predicted = min((left, up, corner), key=lambda value: abs(base - value))
-        row[i] = (row[i] + predicted) & 0xFF
-    return row
+        write_png(path, self.width, self.height, self.rgb)
 
 
 def noise(seed, size):
