@@ -42,7 +42,7 @@ class House:
         self._vgpus, self._options, self._plugged, self._clients = {}, {}, {}, {}
         self._qemu = self._baseline = None
         self._properties = {}
-        self.steps = self.quiet_points = self.lost_clients = 0
+        self.steps = self.quiet_points = 0
         self.longest_answer = 0.0
 
     def __enter__(self):
@@ -281,13 +281,7 @@ class House:
         for name, vgpu in self._vgpus.items():
             same_as_console(f"{point}, {name}'s console", vgpu, self._qemu, device=name, seconds=self._picture_limit)
         for name, client in self._clients.items():
-            try:
-                same_as_screen(f"{point}, {type(client).__name__} {name}", self._vgpus["vgpu0"], client, seconds=self._picture_limit)
-            except Failure:
-                # QEMU ends VNC clients that have still to read much of a larger mode: see README.md.
-                if not getattr(client, "error", None):
-                    raise
-                self.lost_clients += 1
+            same_as_screen(f"{point}, {type(client).__name__} {name}", self._vgpus["vgpu0"], client, seconds=self._picture_limit)
         for name in list(self._clients):
             self._close(name)
         self._holds_no_more()

@@ -1,7 +1,9 @@
 """A VNC client (RFB 3.8, raw encoding), as much of it as shows what QEMU sends."""
 
+import fcntl
 import socket
 import struct
+import termios
 import threading
 import zlib
 
@@ -31,6 +33,8 @@ class Vnc:
         self.resizes = []
         self.error = None
         self._inflate = zlib.decompressobj()
+        self._reads = threading.Event()
+        self._reads.set()
         self._handshake(encodings)
         self._socket.settimeout(None)
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -40,6 +44,7 @@ class Vnc:
         return self
 
     def __exit__(self, *_):
+        self.release()
         try:
             self._socket.shutdown(socket.SHUT_RDWR)
         except OSError:
@@ -92,6 +97,7 @@ class Vnc:
         try:
             while True:
                 (kind,) = self._unpack(">B")
+                self._reads.wait()
                 if kind == 0:
                     self._update()
                 elif kind == 2:
@@ -103,6 +109,18 @@ class Vnc:
                     raise ConnectionError(f"unknown VNC message {kind}")
         except OSError as error:
             self.error = error
+
+    def hold(self):
+        """From now on the client reads no more than a message's first byte."""
+        self._reads.clear()
+
+    def unread(self):
+        """How many bytes QEMU has sent that the client has not read; more may wait in QEMU."""
+        return struct.unpack("i", fcntl.ioctl(self._socket, termios.FIONREAD, bytes(4)))[0]
+
+    def release(self):
+        """The client reads all that it was sent."""
+        self._reads.set()
 
     def _update(self):
         (count,) = self._unpack(">xH")
