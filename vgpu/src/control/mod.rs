@@ -63,16 +63,25 @@ fn converse(stream: &UnixStream, vgpu: &Arc<Vgpu>) -> io::Result<()> {
             Err(_) => Err("the command is not UTF-8".into()),
         };
         let quit = matches!(&answer, Ok(Answer::Quit));
-        let text = match answer {
-            Ok(Answer::Json(value)) => format!("ok {value}\n"),
-            Ok(Answer::Done | Answer::Quit) => "ok\n".into(),
-            Err(e) => format!("error {}\n", e.replace('\n', " ")),
-        };
-        writer.write_all(text.as_bytes())?;
+        writer.write_all(in_words(answer).as_bytes())?;
         if quit {
             vgpu.exit();
         }
     }
+}
+
+fn in_words(answer: Result<Answer, String>) -> String {
+    match answer {
+        Ok(Answer::Json(value)) => format!("ok {value}\n"),
+        Ok(Answer::Done | Answer::Quit) => "ok\n".into(),
+        Err(e) => format!("error {}\n", e.replace('\n', " ")),
+    }
+}
+
+/// What is answered to a command, which is not `quit`.
+#[cfg(any(test, feature = "testing"))]
+pub fn answer(line: &str, vgpu: &Arc<Vgpu>) -> String {
+    in_words(execute(line, vgpu))
 }
 
 #[derive(Debug)]

@@ -35,9 +35,7 @@ pub fn run(listener: &UnixListener, vgpu: &Arc<Vgpu>) {
                     device.stats.connections += 1;
                     device.stats.connected = true;
                 }
-                let result =
-                    Session { stream: &stream, vgpu, client: Client::default(), unanswered: 0 }
-                        .run();
+                let result = Session::new(&stream, vgpu).run();
                 let mut device = vgpu.device();
                 device.stats.connected = false;
                 device.stats.gfx_plane = false;
@@ -87,7 +85,8 @@ struct Client {
     write_multiple: bool,
 }
 
-struct Session<'a> {
+/// What is between us and a client, from its first message on.
+pub struct Session<'a> {
     stream: &'a UnixStream,
     vgpu: &'a Vgpu,
     client: Client,
@@ -95,62 +94,71 @@ struct Session<'a> {
     unanswered: u64,
 }
 
-impl Session<'_> {
+impl<'a> Session<'a> {
+    pub fn new(stream: &'a UnixStream, vgpu: &'a Vgpu) -> Self {
+        Self { stream, vgpu, client: Client::default(), unanswered: 0 }
+    }
+
     fn run(mut self) -> io::Result<()> {
-        while let Some(message) = wire::receive(self.stream)? {
-            let header = message.header;
-            if header.flags & flag::TYPE != 0 && self.unanswered > 0 {
-                self.unanswered -= 1;
-                continue;
-            }
-            if header.flags & flag::TYPE != 0 {
-                // We ask the client nothing, so there is nothing that it could answer.
-                return Err(io::Error::other(format!(
-                    "unexpected message {} with flags {:#x}",
-                    header.command, header.flags
-                )));
-            }
-            let fault = {
-                let mut device = self.vgpu.device();
-                device.stats.messages += 1;
-                let subject = subject(&message, &device);
-                let fault = device.faults.take(subject);
-                device.stats.faults += u64::from(fault.is_some());
-                fault
-            };
-            let answer = match &fault {
-                Some(Action::Hangup) => return Ok(()),
-                Some(Action::Silence) => continue,
-                Some(Action::Errno(errno)) => Err(*errno),
-                Some(Action::IdRace) => Err(self.vgpu.device().race()),
-                Some(Action::Chatter(count)) => {
-                    self.chatter(*count)?;
-                    self.handle(message)
-                }
-                Some(Action::Delay(milliseconds)) => {
-                    std::thread::sleep(Duration::from_millis(*milliseconds));
-                    self.handle(message)
-                }
-                _ => self.handle(message),
-            };
-            if header.flags & flag::NO_REPLY != 0 {
-                continue;
-            }
-            let answer = answer.map(|mut reply| {
-                match &fault {
-                    Some(Action::Fd(given)) => {
-                        reply.fds.clear();
-                        self.give(&mut reply, given);
-                    }
-                    Some(Action::ExtraFd(given)) => self.give(&mut reply, given),
-                    Some(fault) => spoil(&mut reply, fault),
-                    None => {}
-                }
-                reply
-            });
-            self.reply(header, answer)?;
-        }
+        while self.turn()? {}
         Ok(())
+    }
+
+    /// Waits for the client's next message, and answers it. Returns whether the client is served further.
+    pub fn turn(&mut self) -> io::Result<bool> {
+        let Some(message) = wire::receive(self.stream)? else { return Ok(false) };
+        let header = message.header;
+        if header.flags & flag::TYPE != 0 && self.unanswered > 0 {
+            self.unanswered -= 1;
+            return Ok(true);
+        }
+        if header.flags & flag::TYPE != 0 {
+            // We ask the client nothing, so there is nothing that it could answer.
+            return Err(io::Error::other(format!(
+                "unexpected message {} with flags {:#x}",
+                header.command, header.flags
+            )));
+        }
+        let fault = {
+            let mut device = self.vgpu.device();
+            device.stats.messages += 1;
+            let subject = subject(&message, &device);
+            let fault = device.faults.take(subject);
+            device.stats.faults += u64::from(fault.is_some());
+            fault
+        };
+        let answer = match &fault {
+            Some(Action::Hangup) => return Ok(false),
+            Some(Action::Silence) => return Ok(true),
+            Some(Action::Errno(errno)) => Err(*errno),
+            Some(Action::IdRace) => Err(self.vgpu.device().race()),
+            Some(Action::Chatter(count)) => {
+                self.chatter(*count)?;
+                self.handle(message)
+            }
+            Some(Action::Delay(milliseconds)) => {
+                std::thread::sleep(Duration::from_millis(*milliseconds));
+                self.handle(message)
+            }
+            _ => self.handle(message),
+        };
+        if header.flags & flag::NO_REPLY != 0 {
+            return Ok(true);
+        }
+        let answer = answer.map(|mut reply| {
+            match &fault {
+                Some(Action::Fd(given)) => {
+                    reply.fds.clear();
+                    self.give(&mut reply, given);
+                }
+                Some(Action::ExtraFd(given)) => self.give(&mut reply, given),
+                Some(fault) => spoil(&mut reply, fault),
+                None => {}
+            }
+            reply
+        });
+        self.reply(header, answer)?;
+        Ok(true)
     }
 
     /// Gives a descriptor that is not the right one.
