@@ -369,9 +369,8 @@ impl<D: Device, T: Clock> Watcher<D, T> {
             health.trouble = (topic, problem.to_string());
         }
         if lasting || problem.is_worth_saying() {
-            // If the CPU cannot read one buffer, it cannot read the others either, in whatever mode.
             let (topic, text) = &health.trouble;
-            let topic = if matches!(problem, Problem::Map { .. }) { topic } else { text };
+            let topic = if problem.concerns_all_buffers() { topic } else { text };
             remarks.extend(Self::complaint(topic.clone(), problem, Severity::Error));
         } else {
             remarks.push(Remark::Count(problem.category()));

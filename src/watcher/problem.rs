@@ -107,6 +107,11 @@ impl Problem {
         }
     }
 
+    /// Whether it is said once for all buffers: if the CPU cannot read one, it cannot read the others either, in whatever mode.
+    pub fn concerns_all_buffers(&self) -> bool {
+        matches!(self, Self::Map { .. })
+    }
+
     /// The few words that fit on a screen.
     pub fn headline(&self) -> &'static str {
         match self.failure() {
