@@ -469,9 +469,11 @@ pub unsafe extern "C" fn vfio_dpy_block(dpy: *mut VfioDpy, block: bool) {
 /// Forgets all that the device told: it is about to be reset.
 /// @dpy: The display.
 ///
-/// vfio_dpy_reset_done() is to follow.
+/// vfio_dpy_reset_done() is to follow. The console is asked to refresh, and told
+/// at its next refresh.
 ///
-/// Context: The display's thread.
+/// Context: The display's thread, or another that excludes it, as a vCPU's does
+/// under QEMU's BQL.
 ///
 /// # Safety
 ///

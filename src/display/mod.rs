@@ -176,7 +176,10 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
         self.refreshes += 1;
         let began = self.clock.now();
         match &self.watcher {
-            Half::Here(_) => self.look(periodic),
+            Half::Here(_) => {
+                self.presenter.show_reset();
+                self.look(periodic);
+            }
             Half::There(exchange) => {
                 let arrival = exchange.collect();
                 self.presenter.show_reset();
@@ -284,21 +287,18 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
         self.plan_look(now);
     }
 
-    /// The device is about to be reset: nothing that it told holds any more. Where the watcher has a thread of its own, nobody calls
-    /// the device until [`Display::reset_done`], and the console shows it at its next refresh: this may be a vCPU's thread.
+    /// The device is about to be reset: nothing that it told holds any more. The console shows it at its next refresh, since this may be
+    /// a vCPU's thread. Where the watcher has a thread of its own, nobody calls the device until [`Display::reset_done`].
     pub fn reset(&mut self) {
-        let now = self.clock.now();
-        match &self.watcher {
-            Half::Here(_) => {
-                self.presenter.reset(now);
+        self.presenter.reset(self.clock.now());
+        match &mut self.watcher {
+            Half::Here(watcher) => {
                 // Nothing can come between.
                 self.presenter.reset_done();
-                self.settle();
+                watcher.heed(self.presenter.wishes());
+                self.presenter.request_refresh();
             }
-            Half::There(exchange) => {
-                self.presenter.reset_later(now);
-                exchange.withdraw(self.presenter.wishes());
-            }
+            Half::There(exchange) => exchange.withdraw(self.presenter.wishes()),
         }
     }
 
@@ -332,9 +332,7 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
             self.clock.clear_alarm(alarm);
         }
         // Who waits would wait for ever.
-        while self.presenter.waits_since().is_some() {
-            self.presenter.give_up();
-        }
+        self.presenter.give_up();
         self.answer();
     }
 

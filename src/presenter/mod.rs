@@ -192,12 +192,12 @@ impl<C: Console> Presenter<C> {
         self.single_looks.waits_since()
     }
 
-    /// Whether somebody has waited for a single look that is over now. He is told by [`Presenter::looked`].
+    /// Whether those who have waited for single looks are to be told, by [`Presenter::looked`].
     pub fn has_answer(&mut self) -> bool {
         self.single_looks.take_answer()
     }
 
-    /// Who has waited for a single look for longest waits no longer.
+    /// Nobody waits for a single look any longer.
     pub fn give_up(&mut self) {
         if self.single_looks.give_up() {
             self.captured = None;
@@ -282,19 +282,9 @@ impl<C: Console> Presenter<C> {
         }
     }
 
-    /// The device is being reset from now on: nothing that it told before holds.
+    /// The device is being reset from now on: nothing that it told before holds. The console is told by [`Presenter::show_reset`]: this
+    /// may be a thread on which it must not be.
     pub fn reset(&mut self, now: Duration) {
-        self.reset_later(now);
-        self.show_reset();
-    }
-
-    /// The device has been reset.
-    pub fn reset_done(&mut self) {
-        self.wishes.epoch += self.wishes.epoch % 2;
-    }
-
-    /// As [`Presenter::reset`], on a thread that must not tell the console.
-    pub fn reset_later(&mut self, now: Duration) {
         self.trace(format_args!("reset"));
         self.wishes.epoch += 1 + self.wishes.epoch % 2;
         self.standing = Standing::Reset;
@@ -303,6 +293,11 @@ impl<C: Console> Presenter<C> {
             self.wishes.blocked = Block::Until(now);
         }
         self.wishes.verdict = Verdict::Settled;
+    }
+
+    /// The device has been reset.
+    pub fn reset_done(&mut self) {
+        self.wishes.epoch += self.wishes.epoch % 2;
     }
 
     /// A reset is shown, if there was one.

@@ -5,24 +5,35 @@ use std::time::Duration;
 
 /// Single looks that were wanted. They are numbered: the watcher says for which number a look began.
 ///
-/// A look may be under way when the next is wanted, which then is another one. More than that need not be told apart: the next look that
-/// begins is for all of them.
+/// The console cannot tell apart who waits: once it is told, everybody has what there is. So it is told when there was a look for everybody, or
+/// when somebody has waited for long enough.
 #[derive(Debug, Default)]
 pub(super) struct SingleLooks {
+    /// The last one that was wanted.
+    wanted: u64,
     /// The last one that is over.
     over: u64,
-    /// Since when those after it have been waited for, the oldest first.
-    waiting: VecDeque<Duration>,
-    /// Whether one that was waited for is over, and nobody was told yet.
-    has_answer: bool,
+    /// Those in between, the oldest first.
+    waiting: VecDeque<Waiting>,
+    /// Since when the oldest has been waited for of those that are over, if nobody was told yet.
+    untold: Option<Duration>,
 }
 
+/// Those up to this number, of which the first has been waited for since then.
+#[derive(Debug)]
+struct Waiting {
+    number: u64,
+    since: Duration,
+}
+
+/// A look may be under way when the next is wanted, which then is another one. Later ones need not be told apart from that: they, too, want a
+/// look that has not begun.
 const MOST: usize = 2;
 
 impl SingleLooks {
     /// The last one that is wanted.
     pub fn wanted(&self) -> u64 {
-        self.over + self.waiting.len() as u64
+        self.wanted
     }
 
     /// Whether this one is waited for.
@@ -32,34 +43,87 @@ impl SingleLooks {
 
     /// One more is.
     pub fn want(&mut self, now: Duration) {
+        self.wanted += 1;
         if self.waiting.len() < MOST {
-            self.waiting.push_back(now);
+            self.waiting.push_back(Waiting { number: self.wanted, since: now });
+        } else if let Some(last) = self.waiting.back_mut() {
+            last.number = self.wanted;
         }
     }
 
-    /// Since when the oldest of those that are not over has been waited for.
+    /// Since when somebody has waited.
     pub fn waits_since(&self) -> Option<Duration> {
-        self.waiting.front().copied()
+        self.untold.or_else(|| self.waiting.front().map(|oldest| oldest.since))
     }
 
     /// There was a look for all up to this one. Returns whether that is news.
     pub fn answer(&mut self, number: u64) -> bool {
+        self.over = self.over.max(number);
         let mut is_news = false;
-        while self.over < number && self.waiting.pop_front().is_some() {
-            self.over += 1;
+        while let Some(oldest) = self.waiting.front().filter(|oldest| oldest.number <= number) {
+            self.untold.get_or_insert(oldest.since);
+            self.waiting.pop_front();
             is_news = true;
         }
-        self.has_answer |= is_news;
         is_news
     }
 
-    /// The oldest is not waited for any longer. Returns whether there was one.
+    /// None is waited for any longer. Returns whether one was.
     pub fn give_up(&mut self) -> bool {
-        self.answer(self.over + 1)
+        self.answer(self.wanted)
     }
 
-    /// Whether somebody has waited for what is over now.
+    /// Whether those who have waited are to be told.
     pub fn take_answer(&mut self) -> bool {
-        std::mem::take(&mut self.has_answer)
+        self.waiting.is_empty() && self.untold.take().is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn nobody_is_told_before_there_was_a_look_that_began_after_he_wanted_it() {
+        let mut looks = SingleLooks::default();
+        looks.want(at(0));
+        let began = looks.wanted();
+        looks.want(at(1));
+        assert!(looks.answer(began), "there was a look for the first");
+        assert!(!looks.take_answer(), "but telling him would tell the second");
+        assert_eq!(looks.waits_since(), Some(at(0)), "he still waits");
+        assert!(looks.answer(looks.wanted()));
+        assert!(looks.take_answer());
+        assert!(!looks.take_answer(), "once");
+    }
+
+    #[test]
+    fn a_third_has_a_look_of_its_own_while_one_for_two_is_under_way() {
+        let mut looks = SingleLooks::default();
+        looks.want(at(0));
+        looks.want(at(1));
+        let began = looks.wanted();
+        looks.want(at(2));
+        looks.answer(began);
+        assert!(looks.waits_since().is_some());
+        assert!(!looks.take_answer());
+        assert!(looks.awaits(looks.wanted()));
+        looks.answer(looks.wanted());
+        assert!(looks.take_answer());
+    }
+
+    #[test]
+    fn who_has_waited_for_long_enough_is_told_whoever_else_waits() {
+        let mut looks = SingleLooks::default();
+        assert!(!looks.give_up(), "nobody waits");
+        looks.want(at(0));
+        looks.want(at(99));
+        assert!(looks.give_up());
+        assert!(looks.take_answer());
+        assert_eq!(looks.waits_since(), None);
     }
 }

@@ -202,15 +202,14 @@ fn where_there_is_no_memory_for_a_surface_a_message_is_shown() {
 }
 
 #[test]
-fn a_reset_ends_it_before_the_device_is_reset() {
+fn a_reset_ends_it_until_the_device_says_what_it_shows_now() {
     for keeps_ids in [false, true] {
         let mut fixture = direct();
         fixture.device.set().keeps_ids = keeps_ids;
         fixture.display().reset();
-        assert_eq!(fixture.console.message().as_deref(), Some(OFF));
-        assert!(!is_direct(&mut fixture));
-        assert_eq!(fixture.device.files().mappings(), usize::from(keeps_ids));
-        fixture.refresh();
+        let calls = fixture.refresh();
+        assert!(calls.contains(&Call::ShowMessage(640, 480, OFF.to_owned())), "{calls:?}");
+        assert_eq!(fixture.device.files().mappings(), 1, "none of before");
         assert!(seen_as_it_is(&mut fixture));
     }
 }

@@ -125,6 +125,7 @@ fn a_reset_and_a_device_that_has_gone_are_no_gaps() {
     take_away(&mut fixture);
     fixture.refresh();
     fixture.display().reset();
+    fixture.refresh();
     assert_eq!(fixture.console.message().as_deref(), Some(OFF));
     assert_eq!(refresh_for(&mut fixture, MOMENT).len(), 0);
 
