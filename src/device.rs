@@ -57,6 +57,24 @@ pub trait Device {
     fn generate_edid(&self, monitor: &Monitor, blob: &mut [u8]) -> usize;
 }
 
+/// How a device gives its planes. It is a fixed property of the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// As dma-bufs.
+    DmaBuf,
+    /// In a region of its own.
+    Region,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::DmaBuf => "dma-buf",
+            Self::Region => "region",
+        })
+    }
+}
+
 /// A region of a device.
 #[derive(Debug)]
 pub struct RegionInfo {

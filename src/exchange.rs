@@ -6,8 +6,10 @@
 
 #![forbid(unsafe_code)]
 
+mod facts;
 mod meeting;
 
+pub use facts::{Counters, Facts};
 pub use meeting::{Arrival, Bell, Call, Ending, Exchange};
 
 use std::collections::HashMap;
@@ -21,7 +23,6 @@ use crate::format::Format;
 use crate::memory::{DmaBuf, Memory};
 use crate::plane::{Geometry, Plane};
 use crate::pool::Key;
-use crate::watcher::Facts;
 
 /// What the meeting place is built on, by name, so that `tests/exchange_model.rs` can build it on a model checker's instead.
 mod sync {

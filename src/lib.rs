@@ -1,17 +1,30 @@
 //! The display path of virtual GPUs: from a vfio device's plane to QEMU's console.
 //!
-//! - [`device`]: what a vfio device offers; [`plane`]: what it told, checked; [`format`](mod@format): pixels and their names
-//! - [`memory`]: device memory that is safe to read; [`pool`]: the dma-bufs we hold, and the contract on them
-//! - [`display`]: the display of one device, in two halves: [`watcher`] asks the device, [`presenter`] tells the console, and [`exchange`] is
-//!   between them; [`damage`]: what changed in a frame buffer
-//! - [`console`]: what the host's console takes; [`clock`]: time and alarms
-//! - [`shared_objects`]: dma-bufs that devices of one VM share, by UUID
-//! - [`capi`]: all of it for C (`include/vfio_display.h`)
+//! | Where | What lives there |
+//! |---|---|
+//! | [`device`] | the trait of a vfio device; how it gives its planes, how it fails |
+//! | [`plane`], [`format`](mod@format) | the device's answer, checked; pixel formats, their names and conversion |
+//! | [`memory`] | device memory that is safe to read: the kinds of files, mapping, closing |
+//! | [`pool`] | the dma-bufs we hold, and the contract on them |
+//! | [`display`] | the display of one device: steps the two halves, and sets alarms |
+//! | [`watcher`] | the device's half: when to poll, what the device shows, cursor, EDID, sharing |
+//! | [`presenter`] | the console's half: scanout, surface, cursor, messages |
+//! | [`exchange`] | what the halves tell each other: reports, wishes, notes |
+//! | [`damage`] | what changed in a frame buffer |
+//! | [`problem`] | what can go wrong with a picture, in words |
+//! | [`config`] | what a user may choose |
+//! | [`console`], [`clock`] | the traits of the host: what its console takes; time and alarms |
+//! | [`room`] | allocations that may fail |
+//! | [`shared_objects`] | dma-bufs that devices of one VM share, by UUID |
+//! | `egl` | dma-bufs as textures; reading back |
+//! | [`capi`] | all of it for C (`include/vfio_display.h`) |
+//! | `testing` | a fake device, console and clock; scripts for the fuzzer |
 //!
-//! `docs/architecture.md` tells how they work together.
+//! `docs/architecture.md` says how they work together.
 
 pub mod capi;
 pub mod clock;
+pub mod config;
 pub mod console;
 pub mod damage;
 pub mod device;
@@ -24,6 +37,7 @@ pub mod memory;
 pub mod plane;
 pub mod pool;
 pub mod presenter;
+pub mod problem;
 pub mod room;
 pub mod shared_objects;
 #[cfg(any(test, feature = "testing"))]

@@ -7,8 +7,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use vfio_bindings::bindings::vfio::vfio_device_gfx_plane_info;
 
 use crate::console::Monitor;
-use crate::device::{Device, RegionInfo, RegionMemory};
-use crate::display::Mode;
+use crate::device::{Device, Mode, RegionInfo, RegionMemory};
 use crate::plane::PlaneInfo;
 
 use super::sized::Growing;

@@ -7,8 +7,10 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 use std::rc::Rc;
 
 use crate::clock::Alarm;
+use crate::config::{Config, OptionError};
 use crate::console::{Console as _, Monitor};
-use crate::display::{self, Config, Display, Mode, OptionError, ShareError};
+use crate::device::Mode;
+use crate::display::{self, Display, ShareError};
 
 use super::clock::{Attached, MainLoopClock, on_signal};
 use super::console::{HostConsole, VfioDpyConsoleOps};

@@ -12,46 +12,26 @@
 
 mod describe;
 mod durations;
-mod options;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use uuid::Uuid;
 
 use crate::clock::{Alarm, Alarms, Clock};
+use crate::config::Config;
 use crate::console::{Console, Monitor};
 use crate::damage::Picture;
-use crate::device::Device;
-use crate::exchange::{Arrival, Bell, Call, Ending, Exchange, Report};
+use crate::device::{Device, Mode};
+use crate::exchange::{Arrival, Bell, Call, Ending, Exchange, Facts, Report};
 use crate::presenter::Presenter;
-use crate::watcher::{Announced, Facts, Look, Peek, Watcher};
+use crate::watcher::{Announced, Look, Peek, Watcher};
 
 use durations::Durations;
 
 pub use crate::watcher::{ShareError, probe};
-pub use options::{Config, OptionError};
-
-/// How a device gives its planes. It is a fixed property of the device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// As dma-bufs.
-    DmaBuf,
-    /// In a region of its own.
-    Region,
-}
-
-impl fmt::Display for Mode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::DmaBuf => "dma-buf",
-            Self::Region => "region",
-        })
-    }
-}
 
 /// So often, at most, is looked again within one refresh because front ends do something else with the picture than was thought.
 const ROUNDS: u32 = 4;

@@ -17,9 +17,11 @@ use super::driver::{
 };
 use super::import::{Import, ImportError, Importer, Usable};
 use super::readback::{Drawn, ReadBack, ReadBackError, Taken};
+use crate::config::Config;
 use crate::console::{Console, CursorImage, Severity, Uptake};
 use crate::damage::Rect;
-use crate::display::{Config, Display, Mode};
+use crate::device::Mode;
+use crate::display::Display;
 use crate::format::Format;
 use crate::memory::{Memory, tests::memfd};
 use crate::plane::{Geometry, PlaneInfo};

@@ -16,9 +16,9 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::config::Config;
 use crate::console::{Console, Monitor, Severity, Uptake};
 use crate::damage::Picture;
-use crate::display::Config;
 use crate::exchange::{
     Block, Lease, Notes, Remark, Report, Returned, Shown, Verdict, View, Wishes,
 };

@@ -9,7 +9,7 @@ use crate::exchange::{Drawn, Lease, Returned, Shown, Verdict};
 use crate::memory::Memory;
 use crate::plane::{Geometry, Plane};
 use crate::pool::Key;
-use crate::watcher::Problem;
+use crate::problem::Problem;
 
 use super::{GAP, Presenter, Showing, Standing, Told};
 

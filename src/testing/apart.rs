@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::display::{Config, DeviceWatcher, Mode};
+use crate::config::Config;
+use crate::device::Mode;
+use crate::display::DeviceWatcher;
 use crate::exchange::{Bell, Exchange};
 use crate::watcher::Next;
 

@@ -23,7 +23,9 @@ use drm_fourcc::DrmFourcc;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
 use crate::clock::Alarm;
-use crate::display::{Config, Display, Mode};
+use crate::config::Config;
+use crate::device::Mode;
+use crate::display::Display;
 use crate::plane::{HOTSPOT_UNSET, PlaneInfo};
 
 pub use apart::{Apart, Rings};

@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use drm_fourcc::DrmFourcc;
 
+use crate::config::Config;
 use crate::console::{Monitor, Uptake};
-use crate::display::{Config, Display, Mode};
+use crate::device::Mode;
+use crate::display::Display;
 use crate::plane::PlaneInfo;
 use crate::pool::Limits;
 

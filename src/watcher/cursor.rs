@@ -11,9 +11,9 @@ use crate::exchange::CursorView;
 use crate::format::Conversion;
 use crate::plane::{Plane, PlaneKind};
 use crate::pool::Key;
+use crate::problem::Problem;
 use crate::room;
 
-use super::problem::Problem;
 use super::{Planes, Watcher};
 
 /// While the device answers "no cursor", it is asked at one look of this many: drivers without a cursor plane

@@ -14,11 +14,11 @@ use crate::device::{Device, Failure};
 use crate::memory::{Gate, Memory};
 use crate::plane::{Geometry, Plane, PlaneInfo, PlaneKind};
 use crate::pool::{Buffer, Key, Limits, Pool};
+use crate::problem::Problem;
 
 use super::Counters;
 use super::budget::Budget;
 use super::looks::{ask, query};
-use super::problem::Problem;
 
 /// How often a refresh asks again because the guest flipped in between. A guest that flips a thousand times a second wins
 /// this race once in a while, but not four times.

@@ -15,7 +15,6 @@ mod events;
 mod looks;
 mod pacing;
 mod picture;
-mod problem;
 mod region;
 mod share;
 mod turn;
@@ -27,14 +26,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Clock;
+use crate::config::Config;
 use crate::console::{Severity, Uptake};
 use crate::damage::{self, Picture, Snapshot};
-use crate::device::{Device, Failure};
-use crate::display::{Config, Mode};
-use crate::exchange::{Block, Lease, Notes, Remark, Shown, Uptakes, Verdict, Wishes};
+use crate::device::{Device, Failure, Mode};
+use crate::exchange::{
+    Block, Counters, Facts, Lease, Notes, Remark, Shown, Uptakes, Verdict, Wishes,
+};
 use crate::format::Conversion;
 use crate::plane::{Geometry, Plane, PlaneInfo, PlaneKind};
-use crate::pool::{Key, Statistics, User};
+use crate::pool::{Key, User};
+use crate::problem::{self, Problem};
 use crate::room::NoRoom;
 use crate::shared_objects::{Owner, SharedObjects};
 
@@ -52,7 +54,6 @@ use picture::Drawing;
 use region::RegionPlane;
 use turn::Tempo;
 
-pub use problem::Problem;
 pub use share::ShareError;
 pub use turn::{Announced, Next};
 
@@ -82,40 +83,6 @@ pub fn probe(device: &impl Device) -> io::Result<Option<Mode>> {
         }
     }
     Ok(None)
-}
-
-/// What a watcher did so far.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Counters {
-    /// Questions for planes.
-    pub queries: u64,
-    /// Questions for dma-bufs.
-    pub gets: u64,
-    /// Gets that a flip came before.
-    pub races: u64,
-    /// Regions mapped.
-    pub maps: u64,
-    /// Looks beside the front ends' refreshes.
-    pub looks: u64,
-}
-
-/// What is known of the device, for those who ask.
-#[derive(Clone, Debug, Default)]
-pub struct Facts {
-    /// What was done so far.
-    pub counters: Counters,
-    /// Whether flips are followed, and the time between them, if they have a rhythm.
-    pub pacing: Option<Option<Duration>>,
-    /// How often the device said that something changed, if it does.
-    pub heard: Option<u64>,
-    /// How the frames of the surface were looked at.
-    pub frames: Option<damage::Counts>,
-    /// EDIDs that were written, if the device takes some.
-    pub edids_written: Option<u64>,
-    /// What the pool holds, if there is one.
-    pub pool: Option<Statistics>,
-    /// What is shared of it with other devices: what the device showed at the last look.
-    pub shared: Option<Uuid>,
 }
 
 #[expect(clippy::large_enum_variant, reason = "there is one per display")]

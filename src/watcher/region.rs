@@ -10,12 +10,12 @@ use crate::device::{Device, RegionMemory};
 use crate::format::Conversion;
 use crate::memory::{Gate, Memory, Refused};
 use crate::plane::{Geometry, Plane, PlaneInfo, PlaneKind};
+use crate::problem::Problem;
 use vfio_bindings::bindings::vfio::VFIO_PCI_NUM_REGIONS;
 
 use super::Counters;
 use super::budget::Budget;
 use super::looks::query;
-use super::problem::Problem;
 
 /// The plane of a device in region mode.
 #[derive(Debug, Default)]

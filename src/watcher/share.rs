@@ -10,10 +10,10 @@ use crate::clock::Clock;
 use crate::device::Device;
 use crate::plane::PlaneKind;
 use crate::pool::Key;
+use crate::problem::Problem;
 use crate::shared_objects::{AddError, DmaBuf, Object};
 
 use super::budget::Budget;
-use super::problem::Problem;
 use super::{Planes, Watcher};
 
 /// Why there is no UUID.

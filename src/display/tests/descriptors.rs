@@ -2,8 +2,9 @@
 
 use std::fs::File;
 
+use crate::config::Config;
 use crate::console::Uptake;
-use crate::display::{Config, Mode};
+use crate::device::Mode;
 use crate::memory::UNCLOSED_MOST;
 use crate::testing::{Call, FakeDevice, FakeRegion, Fixture, Odd, cursor, plane};
 use crate::watcher::RESPITE;

@@ -4,8 +4,9 @@ use std::os::unix::fs::FileExt;
 
 use drm_fourcc::DrmFourcc;
 
+use crate::config::Config;
 use crate::damage::Rect;
-use crate::display::{Config, Mode};
+use crate::device::Mode;
 use crate::plane::PlaneInfo;
 use crate::testing::{Call, Errors, FakeDevice, FakeRegion, Fixture, Shows, plane};
 use crate::watcher::direct::{CALM_FRAMES, LASTING_FRAMES};

@@ -8,9 +8,10 @@ use std::time::Duration;
 use drm_fourcc::{DrmFourcc, DrmModifier};
 use serde_json::json;
 
+use crate::config::Config;
 use crate::console::Uptake;
 use crate::damage::Rect;
-use crate::display::{Config, Mode};
+use crate::device::Mode;
 use crate::plane::PlaneInfo;
 use crate::pool::Limits;
 use crate::testing::{Call, Errors, FakeDevice, Fixture, Shows, plane};

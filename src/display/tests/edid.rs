@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use crate::clock::Alarm;
+use crate::config::Config;
 use crate::console::Monitor;
-use crate::display::{Config, Mode};
+use crate::device::Mode;
 use crate::testing::{Errors, FakeDevice, FakeEdid, Fixture, Write};
 
 use super::{dma_buf_device, status};

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use crate::clock::Alarm;
+use crate::config::Config;
 use crate::console::Uptake;
-use crate::display::{Config, Mode};
+use crate::device::Mode;
 use crate::testing::{Call, Errors, FakeDevice, Fixture, plane};
 
 use super::{dma_buf_device, rotating, status};

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::clock::Alarm;
-use crate::display::{Config, Mode};
+use crate::config::Config;
+use crate::device::Mode;
 use crate::testing::{Call, Errors, Fixture, plane};
 use crate::watcher::RESPITE;
 

@@ -5,8 +5,9 @@ use std::path::Path;
 
 use drm_fourcc::DrmFourcc;
 
+use crate::config::Config;
 use crate::console::Uptake;
-use crate::display::{Config, Mode};
+use crate::device::Mode;
 use crate::plane::{Plane, PlaneInfo, PlaneKind};
 use crate::testing::{FakeDevice, Fixture, plane, script};
 

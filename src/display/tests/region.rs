@@ -7,8 +7,9 @@ use std::time::Duration;
 use drm_fourcc::DrmFourcc;
 use serde_json::json;
 
+use crate::config::Config;
 use crate::damage::Rect;
-use crate::display::{Config, Mode};
+use crate::device::Mode;
 use crate::plane::PlaneInfo;
 use crate::testing::{Call, Errors, FakeDevice, FakeRegion, Fixture, Shows, plane};
 use crate::watcher::{BLACK, LOOK_MOST, PATIENCE, SOON};

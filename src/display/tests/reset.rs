@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use crate::config::Config;
 use crate::console::Uptake;
-use crate::display::{Config, Mode};
+use crate::device::Mode;
 use crate::plane::PlaneInfo;
 use crate::testing::{Call, Errors, Fixture, Shows, cursor, plane};
 use crate::watcher::RESPITE;

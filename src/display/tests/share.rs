@@ -7,7 +7,9 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::capi::shared_objects::duplicate;
-use crate::display::{Config, Mode, ShareError};
+use crate::config::Config;
+use crate::device::Mode;
+use crate::display::ShareError;
 use crate::plane::PlaneInfo;
 use crate::pool::Limits;
 use crate::shared_objects::{LookupError, SharedObjects};

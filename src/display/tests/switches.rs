@@ -2,8 +2,9 @@
 
 use drm_fourcc::DrmFourcc;
 
+use crate::config::Config;
 use crate::console::Uptake;
-use crate::display::{Config, Mode};
+use crate::device::Mode;
 use crate::plane::PlaneInfo;
 use crate::testing::{FakeDevice, Fixture, Shows, plane};
 

@@ -5,8 +5,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::clock::Alarm;
+use crate::config::Config;
 use crate::console::{Monitor, Uptake};
-use crate::display::{Config, Mode};
+use crate::device::Mode;
 use crate::plane::PlaneInfo;
 use crate::testing::{Apart, Call, Counts, Errors, FakeDevice, FakeEdid, Shows, cursor, plane};
 use crate::watcher::Next;
