@@ -30,8 +30,8 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
             "queries": looked.queries,
             "flips": showed.flips,
             "refresh-microseconds": {
-                "median": self.durations.percentile(50.0),
-                "p99": self.durations.percentile(99.0),
+                "median": self.durations.percentile(50),
+                "p99": self.durations.percentile(99),
                 "longest": self.durations.longest(),
                 "counts": list(self.durations.counts(), |(microseconds, refreshes)| {
                     json!({ "microseconds": microseconds, "refreshes": refreshes })
@@ -169,8 +169,8 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
         writeln!(
             to,
             "  a refresh takes {} us (p99 {}, longest {})",
-            durations.percentile(50.0),
-            durations.percentile(99.0),
+            durations.percentile(50),
+            durations.percentile(99),
             durations.longest()
         )?;
         if let Some(period) = facts.pacing {

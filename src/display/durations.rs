@@ -1,42 +1,56 @@
-//! How long something took, each time.
+//! How long refreshes took, for the status.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
-
-/// Longer ones count as this long, in microseconds: a minute.
+/// The longest duration that is told apart, in microseconds: a minute.
 const LONGEST: u64 = 60_000_000;
 
-/// Remembers durations to two digits, in microseconds.
-#[derive(Clone, Debug)]
-pub struct Durations(Histogram<u32>);
+/// Significant bits of a duration: two decimal digits.
+const BITS: u32 = 8;
 
-impl Default for Durations {
-    fn default() -> Self {
-        Self(Histogram::new_with_max(LONGEST, 2).expect("two digits up to a minute"))
-    }
+/// A histogram of durations in microseconds, to two digits.
+#[derive(Clone, Debug, Default)]
+pub struct Durations {
+    /// How often, by the longest duration that is counted as the same.
+    counts: BTreeMap<u64, u64>,
+    total: u64,
 }
 
 impl Durations {
-    /// One more.
+    /// Adds one.
     pub fn record(&mut self, duration: Duration) {
-        self.0.saturating_record(u64::try_from(duration.as_micros()).unwrap_or(LONGEST));
+        let microseconds = u64::try_from(duration.as_micros()).unwrap_or(LONGEST).min(LONGEST);
+        *self.counts.entry(step(microseconds)).or_default() += 1;
+        self.total += 1;
     }
 
-    /// As many out of 100 were no longer than this, in microseconds.
-    pub fn percentile(&self, percentile: f64) -> u64 {
-        self.0.value_at_percentile(percentile)
+    /// Returns the microseconds that this percentage of the durations did not exceed; 0 if there are none.
+    pub fn percentile(&self, percent: u64) -> u64 {
+        let wanted = (self.total * percent).div_ceil(100).max(1);
+        let mut so_far = 0;
+        let found = self.counts.iter().find(|(_, count)| {
+            so_far += **count;
+            so_far >= wanted
+        });
+        found.map_or(0, |(microseconds, _)| *microseconds)
     }
 
-    /// How long, in microseconds, and how often: who keeps an earlier answer can tell what came since.
+    /// Returns how often each duration came, in microseconds. The difference of two answers is what came between them.
     pub fn counts(&self) -> impl Iterator<Item = (u64, u64)> {
-        self.0.iter_recorded().map(|step| (step.value_iterated_to(), step.count_at_value().into()))
+        self.counts.iter().map(|(microseconds, count)| (*microseconds, *count))
     }
 
-    /// The longest, in microseconds.
+    /// Returns the longest, in microseconds; 0 if there is none.
     pub fn longest(&self) -> u64 {
-        self.0.max()
+        self.counts.last_key_value().map_or(0, |(microseconds, _)| *microseconds)
     }
+}
+
+/// Returns the longest duration that is counted as this one.
+fn step(microseconds: u64) -> u64 {
+    let dropped = (u64::BITS - microseconds.leading_zeros()).saturating_sub(BITS);
+    microseconds | ((1 << dropped) - 1)
 }
 
 #[cfg(test)]
@@ -50,7 +64,7 @@ mod tests {
             durations.record(Duration::from_micros(100));
         }
         durations.record(Duration::from_millis(50));
-        assert_eq!(durations.percentile(99.0), 100);
+        assert_eq!(durations.percentile(99), 100);
         assert!(durations.longest().abs_diff(50_000) < 500);
         durations.record(Duration::from_secs(1000));
         assert!(durations.longest().abs_diff(LONGEST) < LONGEST / 50);
