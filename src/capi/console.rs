@@ -1,6 +1,6 @@
 //! `VfioDpyConsoleOps`: what the host's console takes, as a table of callbacks.
 
-use std::ffi::{CString, c_char, c_int, c_uint, c_void};
+use std::ffi::{c_char, c_int, c_uint, c_void};
 use std::fmt;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
@@ -13,6 +13,7 @@ use crate::plane::Geometry;
 
 use super::boundary;
 use super::sized::Growing;
+use super::strings::c_string;
 
 /// A dma-buf with one plane, whose pixels begin at its first byte.
 #[repr(C)]
@@ -236,11 +237,6 @@ fn describe(buffer: BorrowedFd<'_>, geometry: &Geometry) -> VfioDpyBuffer {
     }
 }
 
-fn c_string(text: &fmt::Arguments<'_>) -> CString {
-    // A device's name is the only part that could hold a NUL.
-    CString::new(text.to_string().replace('\0', " ")).unwrap_or_default()
-}
-
 // SAFETY of all calls below: `HostConsole::new` demands a callable table; pointers are to values that live during the call.
 impl Console for HostConsole {
     type Import = *mut c_void;
@@ -330,7 +326,7 @@ impl Console for HostConsole {
 
     fn show_message(&self, width: u32, height: u32, text: &str) {
         if let Some(show_message) = self.ops.show_message {
-            let text = c_string(&format_args!("{text}"));
+            let text = c_string(text);
             // SAFETY: as said above the impl.
             unsafe { show_message(self.console, width, height, text.as_ptr()) }
         }
@@ -397,7 +393,7 @@ impl Console for HostConsole {
         }
         let Some(log) = self.ops.log else { return log_with_glib(severity, message) };
         // SAFETY: as said above the impl.
-        unsafe { log(self.console, severity, c_string(&message).as_ptr()) }
+        unsafe { log(self.console, severity, c_string(&message.to_string()).as_ptr()) }
     }
 }
 

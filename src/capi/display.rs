@@ -1,9 +1,8 @@
 //! `VfioDpy`: the display of one device.
 
-use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{c_char, c_int, c_void};
 use std::rc::Rc;
 
 use crate::clock::Alarm;
@@ -17,8 +16,9 @@ use super::console::{HostConsole, VfioDpyConsoleOps};
 use super::device::{HostDevice, VfioDpyDeviceOps};
 use super::misuse::{self, OneThread};
 use super::sized::{self, Growing};
+use super::strings::{glib_string, text_of};
 use super::watcher::{EventBell, VfioDpyWatcher};
-use super::{PANICKED, boundary, c_string, explained, tell};
+use super::{PANICKED, boundary, explained, tell};
 
 /// How a device gives its planes.
 #[repr(C)]
@@ -299,19 +299,6 @@ impl VfioDpyConfig {
         config.apply(&unsafe { text_of(options) })?;
         Ok(config)
     }
-}
-
-/// A string from C; NULL is empty.
-///
-/// # Safety
-///
-/// `text` is a string that lives for as long as the result, or NULL.
-unsafe fn text_of<'a>(text: *const c_char) -> Cow<'a, str> {
-    if text.is_null() {
-        return Cow::Borrowed("");
-    }
-    // SAFETY: the caller gives a string.
-    unsafe { CStr::from_ptr(text) }.to_string_lossy()
 }
 
 /// Ends a display.
@@ -603,7 +590,7 @@ pub unsafe extern "C" fn vfio_dpy_status(dpy: *const VfioDpy) -> *mut c_char {
     let dpy = unsafe { &*dpy };
     let status = dpy.with("vfio_dpy_status()", |display| display.status().to_string());
     let otherwise = if dpy.broken.get() { r#"{"broken":true}"# } else { r#"{"busy":true}"# };
-    c_string(status.as_deref().unwrap_or(otherwise))
+    glib_string(status.as_deref().unwrap_or(otherwise))
 }
 
 /// Tells what the display shows, holds and did, in a few lines for people.
@@ -621,7 +608,7 @@ pub unsafe extern "C" fn vfio_dpy_describe(dpy: *const VfioDpy) -> *mut c_char {
     let dpy = unsafe { &*dpy };
     let text = dpy.with("vfio_dpy_describe()", |display| display.describe());
     let otherwise = if dpy.broken.get() { PANICKED } else { "the display is busy" };
-    c_string(&text.unwrap_or_else(|| format!("{otherwise}\n")))
+    glib_string(&text.unwrap_or_else(|| format!("{otherwise}\n")))
 }
 
 /// Copies the scanout, for those who cannot import it.

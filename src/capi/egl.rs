@@ -13,7 +13,8 @@ use crate::egl::{
 use crate::format::{Format, FourccCode};
 use drm_fourcc::{DrmFourcc, DrmModifier};
 
-use super::{boundary, c_string, explained};
+use super::strings::glib_string;
+use super::{boundary, explained};
 
 /// The most messages that are remembered, and so said, for one display.
 const MOST_MESSAGES: usize = 256;
@@ -206,7 +207,7 @@ pub unsafe fn tell(
     let is_new = |text: &String| display.is_none_or(|known| known.said().say(text, Instant::now()));
     let new = text.filter(is_new);
     // SAFETY: the pointer is valid, as the caller says.
-    unsafe { *error = new.map_or(std::ptr::null_mut(), |text| c_string(&text)) };
+    unsafe { *error = new.map_or(std::ptr::null_mut(), |text| glib_string(&text)) };
 }
 
 /// What one of the functions below does with a display and a buffer.
@@ -486,7 +487,7 @@ pub unsafe extern "C" fn vfio_dpy_egl_import_free(import: *mut VfioDpyEglImport)
 pub extern "C" fn vfio_dpy_egl_describe() -> *mut c_char {
     boundary(std::ptr::null_mut(), || {
         let displays = DISPLAYS.lock().unwrap_or_else(PoisonError::into_inner);
-        c_string(&displays.values().map(|known| known.describe()).collect::<String>())
+        glib_string(&displays.values().map(|known| known.describe()).collect::<String>())
     })
 }
 

@@ -23,11 +23,14 @@ mod misuse;
 mod read_back;
 pub(crate) mod shared_objects;
 mod sized;
+mod strings;
 mod version;
 mod watcher;
 
-use std::ffi::{CString, c_char};
+use std::ffi::c_char;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use strings::glib_string;
 
 /// What a caller is told who gets no other reason.
 const PANICKED: &str = "vfio-display has failed (what it printed says where)";
@@ -62,14 +65,6 @@ unsafe fn explained<R>(error: *mut *mut c_char, otherwise: R, body: impl FnOnce(
 unsafe fn tell(error: *mut *mut c_char, text: &str) {
     if !error.is_null() {
         // SAFETY: the caller gives a valid place.
-        unsafe { *error = c_string(text) };
+        unsafe { *error = glib_string(text) };
     }
-}
-
-/// A string that g_free() frees.
-fn c_string(text: &str) -> *mut c_char {
-    // A device's name is the only part that could hold a NUL.
-    let text = CString::new(text.replace('\0', " ")).unwrap_or_default();
-    // SAFETY: the string is valid; the result is GLib's.
-    unsafe { glib::ffi::g_strdup(text.as_ptr()) }
 }

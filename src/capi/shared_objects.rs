@@ -2,7 +2,7 @@
 //!
 //! Unlike a display's, these functions may be called from any thread, at the same time.
 
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{c_char, c_int, c_void};
 use std::num::NonZeroUsize;
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 use std::time::Duration;
@@ -15,7 +15,8 @@ use crate::shared_objects::{
     AddError, Claim, Device, DmaBuf, Kind, LookupError, Object, Owner, SharedObjects,
 };
 
-use super::{boundary, c_string, explained, tell};
+use super::strings::{glib_string, text_of};
+use super::{boundary, explained, tell};
 
 /// What a UUID leads to.
 #[repr(C)]
@@ -324,7 +325,7 @@ pub unsafe extern "C" fn vfio_dpy_objects_owner_new(
 ) -> *mut VfioDpyObjectsOwner {
     boundary(ptr::null_mut(), || {
         // SAFETY: the caller gives a valid string.
-        let name = unsafe { CStr::from_ptr(name) }.to_string_lossy();
+        let name = unsafe { text_of(name) };
         Box::into_raw(Box::new(VfioDpyObjectsOwner(SharedObjects::global().owner(&name))))
     })
 }
@@ -454,7 +455,7 @@ pub unsafe extern "C" fn vfio_dpy_objects_claim_free(claim: *mut VfioDpyObjectsC
 /// Return: A JSON object, counts by kind and a list of all entries, to be freed with g_free().
 #[unsafe(no_mangle)]
 pub extern "C" fn vfio_dpy_objects_status() -> *mut c_char {
-    boundary(ptr::null_mut(), || c_string(&status(SharedObjects::global()).to_string()))
+    boundary(ptr::null_mut(), || glib_string(&status(SharedObjects::global()).to_string()))
 }
 
 fn status(objects: &SharedObjects) -> serde_json::Value {
