@@ -13,8 +13,8 @@
 /**
  * DOC: vfio-display
  *
- * Shows what a virtual GPU shows: from the planes of a vfio device to the
- * console of an emulator. A host gives two tables of callbacks, one for the
+ * Shows the screen of a virtual GPU: takes the planes of a vfio device to the
+ * console of an emulator. A host provides two tables of callbacks, one for the
  * device and one for its console, and says when to refresh:
  *
  *     int mode = vfio_dpy_probe(&device_ops, device, &error);
@@ -23,25 +23,23 @@
  *     vfio_dpy_refresh(dpy, true);    (again and again)
  *     vfio_dpy_free(dpy);
  *
- * examples/screenshot.c is a whole program. What must be so for all functions:
+ * examples/screenshot.c is a complete program. Rules for all functions:
  *
  * Errors: a function that fails returns NULL, false, or a negative errno, and
- * writes nothing to where its results go. If it has a parameter @error that is
- * not NULL, *@error is then a message, to be freed with g_free(); otherwise it
- * is NULL.
+ * does not write to its output parameters. On failure, *@error, if given, is a
+ * message to be freed with g_free(); otherwise it is NULL.
  *
  * Versions: a struct that the host fills in and that may grow begins with its
- * size. A host that was compiled with an older header has a smaller one: what
- * it does not know is NULL or zero. What the library does not know of a larger
- * one is left alone.
+ * size. A host compiled with an older header has a smaller one: what it lacks
+ * counts as NULL or zero. What the library does not know of a larger one is
+ * ignored.
  *
- * Threads: each function says in its "Context" who may call it. The display's
- * thread is the one that runs the GLib default main context, or whoever holds
- * the lock under which that runs, such as QEMU's big lock.
+ * Threads: "Context" says who may call a function. The display's thread is the
+ * one that runs the GLib default main context, or whoever holds the lock that
+ * protects it, such as QEMU's big lock.
  *
- * Memory: pointers are valid, and not NULL unless that is said to be fine.
- * Who gets something says how it is freed; everything else is the callee's
- * for the call only.
+ * Memory: pointers must be valid, and not NULL unless stated. What is returned
+ * to the caller says how it is freed; everything else is borrowed for the call.
  */
 
 /**
@@ -56,7 +54,7 @@
 
 
 /**
- * enum VfioDpySeverity - How much a message matters.
+ * enum VfioDpySeverity - Severity of a message.
  */
 typedef enum VfioDpySeverity {
     /**
@@ -68,8 +66,7 @@ typedef enum VfioDpySeverity {
      */
     VFIO_DPY_SEVERITY_WARNING = 1,
     /**
-     * @VFIO_DPY_SEVERITY_TRACE: A decision that the display took, for those who
-     * trace it.
+     * @VFIO_DPY_SEVERITY_TRACE: A decision of the display, for tracing.
      */
     VFIO_DPY_SEVERITY_TRACE = 2,
 } VfioDpySeverity;
@@ -117,51 +114,51 @@ typedef enum VfioDpyScanoutSupport {
  * typedef VfioDpy - The display of one device.
  *
  * Its functions are called by one thread at a time: on the display's thread,
- * which runs the GLib default main context, or under the lock under which that
- * is run (QEMU's big lock). They may be called from within the callbacks of the
+ * which runs the GLib default main context, or under the lock that protects
+ * that (QEMU's big lock). They may be called from within the callbacks of the
  * console, except vfio_dpy_free(), and then take effect when the outer call
  * ends. They are not called from within the callbacks of the device.
  *
- * If the library itself fails in a call, that is printed, and the display
- * stands still from then on: what it is told has no effect, and the functions
- * return what they return on failure.
+ * If the library itself fails in a call (a bug), it prints that, and the
+ * display freezes: calls have no effect from then on, and return what they
+ * return on failure.
  */
 typedef struct VfioDpy VfioDpy;
 
 /**
  * typedef VfioDpyMemory - Memory of a device that a console shows.
  *
- * It is counted, and may outlive the display and the device.
+ * It is reference-counted, and may outlive the display and the device.
  */
 typedef struct VfioDpyMemory VfioDpyMemory;
 
 /**
- * typedef VfioDpyWatcher - What asks the device of a display, on a thread of
- * the host's.
+ * typedef VfioDpyWatcher - Polls the device of a display, on a thread of the
+ * host.
  */
 typedef struct VfioDpyWatcher VfioDpyWatcher;
 
 /**
- * struct VfioDpyRegion - A region of a device, as region_info() of struct
- * VfioDpyDeviceOps fills it in.
+ * struct VfioDpyRegion - A region of a device, filled in by region_info() of
+ * struct VfioDpyDeviceOps.
  */
 typedef struct VfioDpyRegion {
     /**
-     * @size: Bytes in the region.
+     * @size: Size of the region in bytes.
      */
     uint64_t size;
     /**
-     * @offset: Where the region begins in the file behind @fd, in bytes.
+     * @offset: Offset of the region in the file behind @fd, in bytes.
      */
     uint64_t offset;
     /**
-     * @fd: A descriptor to map the region from, which is the library's from
-     * then on; -1 if the region cannot be mapped.
+     * @fd: A descriptor to map the region from, which the library takes over;
+     * -1 if the region cannot be mapped.
      */
     int fd;
     /**
      * @is_device: Whether @fd is the vfio device itself, opened by the host.
-     * False if a process gave it, which may be of any file.
+     * False if it came from a process, and may be any file.
      */
     bool is_device;
 } VfioDpyRegion;
@@ -180,11 +177,11 @@ typedef struct VfioDpyMonitor {
      */
     uint32_t height;
     /**
-     * @max_width: The greatest width that the device can do, in pixels.
+     * @max_width: The largest width that the device supports, in pixels.
      */
     uint32_t max_width;
     /**
-     * @max_height: The greatest height that the device can do, in pixels.
+     * @max_height: The largest height that the device supports, in pixels.
      */
     uint32_t max_height;
     /**
@@ -202,21 +199,21 @@ typedef struct VfioDpyMonitor {
 } VfioDpyMonitor;
 
 /**
- * struct VfioDpyDeviceOps - What a vfio device is asked.
+ * struct VfioDpyDeviceOps - Callbacks of a vfio device.
  *
  * Each callback is passed the device that was given to vfio_dpy_probe() or
  * vfio_dpy_new(). Those that return an int return a negative errno on failure,
- * the one that the kernel or the device's process gave: -ENOTTY if there are no
- * graphics planes, -ETIMEDOUT if the device did not answer, -ENODEV if it has
- * gone, -ESHUTDOWN if it has gone and the host has told the user (the display
- * then shows that, and does not report it again).
+ * as the kernel or the device's process reported it: -ENOTTY if there are no
+ * graphics planes, -ETIMEDOUT if the device did not answer, -ENODEV if it is
+ * gone, -ESHUTDOWN if it is gone and the host has told the user (the display
+ * then shows that, but does not log it again).
  *
- * Required are query_plane(), and get_dmabuf() or region_info(): a device
- * without one of these two has no planes of that kind. All others may be NULL.
+ * query_plane() is required, and so is get_dmabuf() or region_info(): without
+ * one of these, the device has no planes of that kind. All others may be NULL.
  *
  * Context: One thread at a time, the display's or that of vfio_dpy_watch(). Not
  * called after vfio_dpy_free(), or, where there is a watcher, after
- * vfio_dpy_watch() has returned. May block, which blocks the thread.
+ * vfio_dpy_watch() has returned. May block.
  */
 typedef struct VfioDpyDeviceOps {
     /**
@@ -229,8 +226,8 @@ typedef struct VfioDpyDeviceOps {
      */
     int (*query_plane)(void *device, struct vfio_device_gfx_plane_info *info);
     /**
-     * @get_dmabuf: VFIO_DEVICE_GET_GFX_DMABUF. Returns a descriptor, which is
-     * the library's from then on, or a negative errno.
+     * @get_dmabuf: VFIO_DEVICE_GET_GFX_DMABUF. Returns a descriptor, which the
+     * library takes over, or a negative errno.
      */
     int (*get_dmabuf)(void *device, uint32_t id);
     /**
@@ -243,9 +240,9 @@ typedef struct VfioDpyDeviceOps {
     /**
      * @region_read: Reads @size bytes of a region, beginning @offset bytes into
      * it. Returns 0 if all were read, else a negative errno. NULL: no region
-     * can be read, so that those that cannot be mapped show nothing, and there
-     * is no EDID. vfio_dpy_new() asks PCI's configuration space who made a
-     * device in region mode.
+     * can be read: those that cannot be mapped show nothing, and there is no
+     * EDID. In region mode, vfio_dpy_new() reads the vendor from PCI's
+     * configuration space.
      */
     int (*region_read)(void *device,
                        uint32_t index,
@@ -264,16 +261,15 @@ typedef struct VfioDpyDeviceOps {
                         uint32_t size);
     /**
      * @keeps_ids: Returns whether an id means the same dma-buf for as long as a
-     * descriptor of it is open, even over a reset. True of kernel drivers,
-     * false of a device in another process. NULL: false.
+     * descriptor of it is open, even over a reset. True for kernel drivers,
+     * false for a device in another process. NULL: false.
      */
     bool (*keeps_ids)(void *device);
     /**
-     * @signal_changes: Has the device signal @eventfd when what it shows has
-     * changed (docs/display-events.md), or, if that is -1, no longer. The
-     * eventfd may be closed when the call has returned: the device duplicates
-     * it. Returns 0 or a negative errno, -ENOTTY if the device has no such
-     * interrupt. NULL: it has none.
+     * @signal_changes: Makes the device signal @eventfd when its picture
+     * changes (docs/display-events.md); -1 ends that. The caller may close the
+     * eventfd after the call: the device duplicates it. Returns 0 or a negative
+     * errno, -ENOTTY if the device has no such interrupt. NULL: it has none.
      */
     int (*signal_changes)(void *device, int eventfd);
     /**
@@ -284,8 +280,8 @@ typedef struct VfioDpyDeviceOps {
     int (*edid_region)(void *device);
     /**
      * @generate_edid: Writes an EDID for @monitor to @blob, which has @size
-     * bytes of zero, and returns its length in bytes. It does not ask the
-     * device. NULL: there is no EDID.
+     * zeroed bytes, and returns its length in bytes. Does not call the device.
+     * NULL: there is no EDID.
      */
     size_t (*generate_edid)(void *device,
                             const struct VfioDpyMonitor *monitor,
@@ -294,8 +290,7 @@ typedef struct VfioDpyDeviceOps {
 } VfioDpyDeviceOps;
 
 /**
- * struct VfioDpyBuffer - A dma-buf with one plane, whose pixels begin at its
- * first byte.
+ * struct VfioDpyBuffer - A dma-buf with one plane, at offset 0.
  */
 typedef struct VfioDpyBuffer {
     /**
@@ -303,20 +298,20 @@ typedef struct VfioDpyBuffer {
      */
     uint64_t modifier;
     /**
-     * @fd: The dma-buf. It is the library's, and open until release() of struct
-     * VfioDpyConsoleOps returns.
+     * @fd: The dma-buf. It belongs to the library, and stays open until
+     * release() of struct VfioDpyConsoleOps returns.
      */
     int fd;
     /**
-     * @width: Pixels in a row.
+     * @width: Width in pixels.
      */
     uint32_t width;
     /**
-     * @height: Number of rows.
+     * @height: Height in pixels.
      */
     uint32_t height;
     /**
-     * @stride: Bytes from a row to the next.
+     * @stride: Stride in bytes.
      */
     uint32_t stride;
     /**
@@ -326,15 +321,15 @@ typedef struct VfioDpyBuffer {
 } VfioDpyBuffer;
 
 /**
- * struct VfioDpyConsoleOps - What is told to the host's console.
+ * struct VfioDpyConsoleOps - Callbacks of the host's console.
  *
  * The console shows one thing at a time: a scanout (a dma-buf that a front end
  * imports), a surface, memory of the device, a message, or the firmware's
- * framebuffer. Showing one ends the other. Each callback is passed the console
- * that was given to vfio_dpy_new().
+ * framebuffer. Showing one replaces the other. Each callback is passed the
+ * console that was given to vfio_dpy_new().
  *
- * Required is show_surface(). All others may be NULL; where nothing is said of
- * that, they are then not called.
+ * show_surface() is required. All others may be NULL, and are then not called,
+ * unless their description says otherwise.
  *
  * Context: The display's thread, within a call of the display's functions or
  * from the GLib default main context. They may call the display's functions,
@@ -347,18 +342,17 @@ typedef struct VfioDpyConsoleOps {
     uint32_t size;
     /**
      * @show_surface: Shows a new surface in XRGB8888. Returns its pixels,
-     * @height rows that begin *@stride bytes apart, which stay writable until
-     * the console is told to show something else, or vfio_dpy_free() returns.
-     * Returns NULL if there is no memory for it; the console then shows what it
-     * did.
+     * @height rows with a stride of *@stride bytes, writable until the console
+     * is told to show something else, or vfio_dpy_free() returns. Returns NULL
+     * if there is no memory for it; the console then keeps what it shows.
      */
     uint8_t *(*show_surface)(void *console,
                              uint32_t width,
                              uint32_t height,
                              size_t *stride);
     /**
-     * @update_surface: A part of the surface, or of the memory, has changed, in
-     * pixels.
+     * @update_surface: Reports that a part of the surface, or of the memory,
+     * has changed; in pixels.
      */
     void (*update_surface)(void *console,
                            uint32_t x,
@@ -366,14 +360,14 @@ typedef struct VfioDpyConsoleOps {
                            uint32_t width,
                            uint32_t height);
     /**
-     * @show_memory: Shows a picture in XRGB8888 that lies in memory of the
-     * device: @height rows that begin @stride bytes apart, a multiple of 4. The
-     * device, or the guest, may write to it at any moment; nobody else may. Its
-     * @stride * @height bytes can be read by any thread until @memory is given
-     * to vfio_dpy_memory_free(), once, when the console shows something else
-     * and no front end reads them any more; that may be after vfio_dpy_free().
+     * @show_memory: Shows a picture in XRGB8888 in the device's memory: @height
+     * rows with a stride of @stride bytes, a multiple of 4. The device, or the
+     * guest, may write to it at any time; nobody else may. Any thread may read
+     * the @stride * @height bytes until @memory is passed to
+     * vfio_dpy_memory_free(), once, when the console shows something else and
+     * no front end reads them any more; that may be after vfio_dpy_free().
      *
-     * Returns false if the console cannot show it: it then shows what it did,
+     * Returns false if the console cannot show it; it then keeps what it shows,
      * and @memory stays the library's. NULL: false.
      */
     bool (*show_memory)(void *console,
@@ -406,12 +400,12 @@ typedef struct VfioDpyConsoleOps {
                                              const struct VfioDpyBuffer *buffer,
                                              void *import);
     /**
-     * @import: Prepares a dma-buf for the front ends, and returns what the host
+     * @import: Imports a dma-buf for the front ends, and returns what the host
      * keeps of it, for release().
      */
     void *(*import)(void *console, const struct VfioDpyBuffer *buffer);
     /**
-     * @release: Ends an import, and frees it. It is not shown any more.
+     * @release: Frees an import, which is off screen.
      */
     void (*release)(void *console, void *import);
     /**
@@ -419,7 +413,8 @@ typedef struct VfioDpyConsoleOps {
      */
     void (*show_scanout)(void *console, void *import);
     /**
-     * @update_scanout: A part of the scanout may have changed, in pixels.
+     * @update_scanout: Reports that a part of the scanout may have changed; in
+     * pixels.
      */
     void (*update_scanout)(void *console,
                            uint32_t x,
@@ -427,8 +422,8 @@ typedef struct VfioDpyConsoleOps {
                            uint32_t width,
                            uint32_t height);
     /**
-     * @scanout_cursor: Shows an imported dma-buf as the pointer above a
-     * scanout; NULL hides it.
+     * @scanout_cursor: Shows an imported dma-buf as the cursor above a scanout;
+     * NULL hides it.
      */
     void (*scanout_cursor)(void *console,
                            void *import,
@@ -436,16 +431,16 @@ typedef struct VfioDpyConsoleOps {
                            uint32_t hot_x,
                            uint32_t hot_y);
     /**
-     * @move_scanout_cursor: Moves the upper left corner of the pointer above a
-     * scanout, in pixels.
+     * @move_scanout_cursor: Moves the upper left corner of the cursor above a
+     * scanout; in pixels.
      */
     void (*move_scanout_cursor)(void *console, int32_t x, int32_t y);
     /**
-     * @surface_cursor: Defines the pointer above a surface, or above a scanout
-     * if scanout_support() has nobody for the pointer's dma-buf: @height rows
-     * of @width pixels in ARGB8888, as the guest has them (colours multiplied
-     * by alpha, as DRM's planes are by default), without padding. NULL hides
-     * it. The pixels are valid during the call.
+     * @surface_cursor: Sets the cursor above a surface, or above a scanout if
+     * no front end imports the cursor's dma-buf: @height rows of @width pixels
+     * in ARGB8888 as the guest has them (premultiplied, as DRM's planes are by
+     * default), without padding. NULL hides it. The pixels are valid during the
+     * call.
      */
     void (*surface_cursor)(void *console,
                            const uint8_t *pixels,
@@ -454,25 +449,25 @@ typedef struct VfioDpyConsoleOps {
                            uint32_t hot_x,
                            uint32_t hot_y);
     /**
-     * @move_surface_cursor: Moves the upper left corner of that pointer, in
+     * @move_surface_cursor: Moves the upper left corner of that cursor; in
      * pixels.
      */
     void (*move_surface_cursor)(void *console, int32_t x, int32_t y);
     /**
-     * @request_refresh: Has the front ends refresh soon, as if their timer had
-     * gone off, but not from within the callback.
+     * @request_refresh: Makes the front ends refresh soon, as if their timers
+     * had fired, but not from within the callback.
      */
     void (*request_refresh)(void *console);
     /**
      * @refresh_done: A refresh that is not periodic (see vfio_dpy_refresh()) is
-     * over: graphic_hw_update_done(), but not from within the callback. NULL:
-     * nobody waits for that, which is fine where vfio_dpy_watcher() is not
+     * complete: graphic_hw_update_done(), but not from within the callback.
+     * NULL: nobody waits for that, which is fine if vfio_dpy_watcher() is not
      * called.
      */
     void (*refresh_done)(void *console);
     /**
-     * @log: Reports something. @message is valid during the call. NULL: it goes
-     * to GLib's log, in the domain "vfio-display".
+     * @log: Logs a message, which is valid during the call. NULL: it goes to
+     * GLib's log, domain "vfio-display".
      */
     void (*log)(void *console,
                 enum VfioDpySeverity severity,
@@ -485,8 +480,8 @@ typedef struct VfioDpyConsoleOps {
 } VfioDpyConsoleOps;
 
 /**
- * struct VfioDpyConfig - What a user may choose. Zero everywhere but in @size
- * is a good choice.
+ * struct VfioDpyConfig - What a user may choose. Zero everywhere except @size
+ * means defaults.
  */
 typedef struct VfioDpyConfig {
     /**
@@ -494,37 +489,37 @@ typedef struct VfioDpyConfig {
      */
     uint32_t size;
     /**
-     * @xres: Preferred width for the EDID, in pixels; 0: the most that the
-     * device can do.
+     * @xres: Preferred width for the EDID, in pixels; 0: the largest that the
+     * device supports.
      */
     uint32_t xres;
     /**
-     * @yres: Preferred height for the EDID, in pixels; 0: the most that the
-     * device can do.
+     * @yres: Preferred height for the EDID, in pixels; 0: the largest that the
+     * device supports.
      */
     uint32_t yres;
     /**
-     * @share: Let other devices of the VM have the scanout: see
+     * @share: Allow the scanout to be shared with other devices of the VM: see
      * vfio_dpy_share_scanout().
      */
     bool share;
     /**
-     * @driver: Name of the device's driver, as the symbolic link "driver" in
-     * sysfs has it. NULL if there is none, or it is not known. Some drivers
-     * must be treated with care.
+     * @driver: Name of the device's driver, the target of the symbolic link
+     * "driver" in sysfs. NULL if there is none, or it is not known. Some
+     * drivers have quirks.
      */
     const char *driver;
     /**
-     * @options: More, as "key=value" separated by commas. NULL: defaults.
+     * @options: More options: "key=value", separated by commas. NULL: defaults.
      *
-     * - thread=on or off: whether to ask the device on a thread of its own, if
-     * the host gives one: vfio_dpy_watcher().
-     * - events=on: have a device that can (docs/display-events.md) say when
-     * something changed, instead of polling it.
-     * - import=off: show dma-bufs as surfaces, even where a front end imports
+     * - thread=on or off: whether to poll the device on a thread of its own, if
+     * the host provides one: vfio_dpy_watcher().
+     * - events=on: let a device that can (docs/display-events.md) signal
+     * changes, instead of polling it.
+     * - import=off: show dma-bufs as surfaces, even if a front end imports
      * them.
-     * - pool-buffers=N, pool-bytes=N: how many dma-bufs to hold at most besides
-     * those on screen, and how many bytes; K, M or G may follow.
+     * - pool-buffers=N, pool-bytes=N: maximum number of dma-bufs to hold
+     * besides those on screen, and of their bytes; K, M or G may follow.
      */
     const char *options;
 } VfioDpyConfig;
@@ -534,7 +529,7 @@ extern "C" {
 #endif // __cplusplus
 
 /**
- * vfio_dpy_version() - Tells the version of the library.
+ * vfio_dpy_version() - Returns the version of the library.
  *
  * Context: Any thread.
  * Return: The version as "major.minor.micro".
@@ -542,27 +537,27 @@ extern "C" {
 const char *vfio_dpy_version(void);
 
 /**
- * vfio_dpy_check_version() - Tells whether the library goes with the header
- * that the host was compiled with.
+ * vfio_dpy_check_version() - Checks that the library is compatible with the
+ * header that the host was compiled with.
  * @version: VFIO_DISPLAY_VERSION.
  *
  * Context: Any thread.
- * Return: True if the library is as new as the header, and nothing was taken
- * away since then: the major number is the same (below 1.0.0: the minor number,
- * too), and the rest is not smaller.
+ * Return: True if the library is as new as the header, and compatible: the
+ * major number is the same (below 1.0.0: the minor number, too), and the rest
+ * is not smaller.
  */
 bool vfio_dpy_check_version(uint32_t version);
 
 /**
  * vfio_dpy_probe() - Finds out how a device gives its planes.
- * @ops: What the device can be asked.
+ * @ops: Callbacks of the device.
  * @device: Passed to the callbacks.
  * @error: Where to put a message on failure, to be freed with g_free(); may be
  * NULL.
  *
  * Context: Any thread that may call the device.
- * Return: A VfioDpyMode, or a negative errno: -EINVAL if @ops is not valid,
- * else what the device, which does not answer, gave.
+ * Return: A VfioDpyMode, or a negative errno: -EINVAL if @ops is invalid, else
+ * the error of a device that does not answer.
  */
 int vfio_dpy_probe(const struct VfioDpyDeviceOps *ops,
                    void *device,
@@ -571,10 +566,10 @@ int vfio_dpy_probe(const struct VfioDpyDeviceOps *ops,
 /**
  * vfio_dpy_new() - Creates the display of a device.
  * @mode: How the device gives its planes: what vfio_dpy_probe() returned.
- * @device_ops: What the device can be asked; copied.
+ * @device_ops: Callbacks of the device; copied.
  * @device: Passed to the callbacks of @device_ops.
- * @name: How messages name the device; copied.
- * @console_ops: What is told to the console; copied.
+ * @name: The device's name in messages; copied.
+ * @console_ops: Callbacks of the console; copied.
  * @console: Passed to the callbacks of @console_ops.
  * @config: What the user chose; copied. NULL: defaults.
  * @error: Where to put a message on failure, to be freed with g_free(); may be
@@ -585,7 +580,7 @@ int vfio_dpy_probe(const struct VfioDpyDeviceOps *ops,
  * Context: The display's thread.
  * Return: The display, to be freed with vfio_dpy_free(); NULL if @mode is
  * neither VFIO_DPY_MODE_DMA_BUF nor VFIO_DPY_MODE_REGION, if a required
- * callback is missing, or if an option is not valid.
+ * callback is missing, or if an option is invalid.
  */
 struct VfioDpy *vfio_dpy_new(int mode,
                              const struct VfioDpyDeviceOps *device_ops,
@@ -597,37 +592,37 @@ struct VfioDpy *vfio_dpy_new(int mode,
                              char **error);
 
 /**
- * vfio_dpy_free() - Ends a display.
+ * vfio_dpy_free() - Frees a display.
  * @dpy: The display; NULL is fine.
  *
- * Releases all imports, and closes all descriptors. Where there is a watcher,
- * the device's callbacks are called until vfio_dpy_watch() returns, which it
- * does soon.
+ * Releases all imports, and closes all descriptors. If there is a watcher, the
+ * device's callbacks are called until vfio_dpy_watch() returns, which it does
+ * soon.
  *
- * Context: The display's thread; not from within a callback, where debug builds
- * abort and others do nothing but say so.
+ * Context: The display's thread; not from within a callback: debug builds abort
+ * then, others log it and do nothing.
  */
 void vfio_dpy_free(struct VfioDpy *dpy);
 
 /**
- * vfio_dpy_has_edid() - Tells whether the guest can be told about its monitor.
+ * vfio_dpy_has_edid() - Returns whether the guest can be told about its
+ * monitor.
  * @dpy: The display.
  *
  * Context: The display's thread.
- * Return: Whether vfio_dpy_set_monitor() has an effect. It does not change.
+ * Return: Whether vfio_dpy_set_monitor() has an effect. Never changes.
  */
 bool vfio_dpy_has_edid(const struct VfioDpy *dpy);
 
 /**
- * vfio_dpy_message_size() - Tells how large a message would be, if there were
- * one now.
+ * vfio_dpy_message_size() - Returns the size that a message would have now.
  * @dpy: The display.
  * @width: Where to put its width in pixels.
  * @height: Where to put its height in pixels.
  *
- * Before the first picture that is the size of the monitor of which the guest
- * is told: if the console has it from the start, windows open with it, and the
- * guest is not told another at once.
+ * Before the first picture, that is the size of the monitor that the guest is
+ * told of. If the console has it from the start, windows open with that size,
+ * and the guest is not told another one at once.
  *
  * Context: The display's thread.
  * Return: False, and nothing is written, if the display has failed, or from
@@ -641,19 +636,19 @@ bool vfio_dpy_message_size(const struct VfioDpy *dpy,
  * vfio_dpy_refresh() - Shows what the device shows now:
  * GraphicHwOps.gfx_update.
  * @dpy: The display.
- * @periodic: Whether a front end's timer went off, and will again: a change of
- * a surface that is one row high may then be shown at the next refresh only.
- * False for who asks once, for instance to take a screenshot: all is shown, and
- * refresh_done() of struct VfioDpyConsoleOps is called when it is.
+ * @periodic: True for a front end's timer, which will fire again: small changes
+ * may then wait for the next refresh. False for a one-shot refresh, as for a
+ * screenshot: everything is shown, and then refresh_done() of struct
+ * VfioDpyConsoleOps is called.
  *
- * Context: The display's thread. Asks the device, unless there is a watcher.
+ * Context: The display's thread. Polls the device, unless there is a watcher.
  */
 void vfio_dpy_refresh(struct VfioDpy *dpy,
                       bool periodic);
 
 /**
- * vfio_dpy_invalidate() - Has the next refresh show all again, changed or not:
- * GraphicHwOps.invalidate.
+ * vfio_dpy_invalidate() - Makes the next refresh show everything again, changed
+ * or not: GraphicHwOps.invalidate.
  * @dpy: The display.
  *
  * Context: The display's thread.
@@ -661,10 +656,10 @@ void vfio_dpy_refresh(struct VfioDpy *dpy,
 void vfio_dpy_invalidate(struct VfioDpy *dpy);
 
 /**
- * vfio_dpy_set_monitor() - Tells the guest that its monitor is like this window
- * of a front end: GraphicHwOps.ui_info.
+ * vfio_dpy_set_monitor() - Advertises a monitor of a window's size to the
+ * guest: GraphicHwOps.ui_info.
  * @dpy: The display.
- * @monitor: The window; copied. Of zero pixels: the front end does not show the
+ * @monitor: The window; copied. Zero pixels: the front end does not show the
  * console.
  *
  * Context: The display's thread.
@@ -685,11 +680,11 @@ void vfio_dpy_block(struct VfioDpy *dpy,
                     bool block);
 
 /**
- * vfio_dpy_reset() - Forgets all that the device told: it is about to be reset.
+ * vfio_dpy_reset() - Begins a reset of the device: forgets all its answers.
  * @dpy: The display.
  *
- * vfio_dpy_reset_done() is to follow. The console is asked to refresh, and told
- * at its next refresh.
+ * vfio_dpy_reset_done() must follow. The console is asked to refresh, and shows
+ * the reset then.
  *
  * Context: The display's thread, or another that excludes it, as a vCPU's does
  * under QEMU's BQL.
@@ -697,7 +692,7 @@ void vfio_dpy_block(struct VfioDpy *dpy,
 void vfio_dpy_reset(struct VfioDpy *dpy);
 
 /**
- * vfio_dpy_reset_done() - Asks the device again: it has been reset.
+ * vfio_dpy_reset_done() - Ends a reset: the device is polled again.
  * @dpy: The display.
  *
  * Context: The display's thread.
@@ -705,19 +700,17 @@ void vfio_dpy_reset(struct VfioDpy *dpy);
 void vfio_dpy_reset_done(struct VfioDpy *dpy);
 
 /**
- * vfio_dpy_watcher() - Takes what asks the device out of the display, for a
- * thread of the host's.
+ * vfio_dpy_watcher() - Takes the watcher, which polls the device, out of the
+ * display, for a thread of the host.
  * @dpy: The display.
  *
- * From then on the display waits for the device neither in vfio_dpy_refresh()
- * nor elsewhere. To be called once at most.
+ * From then on the display never blocks on the device. Call it at most once.
  *
  * Context: The display's thread, and that which runs the GLib default main
  * context.
  * Return: The watcher, to be given to vfio_dpy_watch(). NULL if the user does
- * not want one (the option "thread"), or if it cannot be had: the device is
- * then asked in vfio_dpy_refresh(), as it is where this function is never
- * called.
+ * not want one (option "thread"), or on failure: the device is then polled in
+ * vfio_dpy_refresh(), as if this function had never been called.
  */
 struct VfioDpyWatcher *vfio_dpy_watcher(struct VfioDpy *dpy);
 
@@ -729,22 +722,21 @@ struct VfioDpyWatcher *vfio_dpy_watcher(struct VfioDpy *dpy);
  * @error: Where to put a message on failure, to be freed with g_free(); may be
  * NULL.
  *
- * The UUID is the same for as long as the display holds the dma-buf, and goes
- * with it. The functions of vfio_display_objects.h find it.
+ * The UUID lasts as long as the display holds the dma-buf. The functions of
+ * vfio_display_objects.h find it.
  *
- * Context: The display's thread. May ask the device, unless there is a watcher.
- * Return: 0 or a negative errno: -EPERM: sharing is not switched on; -ENOTSUP:
- * the device shows a region; -ENOENT: it shows nothing; -EBUSY: called from
- * within a callback; -EIO: anything else, such as a device that does not
- * answer.
+ * Context: The display's thread. May call the device, unless there is a
+ * watcher.
+ * Return: 0 or a negative errno: -EPERM: sharing is not enabled; -ENOTSUP: the
+ * device shows a region; -ENOENT: it shows nothing; -EBUSY: called from within
+ * a callback; -EIO: anything else, such as a device that does not answer.
  */
 int vfio_dpy_share_scanout(struct VfioDpy *dpy,
                            uint8_t *uuid,
                            char **error);
 
 /**
- * vfio_dpy_status() - Tells what the display shows, holds and did, for
- * programs.
+ * vfio_dpy_status() - Returns the status of the display as JSON.
  * @dpy: The display.
  *
  * Context: The display's thread.
@@ -754,8 +746,8 @@ int vfio_dpy_share_scanout(struct VfioDpy *dpy,
 char *vfio_dpy_status(const struct VfioDpy *dpy);
 
 /**
- * vfio_dpy_describe() - Tells what the display shows, holds and did, in a few
- * lines for people.
+ * vfio_dpy_describe() - Returns the status of the display as a few lines of
+ * text.
  * @dpy: The display.
  *
  * Context: The display's thread.
@@ -773,16 +765,16 @@ char *vfio_dpy_describe(const struct VfioDpy *dpy);
  * Context: The display's thread.
  * Return: *@height rows of *@width pixels in XRGB8888, without padding, to be
  * freed with g_free(). NULL, and nothing is written, if no scanout is shown, if
- * its pixels cannot be read without a GPU, or from within a callback.
+ * only a GPU can read its pixels, or from within a callback.
  */
 uint8_t *vfio_dpy_capture(struct VfioDpy *dpy,
                           uint32_t *width,
                           uint32_t *height);
 
 /**
- * vfio_dpy_memory_free() - Lets go of memory that show_memory() of struct
- * VfioDpyConsoleOps was given.
- * @memory: What show_memory() was given, if that returned true; NULL is fine.
+ * vfio_dpy_memory_free() - Frees memory that was passed to show_memory() of
+ * struct VfioDpyConsoleOps.
+ * @memory: What show_memory() was passed, if that returned true; NULL is fine.
  * Nobody reads its pixels any more.
  *
  * Context: Any thread.
@@ -790,15 +782,15 @@ uint8_t *vfio_dpy_capture(struct VfioDpy *dpy,
 void vfio_dpy_memory_free(struct VfioDpyMemory *memory);
 
 /**
- * vfio_dpy_watch() - Asks the device of a display, on the calling thread, until
- * the display was freed.
+ * vfio_dpy_watch() - Polls the device of a display on the calling thread, until
+ * the display is freed.
  * @watcher: The watcher, from vfio_dpy_watcher(). It is freed.
  *
- * The device's callbacks are called on this thread meanwhile, and the device is
- * there until this returns.
+ * The device's callbacks are called on this thread meanwhile; the device must
+ * exist until this returns.
  *
  * Context: A thread of the host's own, once, without any lock. Returns when the
- * display was freed, and no callback of the device is under way any more.
+ * display was freed and no callback of the device is running.
  */
 void vfio_dpy_watch(struct VfioDpyWatcher *watcher);
 

@@ -15,13 +15,12 @@
  * Imports dma-bufs as textures, and reads pictures back. The functions are
  * there if the library was built with libepoxy: the variable `egl` of
  * pkg-config, and of meson's dependency, is then `true`, and only then is this
- * header installed. vfio_display.h says what goes for all functions.
+ * header installed. vfio_display.h has the rules for all functions.
  */
 
 
 /**
- * enum VfioDpyEglColorSpace - Which colours luminance and chrominance stand
- * for.
+ * enum VfioDpyEglColorSpace - How luminance and chrominance become colours.
  */
 typedef enum VfioDpyEglColorSpace {
     /**
@@ -64,11 +63,11 @@ typedef struct VfioDpyEglBuffer {
      */
     uint64_t modifier;
     /**
-     * @width: Pixels in a row.
+     * @width: Width in pixels.
      */
     uint32_t width;
     /**
-     * @height: Number of rows.
+     * @height: Height in pixels.
      */
     uint32_t height;
     /**
@@ -89,7 +88,7 @@ typedef struct VfioDpyEglBuffer {
      */
     uint32_t offset[4];
     /**
-     * @stride: Bytes from a row to the next, for each plane.
+     * @stride: Stride of each plane in bytes.
      */
     uint32_t stride[4];
     /**
@@ -111,15 +110,15 @@ typedef struct VfioDpyEglPixels {
      */
     uint8_t *data;
     /**
-     * @stride: Bytes from a row to the next.
+     * @stride: Stride in bytes.
      */
     size_t stride;
     /**
-     * @width: Pixels in a row.
+     * @width: Width in pixels.
      */
     uint32_t width;
     /**
-     * @height: Number of rows.
+     * @height: Height in pixels.
      */
     uint32_t height;
     /**
@@ -139,7 +138,7 @@ extern "C" {
 #endif // __cplusplus
 
 /**
- * vfio_dpy_egl_imports() - Tells whether a display imports dma-bufs at all.
+ * vfio_dpy_egl_imports() - Returns whether a display imports dma-bufs at all.
  * @display: An EGLDisplay, initialised and never terminated, or EGL_NO_DISPLAY.
  *
  * Context: Any thread.
@@ -148,14 +147,14 @@ extern "C" {
 bool vfio_dpy_egl_imports(void *display);
 
 /**
- * vfio_dpy_egl_can_import() - Tells whether a display can import a picture, as
- * far as that is known before it does.
+ * vfio_dpy_egl_can_import() - Checks whether a display can import a picture, as
+ * far as that is known beforehand.
  * @display: An EGLDisplay, initialised and never terminated, or EGL_NO_DISPLAY.
  * @buffer: The picture; its descriptors are open.
  * @error: Where to put a message on failure, to be freed with g_free(); may be
  * NULL. The message is NULL if the same one was given for this display before.
  *
- * What the display imports is asked for once, and kept.
+ * What the display supports is queried once.
  *
  * Context: Any thread; no context of EGL is needed.
  * Return: Whether it can.
@@ -166,10 +165,9 @@ bool vfio_dpy_egl_can_import(void *display,
 
 /**
  * vfio_dpy_egl_read() - Copies a linear picture in ARGB8888 or XRGB8888, for
- * who does not draw it with OpenGL.
+ * those who do not draw it with OpenGL.
  * @buffer: The picture; its descriptors are open.
- * @pixels: Where to put the pixels: as many as it has, in ARGB8888, without
- * padding.
+ * @pixels: Where to put its pixels in ARGB8888, without padding.
  *
  * Context: Any thread.
  * Return: False if the CPU cannot read them.
@@ -195,7 +193,7 @@ struct VfioDpyEglImport *vfio_dpy_egl_import_new(void *display,
                                                  char **error);
 
 /**
- * vfio_dpy_egl_import_texture() - Tells the name of an import's texture.
+ * vfio_dpy_egl_import_texture() - Returns the name of an import's texture.
  * @import: The import.
  *
  * Context: Any.
@@ -204,7 +202,7 @@ struct VfioDpyEglImport *vfio_dpy_egl_import_new(void *display,
 uint32_t vfio_dpy_egl_import_texture(const struct VfioDpyEglImport *import);
 
 /**
- * vfio_dpy_egl_import_is_current() - Tells whether the current context has an
+ * vfio_dpy_egl_import_is_current() - Returns whether the current context has an
  * import's texture.
  * @import: The import.
  *
@@ -214,8 +212,8 @@ uint32_t vfio_dpy_egl_import_texture(const struct VfioDpyEglImport *import);
 bool vfio_dpy_egl_import_is_current(const struct VfioDpyEglImport *import);
 
 /**
- * vfio_dpy_egl_import_begin() - Prepares an import's texture for being drawn;
- * to be called before each time.
+ * vfio_dpy_egl_import_begin() - Prepares an import's texture for drawing; call
+ * it before each draw.
  * @import: The import.
  * @error: Where to put a message on failure, to be freed with g_free(); may be
  * NULL. The message is NULL if the same one was given for this display before.
@@ -231,11 +229,11 @@ bool vfio_dpy_egl_import_begin(struct VfioDpyEglImport *import,
                                char **error);
 
 /**
- * vfio_dpy_egl_import_end() - Says that an import's texture was drawn; to be
- * called before glFlush().
+ * vfio_dpy_egl_import_end() - Reports that an import's texture was drawn; call
+ * it before glFlush().
  * @import: The import.
  *
- * vfio_dpy_egl_import_take_fence() then tells when the GPU is done.
+ * vfio_dpy_egl_import_take_fence() then says when the GPU is done.
  *
  * Context: The context in which it was drawn is current.
  */
@@ -243,29 +241,29 @@ void vfio_dpy_egl_import_end(struct VfioDpyEglImport *import);
 
 /**
  * vfio_dpy_egl_import_take_fence() - Takes the fence of
- * vfio_dpy_egl_import_end(); to be called after glFlush().
+ * vfio_dpy_egl_import_end(); call it after glFlush().
  * @import: The import.
  *
  * Context: The context in which it was drawn is current.
  * Return: A descriptor (a sync_file) that is readable when the GPU is done, for
- * the caller to close; -1 where the display has no native fences.
+ * the caller to close; -1 if the display has no native fences.
  */
 int vfio_dpy_egl_import_take_fence(struct VfioDpyEglImport *import);
 
 /**
- * vfio_dpy_egl_import_free() - Ends an import.
+ * vfio_dpy_egl_import_free() - Frees an import.
  * @import: The import; NULL is fine.
  *
- * Its texture is deleted in the context that has it: on the GLib default main
- * context if that is current in another thread.
+ * Its texture is deleted in the context that has it, from the GLib default main
+ * context if that is current on another thread.
  *
  * Context: Whichever context of EGL is current, or none.
  */
 void vfio_dpy_egl_import_free(struct VfioDpyEglImport *import);
 
 /**
- * vfio_dpy_egl_describe() - Tells what was imported and refused, for each
- * display, in a few lines for people.
+ * vfio_dpy_egl_describe() - Returns what was imported and refused, for each
+ * display, as a few lines of text.
  *
  * Context: Any thread.
  * Return: The text, empty or ending with a line feed, to be freed with
@@ -312,12 +310,12 @@ uint32_t vfio_dpy_egl_read_back_target(struct VfioDpyEglReadBack *read_back,
  * vfio_dpy_egl_read_back_start() - Reads back what was drawn to
  * vfio_dpy_egl_read_back_target().
  * @read_back: The read-back context.
- * @anew: Whether the picture is another one for sure. Else, the GPU compares it
+ * @anew: Whether the picture has certainly changed. If not, the GPU compares it
  * first.
  * @error: Where to put a message on failure, to be freed with g_free(); may be
  * NULL. The message is NULL if the same one was given for the display before.
  *
- * If a picture is still on its way, this one comes after it.
+ * If another read is pending, this one follows it.
  *
  * Context: The same context is current.
  * Return: False on failure: the texture is gone.
@@ -328,16 +326,16 @@ bool vfio_dpy_egl_read_back_start(struct VfioDpyEglReadBack *read_back,
 
 /**
  * vfio_dpy_egl_read_back_take() - Copies the picture that was read last, where
- * it differs, if it is there.
+ * it differs, if it has arrived.
  * @read_back: The read-back context.
  * @wait: Whether to wait for all that was drawn.
- * @pixels: Where to put it. If its size is not that of what was drawn, nothing
- * is copied. Nobody else uses the memory meanwhile.
+ * @pixels: Where to put it. If the sizes differ, nothing is copied. Nobody else
+ * uses the memory meanwhile.
  * @error: Where to put a message on failure, to be freed with g_free(); may be
  * NULL. The message is NULL if the same one was given for the display before.
  *
  * Context: Whichever context of EGL is current, or none.
- * Return: False on failure: what was drawn last will not come; draw it again.
+ * Return: False on failure: the last picture will not arrive; draw it again.
  */
 bool vfio_dpy_egl_read_back_take(struct VfioDpyEglReadBack *read_back,
                                  bool wait,
@@ -345,18 +343,18 @@ bool vfio_dpy_egl_read_back_take(struct VfioDpyEglReadBack *read_back,
                                  char **error);
 
 /**
- * vfio_dpy_egl_read_back_forget() - Says that the host's memory is not what was
- * read last: it was replaced, or shows something else.
+ * vfio_dpy_egl_read_back_forget() - Reports that the host's memory no longer
+ * holds what was read last: it was replaced, or shows something else.
  * @read_back: The read-back context.
  *
- * What is on its way is not copied.
+ * Pending reads are not copied.
  *
  * Context: Whichever context of EGL is current, or none.
  */
 void vfio_dpy_egl_read_back_forget(struct VfioDpyEglReadBack *read_back);
 
 /**
- * vfio_dpy_egl_read_back_free() - Ends a read-back context, and its textures.
+ * vfio_dpy_egl_read_back_free() - Frees a read-back context, and its textures.
  * @read_back: The read-back context; NULL is fine.
  *
  * Context: Whichever context of EGL is current, or none.

@@ -13,8 +13,7 @@
  * DOC: shared objects
  *
  * A table of dma-bufs that the devices of a VM share, by UUID. All functions
- * may be called from any thread. vfio_display.h says what goes for all
- * functions.
+ * may be called from any thread. vfio_display.h has the rules for all functions.
  */
 
 
@@ -45,7 +44,7 @@ typedef enum VfioDpyObjectsKind {
 typedef struct VfioDpyObjectsClaim VfioDpyObjectsClaim;
 
 /**
- * typedef VfioDpyObjectsOwner - Who shares objects.
+ * typedef VfioDpyObjectsOwner - An owner of shared objects.
  */
 typedef struct VfioDpyObjectsOwner VfioDpyObjectsOwner;
 
@@ -56,8 +55,8 @@ extern "C" {
 /**
  * vfio_dpy_objects_add_dmabuf() - Adds a dma-buf.
  * @uuid: Its UUID, of 16 bytes.
- * @fd: The dma-buf. It stays the caller's, who keeps it open until the entry
- * was removed.
+ * @fd: The dma-buf. It stays the caller's, who must keep it open until the
+ * entry is removed.
  * @error: Where to put a message on failure, to be freed with g_free(); may be
  * NULL.
  *
@@ -73,8 +72,8 @@ int vfio_dpy_objects_add_dmabuf(const uint8_t *uuid,
  * vfio_dpy_objects_add_vhost_device() - Adds a vhost-user device that is to be
  * asked for a dma-buf.
  * @uuid: The UUID, of 16 bytes.
- * @device: The device. It is told apart by its address, which is never
- * followed.
+ * @device: The device. It is identified by its address, which is never
+ * dereferenced.
  * @error: Where to put a message on failure, to be freed with g_free(); may be
  * NULL.
  *
@@ -96,7 +95,7 @@ int vfio_dpy_objects_add_vhost_device(const uint8_t *uuid,
 bool vfio_dpy_objects_remove(const uint8_t *uuid);
 
 /**
- * vfio_dpy_objects_kind() - Tells what a UUID leads to.
+ * vfio_dpy_objects_kind() - Returns what a UUID leads to.
  * @uuid: The UUID, of 16 bytes, or NULL.
  *
  * Context: Any thread.
@@ -112,7 +111,7 @@ enum VfioDpyObjectsKind vfio_dpy_objects_kind(const uint8_t *uuid);
  * NULL.
  *
  * The number may be another file's by the time the caller uses it, if another
- * thread removes the entry: vfio_dpy_objects_dup_dmabuf() has no such gap.
+ * thread removes the entry; vfio_dpy_objects_dup_dmabuf() has no such race.
  *
  * Context: Any thread.
  * Return: The descriptor, which is not the caller's, or a negative errno as for
@@ -126,13 +125,13 @@ int vfio_dpy_objects_peek_dmabuf(const uint8_t *uuid,
  * descriptor.
  * @uuid: Its UUID, of 16 bytes.
  * @timeout_ms: How long to wait for an entry that is reserved, in milliseconds;
- * 0: not at all. Whoever waits must not be the one whom the completion waits
- * for: QEMU's main loop should not.
+ * 0: not at all. Do not wait on a thread that the completion needs, such as
+ * QEMU's main loop.
  * @error: Where to put a message on failure, to be freed with g_free(); may be
  * NULL.
  *
- * It is duplicated while the entry is held in place, so it is never of another
- * file, whoever removes the entry meanwhile.
+ * The entry cannot be removed meanwhile, so the descriptor is never another
+ * file's.
  *
  * Context: Any thread.
  * Return: A descriptor with close-on-exec set, for the caller to close, or a
@@ -164,7 +163,7 @@ int vfio_dpy_objects_find_vhost_device(const uint8_t *uuid,
 
 /**
  * vfio_dpy_objects_remove_vhost_device() - Removes all entries that lead to a
- * vhost-user device, which is about to go.
+ * vhost-user device, which is about to go away.
  * @device: The device, or NULL.
  *
  * Context: Any thread.
@@ -174,16 +173,16 @@ size_t vfio_dpy_objects_remove_vhost_device(void *device);
 
 /**
  * vfio_dpy_objects_clear() - Removes all entries. Owners and claims stay valid,
- * and have none any more.
+ * without entries.
  *
  * Context: Any thread.
  */
 void vfio_dpy_objects_clear(void);
 
 /**
- * vfio_dpy_objects_owner_new() - Creates an owner of shared objects, whose
- * entries go with it.
- * @name: What messages call the owner; copied.
+ * vfio_dpy_objects_owner_new() - Creates an owner of shared objects, with which
+ * its entries are removed.
+ * @name: The owner's name in messages; copied.
  *
  * Context: Any thread.
  * Return: The owner, to be freed with vfio_dpy_objects_owner_free().
@@ -191,16 +190,16 @@ void vfio_dpy_objects_clear(void);
 struct VfioDpyObjectsOwner *vfio_dpy_objects_owner_new(const char *name);
 
 /**
- * vfio_dpy_objects_owner_free() - Ends an owner: all its entries go.
- * @owner: The owner; NULL is fine. Its claims stay valid, and are to be freed.
+ * vfio_dpy_objects_owner_free() - Frees an owner, and removes all its entries.
+ * @owner: The owner; NULL is fine. Its claims stay valid, and must be freed.
  *
  * Context: Any thread.
  */
 void vfio_dpy_objects_owner_free(struct VfioDpyObjectsOwner *owner);
 
 /**
- * vfio_dpy_objects_reserve() - Takes a UUID, for an object that is to come.
- * @owner: Who shares it.
+ * vfio_dpy_objects_reserve() - Reserves a UUID for an object that will follow.
+ * @owner: Its owner.
  * @uuid: The UUID, of 16 bytes.
  * @claim: Where to put the claim on success, to be freed with
  * vfio_dpy_objects_claim_free().
@@ -208,7 +207,7 @@ void vfio_dpy_objects_owner_free(struct VfioDpyObjectsOwner *owner);
  * says who holds the UUID; may be NULL.
  *
  * Lookups do not find the entry until it is completed; nobody else can add one
- * of this UUID.
+ * with this UUID.
  *
  * Context: Any thread.
  * Return: 0 or a negative errno: -EEXIST: the UUID is taken; -ENOSPC: the owner
@@ -223,8 +222,8 @@ int vfio_dpy_objects_reserve(const struct VfioDpyObjectsOwner *owner,
  * vfio_dpy_objects_complete_dmabuf() - Completes an entry with a dma-buf, and
  * wakes the lookups that wait for it.
  * @claim: The claim on the entry.
- * @fd: The dma-buf. It stays the caller's, who keeps it open until the claim
- * was freed, or the entry has gone otherwise.
+ * @fd: The dma-buf. It stays the caller's, who must keep it open until the
+ * claim is freed, or the entry is gone otherwise.
  * @error: Where to put a message on failure, to be freed with g_free(); may be
  * NULL.
  *
@@ -240,8 +239,8 @@ int vfio_dpy_objects_complete_dmabuf(struct VfioDpyObjectsClaim *claim,
  * vfio_dpy_objects_complete_vhost_device() - Completes an entry with a
  * vhost-user device that is to be asked for the dma-buf.
  * @claim: The claim on the entry.
- * @device: The device. It is told apart by its address, which is never
- * followed.
+ * @device: The device. It is identified by its address, which is never
+ * dereferenced.
  * @error: Where to put a message on failure, to be freed with g_free(); may be
  * NULL.
  *
@@ -254,8 +253,8 @@ int vfio_dpy_objects_complete_vhost_device(struct VfioDpyObjectsClaim *claim,
                                            char **error);
 
 /**
- * vfio_dpy_objects_claim_free() - Ends a claim: its entry goes, complete or
- * not.
+ * vfio_dpy_objects_claim_free() - Frees a claim, and removes its entry,
+ * complete or not.
  * @claim: The claim; NULL is fine.
  *
  * Lookups that wait for the entry fail.
@@ -265,7 +264,7 @@ int vfio_dpy_objects_complete_vhost_device(struct VfioDpyObjectsClaim *claim,
 void vfio_dpy_objects_claim_free(struct VfioDpyObjectsClaim *claim);
 
 /**
- * vfio_dpy_objects_status() - Tells what the table holds, for programs.
+ * vfio_dpy_objects_status() - Returns the content of the table as JSON.
  *
  * Context: Any thread.
  * Return: A JSON object, counts by kind and a list of all entries, to be freed

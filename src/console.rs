@@ -1,7 +1,8 @@
 //! What the host's console takes: QEMU's, or a test's.
 //!
-//! A console shows one thing at a time: a dma-buf that a front end imports ([`Console::scanout`]), a surface that we draw
-//! ([`Console::show_surface`]), memory of the device ([`Console::show_memory`]), or a message. Showing one ends the other.
+//! A console shows one thing at a time: a dma-buf that a front end imports ([`Console::scanout`]),
+//! a surface that we draw ([`Console::show_surface`]), memory of the device
+//! ([`Console::show_memory`]), or a message. Showing one ends the other.
 
 #![forbid(unsafe_code)]
 
@@ -15,14 +16,15 @@ use crate::plane::Geometry;
 
 /// The console of one device.
 pub trait Console {
-    /// What the host keeps of a dma-buf, for instance a texture. Made by [`Console::import`], given back to
-    /// [`Console::release`].
+    /// What the host keeps of a dma-buf, for instance a texture. Made by [`Console::import`], given
+    /// back to [`Console::release`].
     type Import;
 
     /// The pixels of a surface.
     type Canvas: Canvas;
 
-    /// What the front ends would do with this dma-buf. May change at any time. `import`: if it was prepared before.
+    /// What the front ends would do with this dma-buf. May change at any time. `import`: if it was
+    /// prepared before.
     fn uptake(
         &self,
         buffer: BorrowedFd<'_>,
@@ -30,7 +32,8 @@ pub trait Console {
         import: Option<&Self::Import>,
     ) -> Uptake;
 
-    /// Prepares a dma-buf for the front ends. The descriptor stays open, and the geometry the same, until it is released.
+    /// Prepares a dma-buf for the front ends. The descriptor stays open, and the geometry the same,
+    /// until it is released.
     fn import(&self, buffer: BorrowedFd<'_>, geometry: &Geometry) -> Self::Import;
 
     /// Ends an import; it is not shown any more.
@@ -42,12 +45,13 @@ pub trait Console {
     /// A part of the dma-buf that is shown may have changed.
     fn update_scanout(&self, part: Rect);
 
-    /// Shows a new surface of this many pixels. The canvas is valid until the console shows something else. `None` if the host has
-    /// no memory for it: the console shows what it did.
+    /// Shows a new surface of this many pixels. The canvas is valid until the console shows
+    /// something else. `None` if the host has no memory for it: the console shows what it did.
     fn show_surface(&self, width: u32, height: u32) -> Option<Self::Canvas>;
 
-    /// Shows a picture in XRGB8888 in memory that others draw into, as a surface of its own. Front ends read it when they want to; whoever
-    /// still does holds the memory, also when the console shows something else. `false` if the host cannot: the console shows what it did.
+    /// Shows a picture in XRGB8888 in memory that others draw into, as a surface of its own. Front
+    /// ends read it when they want to; whoever still does holds the memory, also when the console
+    /// shows something else. `false` if the host cannot: the console shows what it did.
     ///
     /// `stride * height` bytes are [in place](Memory::in_place).
     fn show_memory(&self, memory: &Arc<Memory>, geometry: &Geometry) -> bool;
@@ -69,7 +73,8 @@ pub trait Console {
     /// Moves the pointer above a scanout: its upper left corner.
     fn move_scanout_cursor(&self, x: i32, y: i32);
 
-    /// Defines the pointer above a surface, or above a scanout if the front ends do not take the dma-buf of its pointer. `None` hides it.
+    /// Defines the pointer above a surface, or above a scanout if the front ends do not take the
+    /// dma-buf of its pointer. `None` hides it.
     fn surface_cursor(&self, cursor: Option<&CursorImage<'_>>);
 
     /// Moves that pointer: its upper left corner, as QEMU's virtio-gpu means it and SPICE takes it.
@@ -102,13 +107,14 @@ pub enum Uptake {
 /// The pixels of a pointer.
 #[derive(Clone, Copy, Debug)]
 pub struct CursorImage<'a> {
-    /// Pixels in a row.
+    /// Width in pixels.
     pub width: u32,
     /// Rows.
     pub height: u32,
     /// The pixel that points.
     pub hotspot: (u32, u32),
-    /// ARGB8888 without padding, as the guest has it: colours multiplied by alpha, as DRM's planes are by default.
+    /// ARGB8888 without padding, as the guest has it: colours multiplied by alpha, as DRM's planes
+    /// are by default.
     pub pixels: &'a [u8],
 }
 
@@ -120,9 +126,9 @@ pub struct Monitor {
     pub width: u32,
     /// Preferred height, in pixels.
     pub height: u32,
-    /// The greatest width that the device can do, in pixels.
+    /// The largest width that the device supports, in pixels.
     pub max_width: u32,
-    /// The greatest height that the device can do, in pixels.
+    /// The largest height that the device supports, in pixels.
     pub max_height: u32,
     /// Width of the picture, in millimetres.
     pub width_mm: u32,
@@ -132,7 +138,7 @@ pub struct Monitor {
     pub refresh_rate: u32,
 }
 
-/// How much a message matters.
+/// Severity of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub enum Severity {
@@ -140,6 +146,6 @@ pub enum Severity {
     Error = 0,
     /// The user should know.
     Warning = 1,
-    /// A decision that the display took, for those who trace it.
+    /// A decision of the display, for tracing.
     Trace = 2,
 }

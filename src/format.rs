@@ -1,7 +1,7 @@
 //! Pixel formats: what a fourcc and a modifier mean, and their names in words.
 //!
-//! The codes are those of `drm_fourcc.h`; crate `drm-fourcc` knows them all. This module adds what a
-//! display needs: how many bytes a row of pixels takes, and how a pixel becomes XRGB8888, the one
+//! The codes are those of `drm_fourcc.h`; crate `drm-fourcc` knows them all. This module adds what
+//! a display needs: how many bytes a row of pixels takes, and how a pixel becomes XRGB8888, the one
 //! format of the surfaces that we draw ourselves.
 
 #![forbid(unsafe_code)]
@@ -57,8 +57,8 @@ impl Format {
 
     /// Bytes that `width` pixels take in one row, without padding.
     ///
-    /// `None` where rows mean something else: tiled and compressed layouts, and formats whose pixels lie in
-    /// several planes.
+    /// `None` where rows mean something else: tiled and compressed layouts, and formats whose
+    /// pixels lie in several planes.
     pub fn row_bytes(self, width: u32) -> Option<u64> {
         if self.modifier != DrmModifier::Linear && self.modifier != DrmModifier::Invalid {
             return None;
@@ -180,7 +180,8 @@ pub enum Conversion {
 }
 
 impl Conversion {
-    /// The way from `format` to XRGB8888; `None` if there is no faithful one (palettes, YUV, tiles).
+    /// The way from `format` to XRGB8888; `None` if there is no faithful one (palettes, YUV,
+    /// tiles).
     pub fn to_xrgb8888(format: Format) -> Option<Self> {
         use DrmFourcc as F;
         if format.modifier != DrmModifier::Linear && format.modifier != DrmModifier::Invalid {
@@ -272,7 +273,8 @@ mod tests {
 
     #[test]
     fn primaries_keep_their_colours_in_every_format() {
-        // One white, red, green and blue pixel each, as the format's definition in drm_fourcc.h writes them.
+        // One white, red, green and blue pixel each, as the format's definition in drm_fourcc.h
+        // writes them.
         let cases: [(DrmFourcc, [u32; 4]); 8] = [
             (DrmFourcc::Xrgb8888, [0x00ff_ffff, 0x00ff_0000, 0x0000_ff00, 0x0000_00ff]),
             (DrmFourcc::Xbgr8888, [0x00ff_ffff, 0x0000_00ff, 0x0000_ff00, 0x00ff_0000]),

@@ -1,4 +1,4 @@
-//! A plane that has been checked.
+//! The planes of a device, checked.
 //!
 //! [`PlaneInfo`] is what a device says, [`Plane`] what we believe of it. Nothing behind this module
 //! computes with a number that a device told and that was not checked here.
@@ -11,8 +11,8 @@ use drm_fourcc::{DrmFourcc, DrmModifier};
 
 use crate::format::{Format, FourccCode};
 
-/// The largest width and height that is shown, in pixels. QEMU's pixel library ends at 32767; no display does yet
-/// at this.
+/// The largest width and height shown, in pixels. QEMU's pixel library ends at 32767; no display is
+/// as large as this yet.
 pub const MAX_SIDE: u32 = 16384;
 
 /// The largest cursor, in pixels a side: twice what any driver offers.
@@ -52,7 +52,7 @@ impl PlaneInfo {
     /// `VFIO_GFX_PLANE_TYPE_REGION`
     pub const REGION: u32 = 4;
 
-    /// A question to the device. All else is zero: gvt leaves it as it is when there is no plane.
+    /// Creates a query. Everything else is zero: gvt leaves it unchanged when there is no plane.
     pub fn request(flags: u32, kind: PlaneKind) -> Self {
         // A region query has no plane type: QEMU always sent 0, and drivers may check.
         let drm_plane_type = if flags & Self::REGION == 0 { kind as u32 } else { 0 };
@@ -73,7 +73,7 @@ impl PlaneInfo {
 pub enum PlaneKind {
     /// The screen.
     Primary = 1,
-    /// The pointer, above the screen.
+    /// The cursor, above the screen.
     Cursor = 2,
 }
 
@@ -86,7 +86,7 @@ impl fmt::Display for PlaneKind {
     }
 }
 
-/// What the pixels of a plane look like. It is fixed for the life of a buffer: other geometry, other buffer.
+/// Layout of a plane's pixels. Fixed for the life of a buffer: another geometry is another buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Geometry {
     /// Format of the pixels.
@@ -97,12 +97,13 @@ pub struct Geometry {
     pub height: u32,
     /// Bytes from a row to the next.
     pub stride: u32,
-    /// Bytes that the device says the plane takes; at least [`Geometry::bytes_needed`].
+    /// Size of the plane in bytes, as the device says; at least [`Geometry::bytes_needed`].
     pub size: u32,
 }
 
 impl Geometry {
-    /// How many bytes from the first are touched when the whole plane is read. The storage must be at least as large.
+    /// Returns how many bytes are touched when the whole plane is read. The storage must be at
+    /// least as large.
     pub fn bytes_needed(&self) -> u64 {
         let rows = u64::from(self.height);
         match self.format.row_bytes(self.width) {
@@ -119,27 +120,29 @@ impl fmt::Display for Geometry {
     }
 }
 
-/// A plane as a device told it, checked.
+/// A plane of a device, checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plane {
     /// What its pixels look like.
     pub geometry: Geometry,
     /// The dma-buf's id or the region's index, by the mode of the device.
     pub handle: u32,
-    /// Upper left corner on the screen, in pixels (cursor). Drivers tell magnitudes: the sign is lost.
+    /// Upper left corner on the screen, in pixels (cursor). Drivers report magnitudes: the sign is
+    /// lost.
     pub position: (i32, i32),
-    /// The pixel of the cursor that points, from its upper left corner; `None` if the driver did not say or said one
-    /// outside of the cursor.
+    /// Hotspot, from the cursor's upper left corner; `None` if the driver did not set it, or set
+    /// one outside of the cursor.
     pub hotspot: Option<(u32, u32)>,
 }
 
 impl Plane {
-    /// Checks what a device told of a plane of this kind. `Ok(None)`: there is no plane now.
+    /// Checks a device's answer about a plane. `Ok(None)`: the plane is off.
     pub fn check(kind: PlaneKind, info: &PlaneInfo) -> Result<Option<Self>, PlaneError> {
         if info.is_off() {
             return Ok(None);
         }
-        // The crate knows the bit for big-endian pixels as a format of its own, which it cannot even print.
+        // The crate knows the bit for big-endian pixels as a format of its own, which it cannot
+        // even print.
         let fourcc = DrmFourcc::try_from(info.drm_format)
             .ok()
             .filter(|&fourcc| fourcc != DrmFourcc::Big_endian)
@@ -184,12 +187,13 @@ impl Plane {
     }
 }
 
-/// The same bits: a position left of or above the screen is negative, where a driver tells so.
+/// Reinterprets the bits: a position left of or above the screen is negative, if the driver reports
+/// that.
 fn signed(position: u32) -> i32 {
     i32::from_ne_bytes(position.to_ne_bytes())
 }
 
-/// Why a plane cannot be believed.
+/// Why a device's answer is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum PlaneError {

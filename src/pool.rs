@@ -1,29 +1,37 @@
-//! The dma-bufs that we hold.
+//! The dma-bufs we hold.
 //!
 //! # The contract
 //!
-//! It follows the kernel's contract between importers and exporters of dma-bufs (`dma_buf_pin`, `dma_buf_unpin`,
-//! `move_notify`), with the pool between the device that exports and the host that imports.
+//! It follows the kernel's contract between importers and exporters of dma-bufs (`dma_buf_pin`,
+//! `dma_buf_unpin`, `move_notify`), with the pool between the device that exports and the host that
+//! imports.
 //!
 //! - A buffer is **immutable**: an id that comes back with another geometry is another buffer.
-//! - A buffer is **pinned** by a [`User`] for as long as that user shows it or lends it out. Pins are counted per user;
-//!   each [`Pool::pin`] is matched by one [`Pool::unpin`] of the same user. What is not pinned is **cached**.
-//! - Only cached buffers are **evicted**, the one used longest ago first, when the pool holds more than its [`Limits`].
-//!   Pinned buffers may exceed them.
-//! - [`Pool::invalidate`] says that the device may have given the memory behind every buffer to something else: cached buffers
-//!   go at once; a pinned one becomes **stale**: no id leads to it any more, its pixels may still be read, its users are
-//!   to replace it at once, and it goes with its last pin. [`Pool::invalidate_id`] does so for one id.
-//! - Buffers that went are **retired**: the pool calls nobody, whoever holds the pool takes them with
-//!   [`Pool::take_retired`], and tells all who use the descriptor; it is closed when the last of them has let go of it.
-//! - What the device gives only once ([`Device::gives_once`]) is kept beyond the limits, up to [`KEPT_MOST`] buffers. The ids of those
-//!   that went are **spent** for the life of the pool: see [`Pool::is_spent`].
-//! - A buffer has [`IDS_MOST`] ids at most: the device may make up a new one at each flip, and the oldest then means it no longer.
-//! - Unpinning what the user had not pinned and using a key whose buffer is gone are **violations**: harmless, counted
-//!   in [`Pool::violations`], and described, with a backtrace in debug builds, to the log of the display.
+//! - A buffer is **pinned** by a [`User`] as long as that user shows it, or a front end uses it.
+//!   Pins are counted per user; each [`Pool::pin`] is matched by one [`Pool::unpin`] of the same
+//!   user. What is not pinned is **cached**.
+//! - Only cached buffers are **evicted**, the one used longest ago first, when the pool holds more
+//!   than its [`Limits`]. Pinned buffers may exceed them.
+//! - [`Pool::invalidate`] says that the device may have given the memory behind every buffer to
+//!   something else: cached buffers go at once; a pinned one becomes **stale**: no id leads to it
+//!   any more, its pixels may still be read, its users are to replace it at once, and it goes with
+//!   its last pin. [`Pool::invalidate_id`] does so for one id.
+//! - Buffers that leave the pool are **retired**: the pool calls nobody; its owner takes them with
+//!   [`Pool::take_retired`], and tells all users of the descriptor, which is closed when the last
+//!   of them drops it.
+//! - What the device gives only once ([`Device::gives_once`]) is kept beyond the limits, up to
+//!   [`KEPT_MOST`] buffers. The ids of those that went are **spent** for the life of the pool: see
+//!   [`Pool::is_spent`].
+//! - A buffer has [`IDS_MOST`] ids at most: the device may make up a new one at each flip, and the
+//!   oldest then means it no longer.
+//! - Unpinning what the user had not pinned and using a key whose buffer is gone are
+//!   **violations**: harmless, counted in [`Pool::violations`], and described, with a backtrace in
+//!   debug builds, to the log of the display.
 //!
-//! Where it differs from the kernel's: pins belong to the kind of user, not to an attachment object; invalidating a pinned buffer is
-//! no violation, since devices reset while their screen is shown, but its users must react; and there are no
-//! fences here, as the pool does not wait for the GPU.
+//! Where it differs from the kernel's: pins belong to the kind of user, not to an attachment
+//! object; invalidating a pinned buffer is no violation, since devices reset while their screen is
+//! shown, but its users must react; and there are no fences here, as the pool does not wait for the
+//! GPU.
 //!
 //! [`Device::gives_once`]: crate::device::Device::gives_once
 
@@ -50,7 +58,7 @@ pub enum User {
     Scanout,
     /// It is the pointer.
     Cursor,
-    /// A front end was given it and has not released it yet.
+    /// A front end uses it, and has not released it yet.
     FrontEnd,
 }
 
@@ -68,13 +76,13 @@ pub struct Limits {
 /// The most ids that lead to one buffer: more than a guest has buffers.
 pub const IDS_MOST: usize = 64;
 
-/// So many dma-bufs that the device gives only once are kept. They take a descriptor or two each, of which a process has
-/// 1024 as a rule, and no memory: all are parts of the same.
+/// So many dma-bufs that the device gives only once are kept. They take a descriptor or two each,
+/// of which a process has 1024 as a rule, and no memory: all are parts of the same.
 pub const KEPT_MOST: usize = 256;
 
 impl Default for Limits {
-    /// Room for a guest that rotates 16 buffers of 3840x2160 pixels with a cursor or two; a guest that makes a new
-    /// buffer at each flip keeps no more than that.
+    /// Room for a guest that rotates 16 buffers of 3840x2160 pixels with a cursor or two; a guest
+    /// that makes a new buffer at each flip keeps no more than that.
     fn default() -> Self {
         Self { count: 24, bytes: 1 << 30 }
     }
@@ -92,7 +100,8 @@ pub struct Buffer {
     pub geometry: Geometry,
     /// The descriptor.
     pub dma_buf: Arc<DmaBuf>,
-    /// Its place in the table of shared objects, if somebody asked for one; it is given up with the buffer.
+    /// Its place in the table of shared objects, if somebody asked for one; it is given up with the
+    /// buffer.
     pub claim: Option<Claim<'static>>,
     memory: Option<Memory>,
     ids: VecDeque<u32>,
@@ -112,7 +121,7 @@ impl Buffer {
         }
     }
 
-    /// Whether anybody shows it or was lent it.
+    /// Whether anybody shows or uses it.
     pub fn is_pinned(&self) -> bool {
         self.pins.iter().any(|&count| count > 0)
     }
@@ -143,7 +152,8 @@ pub struct Pool {
     limits: Limits,
     gives_once: bool,
     buffers: SlotMap<Key, Buffer>,
-    // Each refresh looks for an id. foldhash's seed is random, and the device, which chooses the ids, does not see the hashes.
+    // Each refresh looks for an id. foldhash's seed is random, and the device, which chooses the
+    // ids, does not see the hashes.
     by_id: HashMap<u32, Key, RandomState>,
     by_identity: HashMap<(Identity, Geometry), Key>,
     spent: HashSet<u32>,
@@ -181,8 +191,8 @@ impl Pool {
 
     /// Looks for the buffer with this id and geometry, and counts it as used.
     ///
-    /// Finding the id with another geometry means that the device gave the id to a new buffer: the old one is
-    /// invalidated.
+    /// Finding the id with another geometry means that the device gave the id to a new buffer: the
+    /// old one is invalidated.
     pub fn look_up(&mut self, id: u32, geometry: &Geometry) -> Option<Key> {
         self.look_ups += 1;
         let key = *self.by_id.get(&id)?;
@@ -197,8 +207,8 @@ impl Pool {
         Some(key)
     }
 
-    /// Takes in what a get returned. A buffer that is held already, by another id, is recognised, and the new
-    /// descriptor is closed.
+    /// Takes in what a get returned. A buffer that is held already, by another id, is recognised,
+    /// and the new descriptor is closed.
     pub fn insert(&mut self, id: u32, geometry: Geometry, dma_buf: DmaBuf) -> Key {
         self.invalidate_id(id);
         self.now += 1;
@@ -232,7 +242,8 @@ impl Pool {
         key
     }
 
-    /// Whether the device must not be asked for this id any more: it gives each dma-buf once, and this one was closed.
+    /// Whether the device must not be asked for this id any more: it gives each dma-buf once, and
+    /// this one was closed.
     pub fn is_spent(&self, id: u32) -> bool {
         self.spent.contains(&id)
     }
@@ -279,7 +290,8 @@ impl Pool {
         }
     }
 
-    /// Evicts cached buffers until the pool is within its limits, except `keep`, which is about to be pinned.
+    /// Evicts cached buffers until the pool is within its limits, except `keep`, which is about to
+    /// be pinned.
     pub fn evict(&mut self, keep: Option<Key>) {
         let is_over = |pool: &Self| {
             let (count, bytes) = (pool.buffers.len(), pool.bytes);
@@ -323,7 +335,8 @@ impl Pool {
         }
     }
 
-    /// The device no longer means by `id` what it meant: the buffer loses it, and goes with its last id.
+    /// The device no longer means by `id` what it meant: the buffer loses it, and goes with its
+    /// last id.
     pub fn invalidate_id(&mut self, id: u32) {
         let Some(key) = self.by_id.remove(&id) else { return };
         let Some(buffer) = self.get_mut(key) else { return };

@@ -52,7 +52,7 @@ const EGL: &str = "
  * Imports dma-bufs as textures, and reads pictures back. The functions are
  * there if the library was built with libepoxy: the variable `egl` of
  * pkg-config, and of meson's dependency, is then `true`, and only then is this
- * header installed. vfio_display.h says what goes for all functions.
+ * header installed. vfio_display.h has the rules for all functions.
  */
 ";
 
@@ -61,8 +61,7 @@ const OBJECTS: &str = "
  * DOC: shared objects
  *
  * A table of dma-bufs that the devices of a VM share, by UUID. All functions
- * may be called from any thread. vfio_display.h says what goes for all
- * functions.
+ * may be called from any thread. vfio_display.h has the rules for all functions.
  */
 ";
 

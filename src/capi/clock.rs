@@ -1,4 +1,5 @@
-//! Time from GLib, and alarms as sources on its default main context, which QEMU's main loop dispatches under its big lock.
+//! Time from GLib, and alarms as sources on its default main context, which QEMU's main loop
+//! dispatches under its big lock.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -36,7 +37,8 @@ struct Timer {
 
 /// An eventfd that others signal.
 struct Event {
-    /// `None` while nobody listens: a source that does not read would be dispatched again and again.
+    /// `None` while nobody listens: a source that does not read would be dispatched again and
+    /// again.
     source: Option<Attached>,
     fd: OwnedFd,
 }
@@ -47,8 +49,8 @@ pub struct Attached(Source);
 /// What a source's callback carries, which GLib wants to be able to send to the main loop's thread.
 struct SendRc<T: ?Sized>(Rc<T>);
 
-// SAFETY: made, called and dropped under the lock under which the display is used (see the module `capi`): whoever owns the source
-// destroys it there, and the main loop dispatches it there.
+// SAFETY: made, called and dropped under the lock under which the display is used (see the module
+// `capi`): whoever owns the source destroys it there, and the main loop dispatches it there.
 unsafe impl<T: ?Sized> Send for SendRc<T> {}
 
 impl MainLoopClock {
@@ -57,7 +59,8 @@ impl MainLoopClock {
         Self { waker, timers: RefCell::default(), events: RefCell::default() }
     }
 
-    /// Wakes the display whenever this timer or eventfd has something to read; `again`: not only once.
+    /// Wakes the display whenever this timer or eventfd has something to read; `again`: not only
+    /// once.
     fn attach(&self, fd: &OwnedFd, alarm: Alarm, again: ControlFlow) -> Attached {
         let waker = Rc::clone(&self.waker);
         on_input(fd.as_raw_fd(), "vfio-display", move || {
@@ -86,12 +89,14 @@ pub fn on_signal(fd: Arc<File>, act: impl Fn() + 'static) -> Attached {
     })
 }
 
-/// A source that takes what a timer or an eventfd has to read, and then acts; for as long as the source lives, the descriptor is open.
+/// A source that takes what a timer or an eventfd has to read, and then acts; for as long as the
+/// source lives, the descriptor is open.
 fn on_input(fd: RawFd, name: &str, act: impl Fn() -> ControlFlow + 'static) -> Attached {
     let act = SendRc(Rc::new(act));
     let dispatch = move |fd, _| {
         let act = &act;
-        // Set anew since it went off, a timer has nothing to read; nor has an eventfd that somebody else has read.
+        // Set anew since it went off, a timer has nothing to read; nor has an eventfd that somebody
+        // else has read.
         if take(fd) { (act.0)() } else { ControlFlow::Continue }
     };
     let (condition, priority) = (IOCondition::IN, Priority::DEFAULT);
@@ -113,9 +118,11 @@ fn own(fd: c_int) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Takes what there is to read from a timer or an eventfd of a living source. Returns whether there was anything.
+/// Takes what there is to read from a timer or an eventfd of a living source. Returns whether there
+/// was anything.
 ///
-/// Never waits: a device in another process that reads an eventfd before us may have taken O_NONBLOCK from it, too.
+/// Never waits: a device in another process that reads an eventfd before us may have taken
+/// O_NONBLOCK from it, too.
 pub fn take(fd: RawFd) -> bool {
     let mut count = [0_u8; 8];
     let room = libc::iovec { iov_base: count.as_mut_ptr().cast(), iov_len: count.len() };

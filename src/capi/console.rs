@@ -15,19 +15,20 @@ use super::boundary;
 use super::sized::Growing;
 use super::strings::c_string;
 
-/// A dma-buf with one plane, whose pixels begin at its first byte.
+/// A dma-buf with one plane, at offset 0.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct VfioDpyBuffer {
     /// DRM format modifier; LINEAR is 0.
     pub modifier: u64,
-    /// The dma-buf. It is the library's, and open until release() of struct VfioDpyConsoleOps returns.
+    /// The dma-buf. It belongs to the library, and stays open until release() of struct
+    /// VfioDpyConsoleOps returns.
     pub fd: c_int,
-    /// Pixels in a row.
+    /// Width in pixels.
     pub width: u32,
-    /// Number of rows.
+    /// Height in pixels.
     pub height: u32,
-    /// Bytes from a row to the next.
+    /// Stride in bytes.
     pub stride: u32,
     /// DRM format.
     pub fourcc: u32,
@@ -35,14 +36,15 @@ pub struct VfioDpyBuffer {
 
 /// Memory of a device that a console shows.
 ///
-/// It is counted, and may outlive the display and the device.
+/// It is reference-counted, and may outlive the display and the device.
 pub struct VfioDpyMemory {
     /// Held, not read: dropping it is what counts.
     _memory: Arc<Memory>,
 }
 
-/// Lets go of memory that show_memory() of struct VfioDpyConsoleOps was given.
-/// @memory: What show_memory() was given, if that returned true; NULL is fine. Nobody reads its pixels any more.
+/// Frees memory that was passed to show_memory() of struct VfioDpyConsoleOps.
+/// @memory: What show_memory() was passed, if that returned true; NULL is fine. Nobody reads its
+/// pixels any more.
 ///
 /// Context: Any thread.
 ///
@@ -52,7 +54,8 @@ pub struct VfioDpyMemory {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfio_dpy_memory_free(memory: *mut VfioDpyMemory) {
     if !memory.is_null() {
-        // SAFETY: the pointer is from `Box::into_raw` in `HostConsole::show_memory`, and freed once.
+        // SAFETY: the pointer is from `Box::into_raw` in `HostConsole::show_memory`, and freed
+        // once.
         boundary((), || drop(unsafe { Box::from_raw(memory) }));
     }
 }
@@ -62,23 +65,26 @@ pub unsafe extern "C" fn vfio_dpy_memory_free(memory: *mut VfioDpyMemory) {
 #[derive(Clone, Copy, Debug)]
 pub struct AnySupport(c_uint);
 
-/// What is told to the host's console.
+/// Callbacks of the host's console.
 ///
-/// The console shows one thing at a time: a scanout (a dma-buf that a front end imports), a surface, memory of the device, a message,
-/// or the firmware's framebuffer. Showing one ends the other. Each callback is passed the console that was given to vfio_dpy_new().
+/// The console shows one thing at a time: a scanout (a dma-buf that a front end imports), a
+/// surface, memory of the device, a message, or the firmware's framebuffer. Showing one replaces
+/// the other. Each callback is passed the console that was given to vfio_dpy_new().
 ///
-/// Required is show_surface(). All others may be NULL; where nothing is said of that, they are then not called.
+/// show_surface() is required. All others may be NULL, and are then not called, unless their
+/// description says otherwise.
 ///
-/// Context: The display's thread, within a call of the display's functions or from the GLib default main context. They may call the
-/// display's functions, except vfio_dpy_free(): such a call takes effect when the outer one ends.
+/// Context: The display's thread, within a call of the display's functions or from the GLib default
+/// main context. They may call the display's functions, except vfio_dpy_free(): such a call takes
+/// effect when the outer one ends.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct VfioDpyConsoleOps {
     /// Set it to sizeof(struct VfioDpyConsoleOps).
     pub size: u32,
-    /// Shows a new surface in XRGB8888. Returns its pixels, @height rows that begin *@stride bytes apart, which stay
-    /// writable until the console is told to show something else, or vfio_dpy_free() returns. Returns NULL if there is no memory for
-    /// it; the console then shows what it did.
+    /// Shows a new surface in XRGB8888. Returns its pixels, @height rows with a stride of *@stride
+    /// bytes, writable until the console is told to show something else, or vfio_dpy_free()
+    /// returns. Returns NULL if there is no memory for it; the console then keeps what it shows.
     pub show_surface: Option<
         unsafe extern "C" fn(
             console: *mut c_void,
@@ -87,15 +93,17 @@ pub struct VfioDpyConsoleOps {
             stride: *mut usize,
         ) -> *mut u8,
     >,
-    /// A part of the surface, or of the memory, has changed, in pixels.
+    /// Reports that a part of the surface, or of the memory, has changed; in pixels.
     pub update_surface:
         Option<unsafe extern "C" fn(console: *mut c_void, x: u32, y: u32, width: u32, height: u32)>,
-    /// Shows a picture in XRGB8888 that lies in memory of the device: @height rows that begin @stride bytes apart, a
-    /// multiple of 4. The device, or the guest, may write to it at any moment; nobody else may. Its @stride * @height bytes can be
-    /// read by any thread until @memory is given to vfio_dpy_memory_free(), once, when the console shows something else and no front
-    /// end reads them any more; that may be after vfio_dpy_free().
+    /// Shows a picture in XRGB8888 in the device's memory: @height rows with a stride of @stride
+    /// bytes, a multiple of 4. The device, or the guest, may write to it at any time; nobody else
+    /// may. Any thread may read the @stride * @height bytes until @memory is passed to
+    /// vfio_dpy_memory_free(), once, when the console shows something else and no front end reads
+    /// them any more; that may be after vfio_dpy_free().
     ///
-    /// Returns false if the console cannot show it: it then shows what it did, and @memory stays the library's. NULL: false.
+    /// Returns false if the console cannot show it; it then keeps what it shows, and @memory stays
+    /// the library's. NULL: false.
     pub show_memory: Option<
         unsafe extern "C" fn(
             console: *mut c_void,
@@ -110,12 +118,13 @@ pub struct VfioDpyConsoleOps {
     pub show_message: Option<
         unsafe extern "C" fn(console: *mut c_void, width: u32, height: u32, text: *const c_char),
     >,
-    /// Shows the firmware's framebuffer, or, unless @switch_to, what changed of it. Returns false if there is none.
-    /// NULL: there is none.
+    /// Shows the firmware's framebuffer, or, unless @switch_to, what changed of it. Returns false
+    /// if there is none. NULL: there is none.
     pub show_firmware: Option<unsafe extern "C" fn(console: *mut c_void, switch_to: bool) -> bool>,
-    /// Returns what the front ends would do with a dma-buf, which may change at any time. @import is what import()
-    /// returned for it, or NULL if it was not imported yet. If this, import(), release() or show_scanout() is NULL, there are no
-    /// scanouts, and the next six callbacks are not called.
+    /// Returns what the front ends would do with a dma-buf, which may change at any time. @import
+    /// is what import() returned for it, or NULL if it was not imported yet. If this, import(),
+    /// release() or show_scanout() is NULL, there are no scanouts, and the next six callbacks are
+    /// not called.
     pub scanout_support: Option<
         unsafe extern "C" fn(
             console: *mut c_void,
@@ -123,18 +132,18 @@ pub struct VfioDpyConsoleOps {
             import: *mut c_void,
         ) -> AnySupport,
     >,
-    /// Prepares a dma-buf for the front ends, and returns what the host keeps of it, for release().
+    /// Imports a dma-buf for the front ends, and returns what the host keeps of it, for release().
     pub import: Option<
         unsafe extern "C" fn(console: *mut c_void, buffer: *const VfioDpyBuffer) -> *mut c_void,
     >,
-    /// Ends an import, and frees it. It is not shown any more.
+    /// Frees an import, which is off screen.
     pub release: Option<unsafe extern "C" fn(console: *mut c_void, import: *mut c_void)>,
     /// Shows an imported dma-buf.
     pub show_scanout: Option<unsafe extern "C" fn(console: *mut c_void, import: *mut c_void)>,
-    /// A part of the scanout may have changed, in pixels.
+    /// Reports that a part of the scanout may have changed; in pixels.
     pub update_scanout:
         Option<unsafe extern "C" fn(console: *mut c_void, x: u32, y: u32, width: u32, height: u32)>,
-    /// Shows an imported dma-buf as the pointer above a scanout; NULL hides it.
+    /// Shows an imported dma-buf as the cursor above a scanout; NULL hides it.
     pub scanout_cursor: Option<
         unsafe extern "C" fn(
             console: *mut c_void,
@@ -144,11 +153,12 @@ pub struct VfioDpyConsoleOps {
             hot_y: u32,
         ),
     >,
-    /// Moves the upper left corner of the pointer above a scanout, in pixels.
+    /// Moves the upper left corner of the cursor above a scanout; in pixels.
     pub move_scanout_cursor: Option<unsafe extern "C" fn(console: *mut c_void, x: i32, y: i32)>,
-    /// Defines the pointer above a surface, or above a scanout if scanout_support() has nobody for the pointer's
-    /// dma-buf: @height rows of @width pixels in ARGB8888, as the guest has them (colours multiplied by alpha, as DRM's planes are by
-    /// default), without padding. NULL hides it. The pixels are valid during the call.
+    /// Sets the cursor above a surface, or above a scanout if no front end imports the cursor's
+    /// dma-buf: @height rows of @width pixels in ARGB8888 as the guest has them (premultiplied, as
+    /// DRM's planes are by default), without padding. NULL hides it. The pixels are valid during
+    /// the call.
     pub surface_cursor: Option<
         unsafe extern "C" fn(
             console: *mut c_void,
@@ -159,14 +169,17 @@ pub struct VfioDpyConsoleOps {
             hot_y: u32,
         ),
     >,
-    /// Moves the upper left corner of that pointer, in pixels.
+    /// Moves the upper left corner of that cursor; in pixels.
     pub move_surface_cursor: Option<unsafe extern "C" fn(console: *mut c_void, x: i32, y: i32)>,
-    /// Has the front ends refresh soon, as if their timer had gone off, but not from within the callback.
+    /// Makes the front ends refresh soon, as if their timers had fired, but not from within the
+    /// callback.
     pub request_refresh: Option<unsafe extern "C" fn(console: *mut c_void)>,
-    /// A refresh that is not periodic (see vfio_dpy_refresh()) is over: graphic_hw_update_done(), but not from within
-    /// the callback. NULL: nobody waits for that, which is fine where vfio_dpy_watcher() is not called.
+    /// A refresh that is not periodic (see vfio_dpy_refresh()) is complete:
+    /// graphic_hw_update_done(), but not from within the callback. NULL: nobody waits for that,
+    /// which is fine if vfio_dpy_watcher() is not called.
     pub refresh_done: Option<unsafe extern "C" fn(console: *mut c_void)>,
-    /// Reports something. @message is valid during the call. NULL: it goes to GLib's log, in the domain "vfio-display".
+    /// Logs a message, which is valid during the call. NULL: it goes to GLib's log, domain
+    /// "vfio-display".
     pub log: Option<
         unsafe extern "C" fn(console: *mut c_void, severity: Severity, message: *const c_char),
     >,
@@ -210,8 +223,8 @@ impl Canvas for HostCanvas {
     }
 
     fn pixels(&mut self) -> &mut [u8] {
-        // SAFETY: the host keeps the pixels writable until the console shows something else, and the display drops the canvas
-        // then; it reads them only between the calls into the library.
+        // SAFETY: the host keeps the pixels writable until the console shows something else, and
+        // the display drops the canvas then; it reads them only between the calls into the library.
         unsafe { std::slice::from_raw_parts_mut(self.pixels.as_ptr(), self.len) }
     }
 }
@@ -219,8 +232,8 @@ impl Canvas for HostCanvas {
 impl HostConsole {
     /// # Safety
     ///
-    /// The callbacks can be called with `console`, from this thread, for as long as the value lives, and do what
-    /// [`VfioDpyConsoleOps`] says.
+    /// The callbacks can be called with `console`, from this thread, for as long as the value
+    /// lives, and do what [`VfioDpyConsoleOps`] says.
     pub unsafe fn new(ops: VfioDpyConsoleOps, console: *mut c_void) -> Self {
         Self { ops, console }
     }
@@ -237,7 +250,8 @@ fn describe(buffer: BorrowedFd<'_>, geometry: &Geometry) -> VfioDpyBuffer {
     }
 }
 
-// SAFETY of all calls below: `HostConsole::new` demands a callable table; pointers are to values that live during the call.
+// SAFETY of all calls below: `HostConsole::new` demands a callable table; pointers are to values
+// that live during the call.
 impl Console for HostConsole {
     type Import = *mut c_void;
     type Canvas = HostCanvas;

@@ -25,49 +25,56 @@ const _: () = {
     );
 };
 
-/// A region of a device, as region_info() of struct VfioDpyDeviceOps fills it in.
+/// A region of a device, filled in by region_info() of struct VfioDpyDeviceOps.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct VfioDpyRegion {
-    /// Bytes in the region.
+    /// Size of the region in bytes.
     pub size: u64,
-    /// Where the region begins in the file behind @fd, in bytes.
+    /// Offset of the region in the file behind @fd, in bytes.
     pub offset: u64,
-    /// A descriptor to map the region from, which is the library's from then on; -1 if the region cannot be mapped.
+    /// A descriptor to map the region from, which the library takes over; -1 if the region cannot
+    /// be mapped.
     pub fd: c_int,
-    /// Whether @fd is the vfio device itself, opened by the host. False if a process gave it, which may be of any file.
+    /// Whether @fd is the vfio device itself, opened by the host. False if it came from a process,
+    /// and may be any file.
     pub is_device: bool,
 }
 
-/// What a vfio device is asked.
+/// Callbacks of a vfio device.
 ///
-/// Each callback is passed the device that was given to vfio_dpy_probe() or vfio_dpy_new(). Those that return an int return a
-/// negative errno on failure, the one that the kernel or the device's process gave: -ENOTTY if there are no graphics planes,
-/// -ETIMEDOUT if the device did not answer, -ENODEV if it has gone, -ESHUTDOWN if it has gone and the host has told the user (the
-/// display then shows that, and does not report it again).
+/// Each callback is passed the device that was given to vfio_dpy_probe() or vfio_dpy_new(). Those
+/// that return an int return a negative errno on failure, as the kernel or the device's process
+/// reported it: -ENOTTY if there are no graphics planes, -ETIMEDOUT if the device did not answer,
+/// -ENODEV if it is gone, -ESHUTDOWN if it is gone and the host has told the user (the display then
+/// shows that, but does not log it again).
 ///
-/// Required are query_plane(), and get_dmabuf() or region_info(): a device without one of these two has no planes of that kind. All
-/// others may be NULL.
+/// query_plane() is required, and so is get_dmabuf() or region_info(): without one of these, the
+/// device has no planes of that kind. All others may be NULL.
 ///
-/// Context: One thread at a time, the display's or that of vfio_dpy_watch(). Not called after vfio_dpy_free(), or, where there is
-/// a watcher, after vfio_dpy_watch() has returned. May block, which blocks the thread.
+/// Context: One thread at a time, the display's or that of vfio_dpy_watch(). Not called after
+/// vfio_dpy_free(), or, where there is a watcher, after vfio_dpy_watch() has returned. May block.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct VfioDpyDeviceOps {
     /// Set it to sizeof(struct VfioDpyDeviceOps).
     pub size: u32,
-    /// VFIO_DEVICE_QUERY_GFX_PLANE. @info holds the question and receives the answer. Returns 0 or a negative errno.
+    /// VFIO_DEVICE_QUERY_GFX_PLANE. @info holds the question and receives the answer. Returns 0 or
+    /// a negative errno.
     pub query_plane:
         Option<unsafe extern "C" fn(device: *mut c_void, info: *mut PlaneInfo) -> c_int>,
-    /// VFIO_DEVICE_GET_GFX_DMABUF. Returns a descriptor, which is the library's from then on, or a negative errno.
+    /// VFIO_DEVICE_GET_GFX_DMABUF. Returns a descriptor, which the library takes over, or a
+    /// negative errno.
     pub get_dmabuf: Option<unsafe extern "C" fn(device: *mut c_void, id: u32) -> c_int>,
-    /// VFIO_DEVICE_GET_REGION_INFO, for any index. Returns 0, with @region filled in, or a negative errno.
+    /// VFIO_DEVICE_GET_REGION_INFO, for any index. Returns 0, with @region filled in, or a negative
+    /// errno.
     pub region_info: Option<
         unsafe extern "C" fn(device: *mut c_void, index: u32, region: *mut VfioDpyRegion) -> c_int,
     >,
-    /// Reads @size bytes of a region, beginning @offset bytes into it. Returns 0 if all were read, else a negative
-    /// errno. NULL: no region can be read, so that those that cannot be mapped show nothing, and there is no EDID.
-    /// vfio_dpy_new() asks PCI's configuration space who made a device in region mode.
+    /// Reads @size bytes of a region, beginning @offset bytes into it. Returns 0 if all were read,
+    /// else a negative errno. NULL: no region can be read: those that cannot be mapped show
+    /// nothing, and there is no EDID. In region mode, vfio_dpy_new() reads the vendor from PCI's
+    /// configuration space.
     pub region_read: Option<
         unsafe extern "C" fn(
             device: *mut c_void,
@@ -77,8 +84,8 @@ pub struct VfioDpyDeviceOps {
             size: u32,
         ) -> c_int,
     >,
-    /// Writes @size bytes of a region, beginning @offset bytes into it. Returns 0 if all were written, else a negative
-    /// errno. NULL: there is no EDID.
+    /// Writes @size bytes of a region, beginning @offset bytes into it. Returns 0 if all were
+    /// written, else a negative errno. NULL: there is no EDID.
     pub region_write: Option<
         unsafe extern "C" fn(
             device: *mut c_void,
@@ -88,18 +95,18 @@ pub struct VfioDpyDeviceOps {
             size: u32,
         ) -> c_int,
     >,
-    /// Returns whether an id means the same dma-buf for as long as a descriptor of it is open, even over a reset. True of
-    /// kernel drivers, false of a device in another process. NULL: false.
+    /// Returns whether an id means the same dma-buf for as long as a descriptor of it is open, even
+    /// over a reset. True for kernel drivers, false for a device in another process. NULL: false.
     pub keeps_ids: Option<unsafe extern "C" fn(device: *mut c_void) -> bool>,
-    /// Has the device signal @eventfd when what it shows has changed (docs/display-events.md), or, if that is -1, no
-    /// longer. The eventfd may be closed when the call has returned: the device duplicates it. Returns 0 or a negative errno,
-    /// -ENOTTY if the device has no such interrupt. NULL: it has none.
+    /// Makes the device signal @eventfd when its picture changes (docs/display-events.md); -1 ends
+    /// that. The caller may close the eventfd after the call: the device duplicates it. Returns 0
+    /// or a negative errno, -ENOTTY if the device has no such interrupt. NULL: it has none.
     pub signal_changes: Option<unsafe extern "C" fn(device: *mut c_void, eventfd: c_int) -> c_int>,
-    /// Returns the index of the region with type VFIO_REGION_TYPE_GFX and subtype VFIO_REGION_SUBTYPE_GFX_EDID, or a
-    /// negative errno if there is none. NULL: there is none.
+    /// Returns the index of the region with type VFIO_REGION_TYPE_GFX and subtype
+    /// VFIO_REGION_SUBTYPE_GFX_EDID, or a negative errno if there is none. NULL: there is none.
     pub edid_region: Option<unsafe extern "C" fn(device: *mut c_void) -> c_int>,
-    /// Writes an EDID for @monitor to @blob, which has @size bytes of zero, and returns its length in bytes. It does not
-    /// ask the device. NULL: there is no EDID.
+    /// Writes an EDID for @monitor to @blob, which has @size zeroed bytes, and returns its length
+    /// in bytes. Does not call the device. NULL: there is no EDID.
     pub generate_edid: Option<
         unsafe extern "C" fn(
             device: *mut c_void,
@@ -116,7 +123,8 @@ unsafe impl Growing for VfioDpyDeviceOps {
 }
 
 impl VfioDpyDeviceOps {
-    /// The name of a callback without which a device of this mode cannot be shown, and which is not there.
+    /// The name of a callback without which a device of this mode cannot be shown, and which is not
+    /// there.
     pub fn missing(&self, mode: Mode) -> Option<&'static str> {
         let storage = match mode {
             Mode::DmaBuf => ("get_dmabuf", self.get_dmabuf.is_some()),
@@ -138,7 +146,8 @@ pub struct HostDevice {
 impl HostDevice {
     /// # Safety
     ///
-    /// The callbacks can be called with `device`, from whichever thread has the value, for as long as it lives.
+    /// The callbacks can be called with `device`, from whichever thread has the value, for as long
+    /// as it lives.
     ///
     /// `driver`: the kernel driver of the device, as far as it is known.
     pub unsafe fn new(
@@ -153,7 +162,8 @@ impl HostDevice {
     }
 }
 
-// SAFETY: `new` demands that the callbacks can be called with the pointer from whichever thread has the value.
+// SAFETY: `new` demands that the callbacks can be called with the pointer from whichever thread has
+// the value.
 unsafe impl Send for HostDevice {}
 
 impl Device for HostDevice {
@@ -169,7 +179,8 @@ impl Device for HostDevice {
                 if info.flags & PlaneInfo::DMABUF != 0 { Mode::DmaBuf } else { Mode::Region };
             there(self.ops.missing(mode).is_none().then_some(()))?;
         }
-        // SAFETY: `new` demands a callable table; `info` has the layout of the struct that C expects (asserted above).
+        // SAFETY: `new` demands a callable table; `info` has the layout of the struct that C
+        // expects (asserted above).
         check(unsafe { query_plane(self.device, info) })
     }
 

@@ -32,28 +32,30 @@ pub enum VfioDpyMode {
     Region = 2,
 }
 
-/// What a user may choose. Zero everywhere but in @size is a good choice.
+/// What a user may choose. Zero everywhere except @size means defaults.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct VfioDpyConfig {
     /// Set it to sizeof(struct VfioDpyConfig).
     pub size: u32,
-    /// Preferred width for the EDID, in pixels; 0: the most that the device can do.
+    /// Preferred width for the EDID, in pixels; 0: the largest that the device supports.
     pub xres: u32,
-    /// Preferred height for the EDID, in pixels; 0: the most that the device can do.
+    /// Preferred height for the EDID, in pixels; 0: the largest that the device supports.
     pub yres: u32,
-    /// Let other devices of the VM have the scanout: see vfio_dpy_share_scanout().
+    /// Allow the scanout to be shared with other devices of the VM: see vfio_dpy_share_scanout().
     pub share: bool,
-    /// Name of the device's driver, as the symbolic link "driver" in sysfs has it. NULL if there is none, or it is not known.
-    /// Some drivers must be treated with care.
+    /// Name of the device's driver, the target of the symbolic link "driver" in sysfs. NULL if
+    /// there is none, or it is not known. Some drivers have quirks.
     pub driver: *const c_char,
-    /// More, as "key=value" separated by commas. NULL: defaults.
+    /// More options: "key=value", separated by commas. NULL: defaults.
     ///
-    /// - thread=on or off: whether to ask the device on a thread of its own, if the host gives one: vfio_dpy_watcher().
-    /// - events=on: have a device that can (docs/display-events.md) say when something changed, instead of polling it.
-    /// - import=off: show dma-bufs as surfaces, even where a front end imports them.
-    /// - pool-buffers=N, pool-bytes=N: how many dma-bufs to hold at most besides those on screen, and how many bytes; K, M or G may
-    ///   follow.
+    /// - thread=on or off: whether to poll the device on a thread of its own, if the host provides
+    ///   one: vfio_dpy_watcher().
+    /// - events=on: let a device that can (docs/display-events.md) signal changes, instead of
+    ///   polling it.
+    /// - import=off: show dma-bufs as surfaces, even if a front end imports them.
+    /// - pool-buffers=N, pool-bytes=N: maximum number of dma-bufs to hold besides those on screen,
+    ///   and of their bytes; K, M or G may follow.
     pub options: *const c_char,
 }
 
@@ -64,12 +66,13 @@ unsafe impl Growing for VfioDpyConfig {
 
 /// The display of one device.
 ///
-/// Its functions are called by one thread at a time: on the display's thread, which runs the GLib default main context, or under the
-/// lock under which that is run (QEMU's big lock). They may be called from within the callbacks of the console, except vfio_dpy_free(),
-/// and then take effect when the outer call ends. They are not called from within the callbacks of the device.
+/// Its functions are called by one thread at a time: on the display's thread, which runs the GLib
+/// default main context, or under the lock that protects that (QEMU's big lock). They may be called
+/// from within the callbacks of the console, except vfio_dpy_free(), and then take effect when the
+/// outer call ends. They are not called from within the callbacks of the device.
 ///
-/// If the library itself fails in a call, that is printed, and the display stands still from then on: what it is told has no effect,
-/// and the functions return what they return on failure.
+/// If the library itself fails in a call (a bug), it prints that, and the display freezes: calls
+/// have no effect from then on, and return what they return on failure.
 pub struct VfioDpy {
     display: RefCell<Engine>,
     pending: RefCell<VecDeque<Event>>,
@@ -102,7 +105,8 @@ impl VfioDpy {
         self.display.try_borrow_mut().is_err()
     }
 
-    /// Has the display do, or say, something at once; `None` if it is busy with a call that this one comes from, or broken.
+    /// Has the display do, or say, something at once; `None` if it is busy with a call that this
+    /// one comes from, or broken.
     fn with<R>(&self, function: &str, body: impl FnOnce(&mut Engine) -> R) -> Option<R> {
         let _entered = self.caller.enter(function);
         if self.broken.get() {
@@ -142,7 +146,8 @@ impl VfioDpy {
                 }
             }
         });
-        // After a panic nobody knows what the display believes: the picture stands still, the VM runs on.
+        // After a panic nobody knows what the display believes: the picture stands still, the VM
+        // runs on.
         self.broken.set(!finished);
         if !finished {
             self.console.looked();
@@ -151,12 +156,13 @@ impl VfioDpy {
 }
 
 /// Finds out how a device gives its planes.
-/// @ops: What the device can be asked.
+/// @ops: Callbacks of the device.
 /// @device: Passed to the callbacks.
 /// @error: Where to put a message on failure, to be freed with g_free(); may be NULL.
 ///
 /// Context: Any thread that may call the device.
-/// Return: A VfioDpyMode, or a negative errno: -EINVAL if @ops is not valid, else what the device, which does not answer, gave.
+/// Return: A VfioDpyMode, or a negative errno: -EINVAL if @ops is invalid, else the error of a
+/// device that does not answer.
 ///
 /// # Safety
 ///
@@ -200,10 +206,10 @@ fn missing(callback: &str) -> String {
 
 /// Creates the display of a device.
 /// @mode: How the device gives its planes: what vfio_dpy_probe() returned.
-/// @device_ops: What the device can be asked; copied.
+/// @device_ops: Callbacks of the device; copied.
 /// @device: Passed to the callbacks of @device_ops.
-/// @name: How messages name the device; copied.
-/// @console_ops: What is told to the console; copied.
+/// @name: The device's name in messages; copied.
+/// @console_ops: Callbacks of the console; copied.
 /// @console: Passed to the callbacks of @console_ops.
 /// @config: What the user chose; copied. NULL: defaults.
 /// @error: Where to put a message on failure, to be freed with g_free(); may be NULL.
@@ -211,8 +217,9 @@ fn missing(callback: &str) -> String {
 /// Nothing is shown before the first vfio_dpy_refresh().
 ///
 /// Context: The display's thread.
-/// Return: The display, to be freed with vfio_dpy_free(); NULL if @mode is neither VFIO_DPY_MODE_DMA_BUF nor VFIO_DPY_MODE_REGION, if
-/// a required callback is missing, or if an option is not valid.
+/// Return: The display, to be freed with vfio_dpy_free(); NULL if @mode is neither
+/// VFIO_DPY_MODE_DMA_BUF nor VFIO_DPY_MODE_REGION, if a required callback is missing, or if an
+/// option is invalid.
 ///
 /// # Safety
 ///
@@ -260,7 +267,8 @@ pub unsafe extern "C" fn vfio_dpy_new(
         let address = Rc::new(Cell::new(std::ptr::null::<VfioDpy>()));
         let asleep = Rc::clone(&address);
         let clock = MainLoopClock::new(Rc::new(move |alarm| {
-            // SAFETY: the address is that of a display, which owns the clock and is not freed before it, or NULL.
+            // SAFETY: the address is that of a display, which owns the clock and is not freed
+            // before it, or NULL.
             if let Some(display) = unsafe { asleep.get().as_ref() } {
                 display.handle("an alarm of the display", Event::Alarm(alarm));
             }
@@ -301,13 +309,14 @@ impl VfioDpyConfig {
     }
 }
 
-/// Ends a display.
+/// Frees a display.
 /// @dpy: The display; NULL is fine.
 ///
-/// Releases all imports, and closes all descriptors. Where there is a watcher, the device's callbacks are called until vfio_dpy_watch()
-/// returns, which it does soon.
+/// Releases all imports, and closes all descriptors. If there is a watcher, the device's callbacks
+/// are called until vfio_dpy_watch() returns, which it does soon.
 ///
-/// Context: The display's thread; not from within a callback, where debug builds abort and others do nothing but say so.
+/// Context: The display's thread; not from within a callback: debug builds abort then, others log
+/// it and do nothing.
 ///
 /// # Safety
 ///
@@ -328,7 +337,8 @@ pub unsafe extern "C" fn vfio_dpy_free(dpy: *mut VfioDpy) {
         glib::g_critical!("vfio-display", "{NAME} {WITHIN}, and does nothing");
         return;
     }
-    // Front ends may call back while they let go of what they show, so that is done while the display still is one.
+    // Front ends may call back while they let go of what they show, so that is done while the
+    // display still is one.
     display.arrivals.borrow_mut().take();
     display.handle(NAME, Event::Close);
     if display.broken.replace(true) {
@@ -344,11 +354,11 @@ pub unsafe extern "C" fn vfio_dpy_free(dpy: *mut VfioDpy) {
     boundary((), || drop(unsafe { Box::from_raw(dpy) }));
 }
 
-/// Tells whether the guest can be told about its monitor.
+/// Returns whether the guest can be told about its monitor.
 /// @dpy: The display.
 ///
 /// Context: The display's thread.
-/// Return: Whether vfio_dpy_set_monitor() has an effect. It does not change.
+/// Return: Whether vfio_dpy_set_monitor() has an effect. Never changes.
 ///
 /// # Safety
 ///
@@ -360,13 +370,14 @@ pub unsafe extern "C" fn vfio_dpy_has_edid(dpy: *const VfioDpy) -> bool {
     dpy.with("vfio_dpy_has_edid()", |display| display.has_edid()).unwrap_or(false)
 }
 
-/// Tells how large a message would be, if there were one now.
+/// Returns the size that a message would have now.
 /// @dpy: The display.
 /// @width: Where to put its width in pixels.
 /// @height: Where to put its height in pixels.
 ///
-/// Before the first picture that is the size of the monitor of which the guest is told: if the console has it from the start, windows open
-/// with it, and the guest is not told another at once.
+/// Before the first picture, that is the size of the monitor that the guest is told of. If the
+/// console has it from the start, windows open with that size, and the guest is not told another
+/// one at once.
 ///
 /// Context: The display's thread.
 /// Return: False, and nothing is written, if the display has failed, or from within a callback.
@@ -395,11 +406,11 @@ pub unsafe extern "C" fn vfio_dpy_message_size(
 
 /// Shows what the device shows now: GraphicHwOps.gfx_update.
 /// @dpy: The display.
-/// @periodic: Whether a front end's timer went off, and will again: a change of a surface that is one row high may then be shown at the
-/// next refresh only. False for who asks once, for instance to take a screenshot: all is shown, and refresh_done() of struct
-/// VfioDpyConsoleOps is called when it is.
+/// @periodic: True for a front end's timer, which will fire again: small changes may then wait for
+/// the next refresh. False for a one-shot refresh, as for a screenshot: everything is shown, and
+/// then refresh_done() of struct VfioDpyConsoleOps is called.
 ///
-/// Context: The display's thread. Asks the device, unless there is a watcher.
+/// Context: The display's thread. Polls the device, unless there is a watcher.
 ///
 /// # Safety
 ///
@@ -410,7 +421,7 @@ pub unsafe extern "C" fn vfio_dpy_refresh(dpy: *mut VfioDpy, periodic: bool) {
     unsafe { &*dpy }.handle("vfio_dpy_refresh()", Event::Refresh { periodic });
 }
 
-/// Has the next refresh show all again, changed or not: GraphicHwOps.invalidate.
+/// Makes the next refresh show everything again, changed or not: GraphicHwOps.invalidate.
 /// @dpy: The display.
 ///
 /// Context: The display's thread.
@@ -424,9 +435,9 @@ pub unsafe extern "C" fn vfio_dpy_invalidate(dpy: *mut VfioDpy) {
     unsafe { &*dpy }.handle("vfio_dpy_invalidate()", Event::Invalidate);
 }
 
-/// Tells the guest that its monitor is like this window of a front end: GraphicHwOps.ui_info.
+/// Advertises a monitor of a window's size to the guest: GraphicHwOps.ui_info.
 /// @dpy: The display.
-/// @monitor: The window; copied. Of zero pixels: the front end does not show the console.
+/// @monitor: The window; copied. Zero pixels: the front end does not show the console.
 ///
 /// Context: The display's thread.
 ///
@@ -455,11 +466,10 @@ pub unsafe extern "C" fn vfio_dpy_block(dpy: *mut VfioDpy, block: bool) {
     unsafe { &*dpy }.handle("vfio_dpy_block()", Event::Block(block));
 }
 
-/// Forgets all that the device told: it is about to be reset.
+/// Begins a reset of the device: forgets all its answers.
 /// @dpy: The display.
 ///
-/// vfio_dpy_reset_done() is to follow. The console is asked to refresh, and told
-/// at its next refresh.
+/// vfio_dpy_reset_done() must follow. The console is asked to refresh, and shows the reset then.
 ///
 /// Context: The display's thread, or another that excludes it, as a vCPU's does
 /// under QEMU's BQL.
@@ -473,7 +483,7 @@ pub unsafe extern "C" fn vfio_dpy_reset(dpy: *mut VfioDpy) {
     unsafe { &*dpy }.handle("vfio_dpy_reset()", Event::Reset);
 }
 
-/// Asks the device again: it has been reset.
+/// Ends a reset: the device is polled again.
 /// @dpy: The display.
 ///
 /// Context: The display's thread.
@@ -487,14 +497,15 @@ pub unsafe extern "C" fn vfio_dpy_reset_done(dpy: *mut VfioDpy) {
     unsafe { &*dpy }.handle("vfio_dpy_reset_done()", Event::ResetDone);
 }
 
-/// Takes what asks the device out of the display, for a thread of the host's.
+/// Takes the watcher, which polls the device, out of the display, for a thread of the host.
 /// @dpy: The display.
 ///
-/// From then on the display waits for the device neither in vfio_dpy_refresh() nor elsewhere. To be called once at most.
+/// From then on the display never blocks on the device. Call it at most once.
 ///
 /// Context: The display's thread, and that which runs the GLib default main context.
-/// Return: The watcher, to be given to vfio_dpy_watch(). NULL if the user does not want one (the option "thread"), or if it cannot be
-/// had: the device is then asked in vfio_dpy_refresh(), as it is where this function is never called.
+/// Return: The watcher, to be given to vfio_dpy_watch(). NULL if the user does not want one (option
+/// "thread"), or on failure: the device is then polled in vfio_dpy_refresh(), as if this function
+/// had never been called.
 ///
 /// # Safety
 ///
@@ -526,12 +537,13 @@ pub unsafe extern "C" fn vfio_dpy_watcher(dpy: *mut VfioDpy) -> *mut VfioDpyWatc
 /// @uuid: Where to put the UUID, of 16 bytes, on success.
 /// @error: Where to put a message on failure, to be freed with g_free(); may be NULL.
 ///
-/// The UUID is the same for as long as the display holds the dma-buf, and goes with it. The functions of vfio_display_objects.h
+/// The UUID lasts as long as the display holds the dma-buf. The functions of vfio_display_objects.h
 /// find it.
 ///
-/// Context: The display's thread. May ask the device, unless there is a watcher.
-/// Return: 0 or a negative errno: -EPERM: sharing is not switched on; -ENOTSUP: the device shows a region; -ENOENT: it shows nothing;
-/// -EBUSY: called from within a callback; -EIO: anything else, such as a device that does not answer.
+/// Context: The display's thread. May call the device, unless there is a watcher.
+/// Return: 0 or a negative errno: -EPERM: sharing is not enabled; -ENOTSUP: the device shows a
+/// region; -ENOENT: it shows nothing; -EBUSY: called from within a callback; -EIO: anything else,
+/// such as a device that does not answer.
 ///
 /// # Safety
 ///
@@ -575,11 +587,12 @@ pub unsafe extern "C" fn vfio_dpy_share_scanout(
     unsafe { explained(error, -libc::EIO, share) }
 }
 
-/// Tells what the display shows, holds and did, for programs.
+/// Returns the status of the display as JSON.
 /// @dpy: The display.
 ///
 /// Context: The display's thread.
-/// Return: A JSON object, to be freed with g_free(). From within a callback, it says only {"busy":true}.
+/// Return: A JSON object, to be freed with g_free(). From within a callback, it says only
+/// {"busy":true}.
 ///
 /// # Safety
 ///
@@ -593,11 +606,12 @@ pub unsafe extern "C" fn vfio_dpy_status(dpy: *const VfioDpy) -> *mut c_char {
     glib_string(status.as_deref().unwrap_or(otherwise))
 }
 
-/// Tells what the display shows, holds and did, in a few lines for people.
+/// Returns the status of the display as a few lines of text.
 /// @dpy: The display.
 ///
 /// Context: The display's thread.
-/// Return: The text, which ends with a line feed, to be freed with g_free(). From within a callback, it says only that.
+/// Return: The text, which ends with a line feed, to be freed with g_free(). From within a
+/// callback, it says only that.
 ///
 /// # Safety
 ///
@@ -617,8 +631,9 @@ pub unsafe extern "C" fn vfio_dpy_describe(dpy: *const VfioDpy) -> *mut c_char {
 /// @height: Where to put its height in pixels.
 ///
 /// Context: The display's thread.
-/// Return: *@height rows of *@width pixels in XRGB8888, without padding, to be freed with g_free(). NULL, and nothing is written, if no
-/// scanout is shown, if its pixels cannot be read without a GPU, or from within a callback.
+/// Return: *@height rows of *@width pixels in XRGB8888, without padding, to be freed with g_free().
+/// NULL, and nothing is written, if no scanout is shown, if only a GPU can read its pixels, or from
+/// within a callback.
 ///
 /// # Safety
 ///
@@ -638,7 +653,8 @@ pub unsafe extern "C" fn vfio_dpy_capture(
         // SAFETY: any size may be asked for.
         let copy = unsafe { glib::ffi::g_try_malloc(picture.pixels.len()) }.cast::<u8>();
         if !copy.is_null() {
-            // SAFETY: the copy was made as large as the picture; the caller's pointers are writable.
+            // SAFETY: the copy was made as large as the picture; the caller's pointers are
+            // writable.
             unsafe {
                 copy.copy_from_nonoverlapping(picture.pixels.as_ptr(), picture.pixels.len());
                 *width = picture.width;

@@ -22,7 +22,8 @@ const MOST_MESSAGES: usize = 256;
 /// The most of them that a description repeats: the last ones.
 const MOST_DESCRIBED: usize = 8;
 
-/// And the most that are said within [`BURST_TIME`]: a guest chooses what there is to say of its buffers.
+/// And the most that are said within [`BURST_TIME`]: a guest chooses what there is to say of its
+/// buffers.
 const BURST: u32 = 8;
 
 const BURST_TIME: Duration = Duration::from_secs(30);
@@ -30,7 +31,7 @@ const BURST_TIME: Duration = Duration::from_secs(30);
 /// What messages are about.
 const IMPORT: &str = "EGL import";
 
-/// Which colours luminance and chrominance stand for.
+/// How luminance and chrominance become colours.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VfioDpyEglColorSpace {
@@ -48,19 +49,20 @@ pub enum VfioDpyEglColorSpace {
 pub struct VfioDpyEglBuffer {
     /// DRM format modifier; LINEAR is 0, and INVALID (0x00ffffffffffffff) leaves it to the driver.
     pub modifier: u64,
-    /// Pixels in a row.
+    /// Width in pixels.
     pub width: u32,
-    /// Number of rows.
+    /// Height in pixels.
     pub height: u32,
     /// DRM format.
     pub fourcc: u32,
     /// How many planes there are, 1 to 4.
     pub num_planes: u32,
-    /// The dma-buf of each plane; a negative one stands for that of the first plane. They stay the caller's.
+    /// The dma-buf of each plane; a negative one stands for that of the first plane. They stay the
+    /// caller's.
     pub fd: [c_int; 4],
     /// Where each plane begins in its dma-buf, in bytes.
     pub offset: [u32; 4],
-    /// Bytes from a row to the next, for each plane.
+    /// Stride of each plane in bytes.
     pub stride: [u32; 4],
     /// An enum VfioDpyEglColorSpace, for YUV formats.
     pub color_space: u32,
@@ -92,7 +94,8 @@ struct Said {
 }
 
 impl Said {
-    /// Whether a message is worth saying: it was not said before, and there were not many others just now.
+    /// Whether a message is worth saying: it was not said before, and there were not many others
+    /// just now.
     fn say(&mut self, message: &str, now: Instant) -> bool {
         let recent = |&(began, _): &(Instant, u32)| now.duration_since(began) < BURST_TIME;
         let (began, count) = self.burst.filter(recent).unwrap_or((now, 0));
@@ -244,7 +247,7 @@ unsafe fn try_with<R>(
     result
 }
 
-/// Tells whether a display imports dma-bufs at all.
+/// Returns whether a display imports dma-bufs at all.
 /// @display: An EGLDisplay, initialised and never terminated, or EGL_NO_DISPLAY.
 ///
 /// Context: Any thread.
@@ -261,13 +264,13 @@ pub unsafe extern "C" fn vfio_dpy_egl_imports(display: *mut c_void) -> bool {
     })
 }
 
-/// Tells whether a display can import a picture, as far as that is known before it does.
+/// Checks whether a display can import a picture, as far as that is known beforehand.
 /// @display: An EGLDisplay, initialised and never terminated, or EGL_NO_DISPLAY.
 /// @buffer: The picture; its descriptors are open.
-/// @error: Where to put a message on failure, to be freed with g_free(); may be NULL. The message is NULL if the same one was given for
-/// this display before.
+/// @error: Where to put a message on failure, to be freed with g_free(); may be NULL. The message
+/// is NULL if the same one was given for this display before.
 ///
-/// What the display imports is asked for once, and kept.
+/// What the display supports is queried once.
 ///
 /// Context: Any thread; no context of EGL is needed.
 /// Return: Whether it can.
@@ -292,9 +295,9 @@ pub unsafe extern "C" fn vfio_dpy_egl_can_import(
     unsafe { explained(error, false, body) }
 }
 
-/// Copies a linear picture in ARGB8888 or XRGB8888, for who does not draw it with OpenGL.
+/// Copies a linear picture in ARGB8888 or XRGB8888, for those who do not draw it with OpenGL.
 /// @buffer: The picture; its descriptors are open.
-/// @pixels: Where to put the pixels: as many as it has, in ARGB8888, without padding.
+/// @pixels: Where to put its pixels in ARGB8888, without padding.
 ///
 /// Context: Any thread.
 /// Return: False if the CPU cannot read them.
@@ -324,8 +327,8 @@ pub unsafe extern "C" fn vfio_dpy_egl_read(
 /// Makes a texture of a picture.
 /// @display: An EGLDisplay, initialised and never terminated, or EGL_NO_DISPLAY.
 /// @buffer: The picture; its descriptors are open, and may be closed afterwards.
-/// @error: Where to put a message on failure, to be freed with g_free(); may be NULL. The message is NULL if the same one was given for
-/// this display before.
+/// @error: Where to put a message on failure, to be freed with g_free(); may be NULL. The message
+/// is NULL if the same one was given for this display before.
 ///
 /// Nothing is left in the error queues of GL and EGL.
 ///
@@ -355,7 +358,7 @@ pub unsafe extern "C" fn vfio_dpy_egl_import_new(
     unsafe { explained(error, std::ptr::null_mut(), body) }
 }
 
-/// Tells the name of an import's texture.
+/// Returns the name of an import's texture.
 /// @import: The import.
 ///
 /// Context: Any.
@@ -371,7 +374,7 @@ pub unsafe extern "C" fn vfio_dpy_egl_import_texture(import: *const VfioDpyEglIm
     boundary(0, || import.import.texture())
 }
 
-/// Tells whether the current context has an import's texture.
+/// Returns whether the current context has an import's texture.
 /// @import: The import.
 ///
 /// Context: A context of EGL, or none, is current.
@@ -387,15 +390,17 @@ pub unsafe extern "C" fn vfio_dpy_egl_import_is_current(import: *const VfioDpyEg
     boundary(true, || import.import.is_here())
 }
 
-/// Prepares an import's texture for being drawn; to be called before each time.
+/// Prepares an import's texture for drawing; call it before each draw.
 /// @import: The import.
-/// @error: Where to put a message on failure, to be freed with g_free(); may be NULL. The message is NULL if the same one was given for
-/// this display before.
+/// @error: Where to put a message on failure, to be freed with g_free(); may be NULL. The message
+/// is NULL if the same one was given for this display before.
 ///
-/// Converts pictures that cannot be textures as they are. If that fails, *@error says why, and the texture shows what it showed before.
+/// Converts pictures that cannot be textures as they are. If that fails, *@error says why, and the
+/// texture shows what it showed before.
 ///
 /// Context: A context of the display is current.
-/// Return: False if the current context does not have the texture: free the import, and make another one.
+/// Return: False if the current context does not have the texture: free the import, and make
+/// another one.
 ///
 /// # Safety
 ///
@@ -418,10 +423,10 @@ pub unsafe extern "C" fn vfio_dpy_egl_import_begin(
     unsafe { explained(error, true, body) }
 }
 
-/// Says that an import's texture was drawn; to be called before glFlush().
+/// Reports that an import's texture was drawn; call it before glFlush().
 /// @import: The import.
 ///
-/// vfio_dpy_egl_import_take_fence() then tells when the GPU is done.
+/// vfio_dpy_egl_import_take_fence() then says when the GPU is done.
 ///
 /// Context: The context in which it was drawn is current.
 ///
@@ -436,12 +441,12 @@ pub unsafe extern "C" fn vfio_dpy_egl_import_end(import: *mut VfioDpyEglImport) 
     boundary((), || drop(import.import.drew()));
 }
 
-/// Takes the fence of vfio_dpy_egl_import_end(); to be called after glFlush().
+/// Takes the fence of vfio_dpy_egl_import_end(); call it after glFlush().
 /// @import: The import.
 ///
 /// Context: The context in which it was drawn is current.
-/// Return: A descriptor (a sync_file) that is readable when the GPU is done, for the caller to close; -1 where the display has no native
-/// fences.
+/// Return: A descriptor (a sync_file) that is readable when the GPU is done, for the caller to
+/// close; -1 if the display has no native fences.
 ///
 /// # Safety
 ///
@@ -453,10 +458,11 @@ pub unsafe extern "C" fn vfio_dpy_egl_import_take_fence(import: *mut VfioDpyEglI
     boundary(-1, || import.import.take_fence().ok().flatten().map_or(-1, IntoRawFd::into_raw_fd))
 }
 
-/// Ends an import.
+/// Frees an import.
 /// @import: The import; NULL is fine.
 ///
-/// Its texture is deleted in the context that has it: on the GLib default main context if that is current in another thread.
+/// Its texture is deleted in the context that has it, from the GLib default main context if that is
+/// current on another thread.
 ///
 /// Context: Whichever context of EGL is current, or none.
 ///
@@ -471,7 +477,8 @@ pub unsafe extern "C" fn vfio_dpy_egl_import_free(import: *mut VfioDpyEglImport)
             // SAFETY: as above.
             let VfioDpyEglImport { import, display } = *unsafe { Box::from_raw(import) };
             drop(import);
-            // A device may go in the thread of a guest's processor, and the contexts are the main loop's.
+            // A device may go in the thread of a guest's processor, and the contexts are the main
+            // loop's.
             if display.importer.has_orphans() {
                 glib::idle_add_once(move || boundary((), || display.importer.sweep()));
             }
@@ -479,7 +486,7 @@ pub unsafe extern "C" fn vfio_dpy_egl_import_free(import: *mut VfioDpyEglImport)
     }
 }
 
-/// Tells what was imported and refused, for each display, in a few lines for people.
+/// Returns what was imported and refused, for each display, as a few lines of text.
 ///
 /// Context: Any thread.
 /// Return: The text, empty or ending with a line feed, to be freed with g_free().

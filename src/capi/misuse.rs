@@ -1,4 +1,5 @@
-//! Calls that break the rules of the header. Debug builds end the process at such a call, as `assert()` does; others do not look.
+//! Calls that break the rules of the header. Debug builds end the process at such a call, as
+//! `assert()` does; others do not look.
 
 use std::cell::Cell;
 use std::process::abort;
@@ -17,7 +18,8 @@ pub fn this_thread_watches(watches: bool) {
     WATCHES.set(watches);
 }
 
-/// Notices calls from a second thread while one is under way, or from one that only asks the device.
+/// Notices calls from a second thread while one is under way, or from one that only asks the
+/// device.
 #[derive(Default)]
 pub struct OneThread(AtomicUsize);
 
@@ -25,7 +27,8 @@ pub struct OneThread(AtomicUsize);
 pub struct Entered<'a>(Option<&'a OneThread>);
 
 impl OneThread {
-    /// To be called at the begin of each call, whose end is that of the result. Calls from within callbacks are fine.
+    /// To be called at the begin of each call, whose end is that of the result. Calls from within
+    /// callbacks are fine.
     pub fn enter(&self, function: &str) -> Entered<'_> {
         if !cfg!(debug_assertions) {
             return Entered(None);

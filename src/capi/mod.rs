@@ -1,16 +1,20 @@
-//! The C boundary: the headers in `include/`, which `tests/header.rs` makes of it. Their comments are the documentation here: kernel-doc,
-//! without the section on safety, which says for Rust what the parameters' descriptions say for C.
+//! The C boundary: one file per C object, from which `tests/header.rs` makes the headers in
+//! `include/`. The comments are the documentation of the C interface, in kernel-doc form; the
+//! section on safety is for Rust only.
 //!
-//! It decides nothing. Calls from C become calls of the safe core, tables of C callbacks become its traits; one file per C object.
-//! Rules for all of them:
+//! Nothing is decided here: calls from C become calls of the safe core, and tables of C callbacks
+//! become its traits. Rules:
 //!
 //! - A panic never crosses the boundary: `boundary` turns it into a message and a harmless result.
-//! - Integers from C are checked before they are an enum; callbacks may be missing.
+//! - Integers from C are checked before they become enums; callbacks may be missing.
 //! - Structs that C passes and that may grow begin with their size (`sized`).
-//! - A function that fails returns NULL, false, or a negative errno. If there is more to say, `*error` is set at each failure, and NULL else.
-//! - Pointers from C are used only here, under what the functions' documentation asks of the caller.
-//! - All functions of a display, and the callbacks of its console, run on the thread that runs QEMU's main loop or under its big lock. So do the
-//!   callbacks of its device, until its watcher is given a thread: from then on they run there, and need no lock.
+//! - A function that fails returns NULL, false, or a negative errno. If there is more to say,
+//!   `*error` is set at each failure, and NULL otherwise.
+//! - Pointers from C are used only here, under what the functions' documentation asks of the
+//!   caller.
+//! - All functions of a display, and the callbacks of its console, run on the thread that runs
+//!   QEMU's main loop, or under its big lock. So do the callbacks of its device, until its watcher
+//!   is given a thread: from then on they run there, and need no lock.
 
 mod clock;
 mod console;
@@ -35,12 +39,14 @@ use strings::glib_string;
 /// What a caller is told who gets no other reason.
 const PANICKED: &str = "vfio-display has failed (what it printed says where)";
 
-/// Runs what a C function is to do. If it panics, the result is `otherwise`; the panic hook has told why.
+/// Runs what a C function is to do. If it panics, the result is `otherwise`; the panic hook has
+/// told why.
 fn boundary<R>(otherwise: R, body: impl FnOnce() -> R) -> R {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or(otherwise)
 }
 
-/// As [`boundary`], of a function that says why it fails. `*error` is NULL unless `body` sets it, or panics.
+/// As [`boundary`], of a function that says why it fails. `*error` is NULL unless `body` sets it,
+/// or panics.
 ///
 /// # Safety
 ///

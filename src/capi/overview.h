@@ -1,8 +1,8 @@
 /**
  * DOC: vfio-display
  *
- * Shows what a virtual GPU shows: from the planes of a vfio device to the
- * console of an emulator. A host gives two tables of callbacks, one for the
+ * Shows the screen of a virtual GPU: takes the planes of a vfio device to the
+ * console of an emulator. A host provides two tables of callbacks, one for the
  * device and one for its console, and says when to refresh:
  *
  *     int mode = vfio_dpy_probe(&device_ops, device, &error);
@@ -11,23 +11,21 @@
  *     vfio_dpy_refresh(dpy, true);    (again and again)
  *     vfio_dpy_free(dpy);
  *
- * examples/screenshot.c is a whole program. What must be so for all functions:
+ * examples/screenshot.c is a complete program. Rules for all functions:
  *
  * Errors: a function that fails returns NULL, false, or a negative errno, and
- * writes nothing to where its results go. If it has a parameter @error that is
- * not NULL, *@error is then a message, to be freed with g_free(); otherwise it
- * is NULL.
+ * does not write to its output parameters. On failure, *@error, if given, is a
+ * message to be freed with g_free(); otherwise it is NULL.
  *
  * Versions: a struct that the host fills in and that may grow begins with its
- * size. A host that was compiled with an older header has a smaller one: what
- * it does not know is NULL or zero. What the library does not know of a larger
- * one is left alone.
+ * size. A host compiled with an older header has a smaller one: what it lacks
+ * counts as NULL or zero. What the library does not know of a larger one is
+ * ignored.
  *
- * Threads: each function says in its "Context" who may call it. The display's
- * thread is the one that runs the GLib default main context, or whoever holds
- * the lock under which that runs, such as QEMU's big lock.
+ * Threads: "Context" says who may call a function. The display's thread is the
+ * one that runs the GLib default main context, or whoever holds the lock that
+ * protects it, such as QEMU's big lock.
  *
- * Memory: pointers are valid, and not NULL unless that is said to be fine.
- * Who gets something says how it is freed; everything else is the callee's
- * for the call only.
+ * Memory: pointers must be valid, and not NULL unless stated. What is returned
+ * to the caller says how it is freed; everything else is borrowed for the call.
  */

@@ -1,4 +1,5 @@
-//! `VfioDpyEglReadBack`: pictures drawn with the host's GL, copied into memory without waiting for the GPU.
+//! `VfioDpyEglReadBack`: pictures drawn with the host's GL, copied into memory without waiting for
+//! the GPU.
 
 use std::ffi::{c_char, c_void};
 use std::fmt::Display as Show;
@@ -36,15 +37,16 @@ pub struct VfioDpyEglReadBack {
 pub struct VfioDpyEglPixels {
     /// The first row.
     pub data: *mut u8,
-    /// Bytes from a row to the next.
+    /// Stride in bytes.
     pub stride: usize,
-    /// Pixels in a row.
+    /// Width in pixels.
     pub width: u32,
-    /// Number of rows.
+    /// Height in pixels.
     pub height: u32,
     /// Set by vfio_dpy_egl_read_back_take(): the first row that changed.
     pub first_changed_row: u32,
-    /// Set by vfio_dpy_egl_read_back_take(): how many rows there are from that one to the last that changed; 0: none.
+    /// Set by vfio_dpy_egl_read_back_take(): how many rows there are from that one to the last that
+    /// changed; 0: none.
     pub changed_rows: u32,
 }
 
@@ -55,13 +57,14 @@ struct Ready {
     opaque: *mut c_void,
 }
 
-// SAFETY: sources of the default main context are dispatched on the thread that made them, see `VfioDpyEglReadBack`.
+// SAFETY: sources of the default main context are dispatched on the thread that made them, see
+// `VfioDpyEglReadBack`.
 unsafe impl Send for Ready {}
 
 impl Ready {
     fn tell(&self) {
-        // SAFETY: the caller of vfio_dpy_egl_read_back_new() answers for the callback until it frees what that made, which
-        // destroys the source.
+        // SAFETY: the caller of vfio_dpy_egl_read_back_new() answers for the callback until it
+        // frees what that made, which destroys the source.
         unsafe { (self.callback)(self.opaque) }
     }
 }
@@ -131,10 +134,12 @@ unsafe fn copy_changed(from: &[u8], pixels: &mut VfioDpyEglPixels) {
 
 /// Creates a read-back context.
 /// @display: An EGLDisplay, initialised and never terminated, or EGL_NO_DISPLAY.
-/// @ready: Called from the GLib default main context when it is time for vfio_dpy_egl_read_back_take().
+/// @ready: Called from the GLib default main context when it is time for
+/// vfio_dpy_egl_read_back_take().
 /// @opaque: Passed to @ready.
 ///
-/// Return: The context, to be freed with vfio_dpy_egl_read_back_free(); NULL if there is no EGL display.
+/// Return: The context, to be freed with vfio_dpy_egl_read_back_free(); NULL if there is no EGL
+/// display.
 ///
 /// # Safety
 ///
@@ -160,13 +165,14 @@ pub unsafe extern "C" fn vfio_dpy_egl_read_back_new(
 /// @read_back: The read-back context.
 /// @width: Width of the picture, in pixels.
 /// @height: Height of the picture, in pixels.
-/// @error: Where to put a message on failure, to be freed with g_free(); may be NULL. The message is NULL if the same one was given for
-/// the display before.
+/// @error: Where to put a message on failure, to be freed with g_free(); may be NULL. The message
+/// is NULL if the same one was given for the display before.
 ///
 /// Context: A context of the display is current.
-/// Return: A GL_TEXTURE_2D of the current context, whose first row is at coordinate 0. It is valid until the next call of a function of
-/// the read-back context. 0 if this cannot be done without waiting for the GPU: *@error says why, or the context has neither OpenGL 3.3 nor OpenGL ES
-/// 3.0 with what is needed.
+/// Return: A GL_TEXTURE_2D of the current context, whose first row is at coordinate 0. It is valid
+/// until the next call of a function of the read-back context. 0 if this cannot be done without
+/// waiting for the GPU: *@error says why, or the context has neither OpenGL 3.3 nor OpenGL ES 3.0
+/// with what is needed.
 ///
 /// # Safety
 ///
@@ -195,11 +201,11 @@ pub unsafe extern "C" fn vfio_dpy_egl_read_back_target(
 
 /// Reads back what was drawn to vfio_dpy_egl_read_back_target().
 /// @read_back: The read-back context.
-/// @anew: Whether the picture is another one for sure. Else, the GPU compares it first.
-/// @error: Where to put a message on failure, to be freed with g_free(); may be NULL. The message is NULL if the same one was given for
-/// the display before.
+/// @anew: Whether the picture has certainly changed. If not, the GPU compares it first.
+/// @error: Where to put a message on failure, to be freed with g_free(); may be NULL. The message
+/// is NULL if the same one was given for the display before.
 ///
-/// If a picture is still on its way, this one comes after it.
+/// If another read is pending, this one follows it.
 ///
 /// Context: The same context is current.
 /// Return: False on failure: the texture is gone.
@@ -229,15 +235,16 @@ pub unsafe extern "C" fn vfio_dpy_egl_read_back_start(
     unsafe { explained(error, false, body) }
 }
 
-/// Copies the picture that was read last, where it differs, if it is there.
+/// Copies the picture that was read last, where it differs, if it has arrived.
 /// @read_back: The read-back context.
 /// @wait: Whether to wait for all that was drawn.
-/// @pixels: Where to put it. If its size is not that of what was drawn, nothing is copied. Nobody else uses the memory meanwhile.
-/// @error: Where to put a message on failure, to be freed with g_free(); may be NULL. The message is NULL if the same one was given for
-/// the display before.
+/// @pixels: Where to put it. If the sizes differ, nothing is copied. Nobody else uses the memory
+/// meanwhile.
+/// @error: Where to put a message on failure, to be freed with g_free(); may be NULL. The message
+/// is NULL if the same one was given for the display before.
 ///
 /// Context: Whichever context of EGL is current, or none.
-/// Return: False on failure: what was drawn last will not come; draw it again.
+/// Return: False on failure: the last picture will not arrive; draw it again.
 ///
 /// # Safety
 ///
@@ -262,7 +269,8 @@ pub unsafe extern "C" fn vfio_dpy_egl_read_back_take(
         });
         // SAFETY: as the caller says.
         unsafe { this.tell(error, taken.as_ref().err()) };
-        // A timer goes on while the same work is under way; a fence may have been replaced by the next one.
+        // A timer goes on while the same work is under way; a fence may have been replaced by the
+        // next one.
         if taken != Ok(Taken::Nothing)
             || !this.read_back.is_busy()
             || this.read_back.fence().is_some()
@@ -275,10 +283,11 @@ pub unsafe extern "C" fn vfio_dpy_egl_read_back_take(
     unsafe { explained(error, false, body) }
 }
 
-/// Says that the host's memory is not what was read last: it was replaced, or shows something else.
+/// Reports that the host's memory no longer holds what was read last: it was replaced, or shows
+/// something else.
 /// @read_back: The read-back context.
 ///
-/// What is on its way is not copied.
+/// Pending reads are not copied.
 ///
 /// Context: Whichever context of EGL is current, or none.
 ///
@@ -295,7 +304,7 @@ pub unsafe extern "C" fn vfio_dpy_egl_read_back_forget(read_back: *mut VfioDpyEg
     });
 }
 
-/// Ends a read-back context, and its textures.
+/// Frees a read-back context, and its textures.
 /// @read_back: The read-back context; NULL is fine.
 ///
 /// Context: Whichever context of EGL is current, or none.
@@ -306,7 +315,8 @@ pub unsafe extern "C" fn vfio_dpy_egl_read_back_forget(read_back: *mut VfioDpyEg
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfio_dpy_egl_read_back_free(read_back: *mut VfioDpyEglReadBack) {
     if !read_back.is_null() {
-        // SAFETY: the pointer is from `Box::into_raw` in vfio_dpy_egl_read_back_new(), and freed once.
+        // SAFETY: the pointer is from `Box::into_raw` in vfio_dpy_egl_read_back_new(), and freed
+        // once.
         boundary((), || drop(unsafe { Box::from_raw(read_back) }));
     }
 }

@@ -1,4 +1,5 @@
-//! The table of shared objects, beneath the functions of QEMU's `hw/virtio/virtio-dmabuf.h` and beyond them.
+//! The table of shared objects, beneath the functions of QEMU's `hw/virtio/virtio-dmabuf.h` and
+//! beyond them.
 //!
 //! Unlike a display's, these functions may be called from any thread, at the same time.
 
@@ -30,7 +31,7 @@ pub enum VfioDpyObjectsKind {
     VhostDevice = 2,
 }
 
-/// Who shares objects.
+/// An owner of shared objects.
 pub struct VfioDpyObjectsOwner(Owner<'static>);
 
 /// An entry in the table of shared objects, from its reservation to its end.
@@ -108,11 +109,12 @@ fn device_from(device: *mut c_void) -> Result<Device, Refusal> {
 
 /// Adds a dma-buf.
 /// @uuid: Its UUID, of 16 bytes.
-/// @fd: The dma-buf. It stays the caller's, who keeps it open until the entry was removed.
+/// @fd: The dma-buf. It stays the caller's, who must keep it open until the entry is removed.
 /// @error: Where to put a message on failure, to be freed with g_free(); may be NULL.
 ///
 /// Context: Any thread.
-/// Return: 0 or a negative errno: -EEXIST: the UUID is taken; -EBADF: @fd is negative; -EINVAL: @uuid is NULL.
+/// Return: 0 or a negative errno: -EEXIST: the UUID is taken; -EBADF: @fd is negative;
+/// -EINVAL: @uuid is NULL.
 ///
 /// # Safety
 ///
@@ -135,7 +137,7 @@ pub unsafe extern "C" fn vfio_dpy_objects_add_dmabuf(
 
 /// Adds a vhost-user device that is to be asked for a dma-buf.
 /// @uuid: The UUID, of 16 bytes.
-/// @device: The device. It is told apart by its address, which is never followed.
+/// @device: The device. It is identified by its address, which is never dereferenced.
 /// @error: Where to put a message on failure, to be freed with g_free(); may be NULL.
 ///
 /// Context: Any thread.
@@ -177,7 +179,7 @@ pub unsafe extern "C" fn vfio_dpy_objects_remove(uuid: *const u8) -> bool {
     })
 }
 
-/// Tells what a UUID leads to.
+/// Returns what a UUID leads to.
 /// @uuid: The UUID, of 16 bytes, or NULL.
 ///
 /// Context: Any thread.
@@ -203,11 +205,12 @@ pub unsafe extern "C" fn vfio_dpy_objects_kind(uuid: *const u8) -> VfioDpyObject
 /// @uuid: Its UUID, of 16 bytes.
 /// @error: Where to put a message on failure, to be freed with g_free(); may be NULL.
 ///
-/// The number may be another file's by the time the caller uses it, if another thread removes the entry: vfio_dpy_objects_dup_dmabuf()
-/// has no such gap.
+/// The number may be another file's by the time the caller uses it, if another thread removes the
+/// entry; vfio_dpy_objects_dup_dmabuf() has no such race.
 ///
 /// Context: Any thread.
-/// Return: The descriptor, which is not the caller's, or a negative errno as for vfio_dpy_objects_dup_dmabuf().
+/// Return: The descriptor, which is not the caller's, or a negative errno as for
+/// vfio_dpy_objects_dup_dmabuf().
 ///
 /// # Safety
 ///
@@ -228,15 +231,16 @@ pub unsafe extern "C" fn vfio_dpy_objects_peek_dmabuf(
 
 /// Finds a dma-buf, and duplicates its descriptor.
 /// @uuid: Its UUID, of 16 bytes.
-/// @timeout_ms: How long to wait for an entry that is reserved, in milliseconds; 0: not at all. Whoever waits must not be the one whom
-/// the completion waits for: QEMU's main loop should not.
+/// @timeout_ms: How long to wait for an entry that is reserved, in milliseconds; 0: not at all. Do
+/// not wait on a thread that the completion needs, such as QEMU's main loop.
 /// @error: Where to put a message on failure, to be freed with g_free(); may be NULL.
 ///
-/// It is duplicated while the entry is held in place, so it is never of another file, whoever removes the entry meanwhile.
+/// The entry cannot be removed meanwhile, so the descriptor is never another file's.
 ///
 /// Context: Any thread.
-/// Return: A descriptor with close-on-exec set, for the caller to close, or a negative errno: -ENOENT: there is no such entry; -EAGAIN: it
-/// is not complete yet; -EMEDIUMTYPE: it is a device; -EINVAL: @uuid is NULL; or what fcntl(F_DUPFD_CLOEXEC) said.
+/// Return: A descriptor with close-on-exec set, for the caller to close, or a negative errno:
+/// -ENOENT: there is no such entry; -EAGAIN: it is not complete yet; -EMEDIUMTYPE: it is a device;
+/// -EINVAL: @uuid is NULL; or what fcntl(F_DUPFD_CLOEXEC) said.
 ///
 /// # Safety
 ///
@@ -264,8 +268,8 @@ pub unsafe extern "C" fn vfio_dpy_objects_dup_dmabuf(
 /// @error: Where to put a message on failure, to be freed with g_free(); may be NULL.
 ///
 /// Context: Any thread.
-/// Return: 0 or a negative errno: -ENOENT: there is no such entry; -EAGAIN: it is not complete yet; -EMEDIUMTYPE: it is a dma-buf;
-/// -EINVAL: @uuid is NULL.
+/// Return: 0 or a negative errno: -ENOENT: there is no such entry; -EAGAIN: it is not complete yet;
+/// -EMEDIUMTYPE: it is a dma-buf; -EINVAL: @uuid is NULL.
 ///
 /// # Safety
 ///
@@ -290,7 +294,7 @@ pub unsafe extern "C" fn vfio_dpy_objects_find_vhost_device(
     unsafe { answer(error, find) }
 }
 
-/// Removes all entries that lead to a vhost-user device, which is about to go.
+/// Removes all entries that lead to a vhost-user device, which is about to go away.
 /// @device: The device, or NULL.
 ///
 /// Context: Any thread.
@@ -302,7 +306,7 @@ pub extern "C" fn vfio_dpy_objects_remove_vhost_device(device: *mut c_void) -> u
     })
 }
 
-/// Removes all entries. Owners and claims stay valid, and have none any more.
+/// Removes all entries. Owners and claims stay valid, without entries.
 ///
 /// Context: Any thread.
 #[unsafe(no_mangle)]
@@ -310,8 +314,8 @@ pub extern "C" fn vfio_dpy_objects_clear() {
     boundary((), || SharedObjects::global().clear());
 }
 
-/// Creates an owner of shared objects, whose entries go with it.
-/// @name: What messages call the owner; copied.
+/// Creates an owner of shared objects, with which its entries are removed.
+/// @name: The owner's name in messages; copied.
 ///
 /// Context: Any thread.
 /// Return: The owner, to be freed with vfio_dpy_objects_owner_free().
@@ -330,8 +334,8 @@ pub unsafe extern "C" fn vfio_dpy_objects_owner_new(
     })
 }
 
-/// Ends an owner: all its entries go.
-/// @owner: The owner; NULL is fine. Its claims stay valid, and are to be freed.
+/// Frees an owner, and removes all its entries.
+/// @owner: The owner; NULL is fine. Its claims stay valid, and must be freed.
 ///
 /// Context: Any thread.
 ///
@@ -341,21 +345,24 @@ pub unsafe extern "C" fn vfio_dpy_objects_owner_new(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfio_dpy_objects_owner_free(owner: *mut VfioDpyObjectsOwner) {
     if !owner.is_null() {
-        // SAFETY: the pointer is from `Box::into_raw` in vfio_dpy_objects_owner_new(), and freed once.
+        // SAFETY: the pointer is from `Box::into_raw` in vfio_dpy_objects_owner_new(), and freed
+        // once.
         boundary((), || drop(unsafe { Box::from_raw(owner) }));
     }
 }
 
-/// Takes a UUID, for an object that is to come.
-/// @owner: Who shares it.
+/// Reserves a UUID for an object that will follow.
+/// @owner: Its owner.
 /// @uuid: The UUID, of 16 bytes.
 /// @claim: Where to put the claim on success, to be freed with vfio_dpy_objects_claim_free().
-/// @error: Where to put a message on failure, to be freed with g_free(), which says who holds the UUID; may be NULL.
+/// @error: Where to put a message on failure, to be freed with g_free(), which says who holds the
+/// UUID; may be NULL.
 ///
-/// Lookups do not find the entry until it is completed; nobody else can add one of this UUID.
+/// Lookups do not find the entry until it is completed; nobody else can add one with this UUID.
 ///
 /// Context: Any thread.
-/// Return: 0 or a negative errno: -EEXIST: the UUID is taken; -ENOSPC: the owner has too many entries; -EINVAL: @uuid is NULL.
+/// Return: 0 or a negative errno: -EEXIST: the UUID is taken; -ENOSPC: the owner has too many
+/// entries; -EINVAL: @uuid is NULL.
 ///
 /// # Safety
 ///
@@ -381,11 +388,13 @@ pub unsafe extern "C" fn vfio_dpy_objects_reserve(
 
 /// Completes an entry with a dma-buf, and wakes the lookups that wait for it.
 /// @claim: The claim on the entry.
-/// @fd: The dma-buf. It stays the caller's, who keeps it open until the claim was freed, or the entry has gone otherwise.
+/// @fd: The dma-buf. It stays the caller's, who must keep it open until the claim is freed, or the
+/// entry is gone otherwise.
 /// @error: Where to put a message on failure, to be freed with g_free(); may be NULL.
 ///
 /// Context: Any thread.
-/// Return: 0 or a negative errno: -EBADF: @fd is negative; -ESTALE: the entry has gone; -EALREADY: it is complete.
+/// Return: 0 or a negative errno: -EBADF: @fd is negative; -ESTALE: the entry has gone; -EALREADY:
+/// it is complete.
 ///
 /// # Safety
 ///
@@ -407,11 +416,12 @@ pub unsafe extern "C" fn vfio_dpy_objects_complete_dmabuf(
 
 /// Completes an entry with a vhost-user device that is to be asked for the dma-buf.
 /// @claim: The claim on the entry.
-/// @device: The device. It is told apart by its address, which is never followed.
+/// @device: The device. It is identified by its address, which is never dereferenced.
 /// @error: Where to put a message on failure, to be freed with g_free(); may be NULL.
 ///
 /// Context: Any thread.
-/// Return: 0 or a negative errno: -EINVAL: @device is NULL; -ESTALE: the entry has gone; -EALREADY: it is complete.
+/// Return: 0 or a negative errno: -EINVAL: @device is NULL; -ESTALE: the entry has gone; -EALREADY:
+/// it is complete.
 ///
 /// # Safety
 ///
@@ -431,7 +441,7 @@ pub unsafe extern "C" fn vfio_dpy_objects_complete_vhost_device(
     unsafe { answer(error, complete) }
 }
 
-/// Ends a claim: its entry goes, complete or not.
+/// Frees a claim, and removes its entry, complete or not.
 /// @claim: The claim; NULL is fine.
 ///
 /// Lookups that wait for the entry fail.
@@ -444,12 +454,13 @@ pub unsafe extern "C" fn vfio_dpy_objects_complete_vhost_device(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfio_dpy_objects_claim_free(claim: *mut VfioDpyObjectsClaim) {
     if !claim.is_null() {
-        // SAFETY: the pointer is from `Box::into_raw` in vfio_dpy_objects_reserve(), and freed once.
+        // SAFETY: the pointer is from `Box::into_raw` in vfio_dpy_objects_reserve(), and freed
+        // once.
         boundary((), || drop(unsafe { Box::from_raw(claim) }));
     }
 }
 
-/// Tells what the table holds, for programs.
+/// Returns the content of the table as JSON.
 ///
 /// Context: Any thread.
 /// Return: A JSON object, counts by kind and a list of all entries, to be freed with g_free().

@@ -1,4 +1,5 @@
-//! Tables and configurations from C, which say how large they are: a host may have been compiled with another version of the header.
+//! Tables and configurations from C, which say how large they are: a host may have been compiled
+//! with another version of the header.
 
 use std::fmt;
 use std::mem::MaybeUninit;
@@ -7,7 +8,8 @@ use std::mem::MaybeUninit;
 ///
 /// # Safety
 ///
-/// It is `repr(C)`, its first field is its size in bytes as a `u32`, and it is valid if all its bytes are zero.
+/// It is `repr(C)`, its first field is its size in bytes as a `u32`, and it is valid if all its
+/// bytes are zero.
 pub unsafe trait Growing: Copy {
     /// What C calls it.
     const NAME: &'static str;
@@ -27,7 +29,8 @@ impl fmt::Display for BadSize {
     }
 }
 
-/// Reads what the host has of a struct: fields that it does not know are zero, those that only it knows are left out.
+/// Reads what the host has of a struct: fields that it does not know are zero, those that only it
+/// knows are left out.
 ///
 /// # Safety
 ///

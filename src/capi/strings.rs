@@ -1,4 +1,5 @@
-//! Strings from C, and for C. Those for C hold no NUL: it becomes a space. Only a device's name could have one.
+//! Strings from C, and for C. Those for C hold no NUL: it becomes a space. Only a device's name
+//! could have one.
 
 use std::borrow::Cow;
 use std::ffi::{CStr, CString, c_char};

@@ -9,7 +9,7 @@ const VERSION: &CStr =
         Err(_) => panic!("a version has no NUL"),
     };
 
-/// Tells the version of the library.
+/// Returns the version of the library.
 ///
 /// Context: Any thread.
 /// Return: The version as "major.minor.micro".
@@ -18,12 +18,12 @@ pub extern "C" fn vfio_dpy_version() -> *const c_char {
     VERSION.as_ptr()
 }
 
-/// Tells whether the library goes with the header that the host was compiled with.
+/// Checks that the library is compatible with the header that the host was compiled with.
 /// @version: VFIO_DISPLAY_VERSION.
 ///
 /// Context: Any thread.
-/// Return: True if the library is as new as the header, and nothing was taken away since then: the major number is the same (below
-/// 1.0.0: the minor number, too), and the rest is not smaller.
+/// Return: True if the library is as new as the header, and compatible: the major number is the
+/// same (below 1.0.0: the minor number, too), and the rest is not smaller.
 #[unsafe(no_mangle)]
 pub extern "C" fn vfio_dpy_check_version(version: u32) -> bool {
     goes_with(ours(), version)

@@ -16,7 +16,7 @@ use super::clock::{Monotonic, eventfd, take};
 use super::device::HostDevice;
 use super::misuse;
 
-/// What asks the device of a display, on a thread of the host's.
+/// Polls the device of a display, on a thread of the host.
 pub struct VfioDpyWatcher {
     watcher: DeviceWatcher<HostDevice, Monotonic>,
     exchange: Arc<Exchange>,
@@ -67,7 +67,8 @@ impl VfioDpyWatcher {
         }
     }
 
-    /// Sleeps until it is rung, until then, or until the device says that something changed, which is returned.
+    /// Sleeps until it is rung, until then, or until the device says that something changed, which
+    /// is returned.
     fn sleep(&self, until: Option<Duration>) -> bool {
         let timeout = until.map(|until| until.saturating_sub(Monotonic.now()));
         let changes = self.watcher.listens_to();
@@ -95,13 +96,14 @@ fn wait_for(fds: &[BorrowedFd<'_>], timeout: Option<Duration>) {
     }
 }
 
-/// Asks the device of a display, on the calling thread, until the display was freed.
+/// Polls the device of a display on the calling thread, until the display is freed.
 /// @watcher: The watcher, from vfio_dpy_watcher(). It is freed.
 ///
-/// The device's callbacks are called on this thread meanwhile, and the device is there until this returns.
+/// The device's callbacks are called on this thread meanwhile; the device must exist until this
+/// returns.
 ///
-/// Context: A thread of the host's own, once, without any lock. Returns when the display was freed, and no callback of the device is
-/// under way any more.
+/// Context: A thread of the host's own, once, without any lock. Returns when the display was freed
+/// and no callback of the device is running.
 ///
 /// # Safety
 ///

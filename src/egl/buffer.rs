@@ -55,7 +55,7 @@ pub enum ColorSpace {
 pub struct Buffer<'a> {
     /// Format and modifier.
     pub format: Format,
-    /// Pixels in a row.
+    /// Width in pixels.
     pub width: u32,
     /// Rows.
     pub height: u32,
@@ -74,7 +74,7 @@ pub struct BufferPlane<'a> {
     pub fd: BorrowedFd<'a>,
     /// Byte of the dma-buf where the plane begins.
     pub offset: u32,
-    /// Bytes from a row to the next.
+    /// Stride in bytes.
     pub stride: u32,
 }
 
@@ -125,7 +125,8 @@ impl Buffer<'_> {
         Ok(())
     }
 
-    /// Copies the pixels of a linear picture in ARGB8888 or XRGB8888, without padding, as ARGB8888. Hands out each row's bytes.
+    /// Copies the pixels of a linear picture in ARGB8888 or XRGB8888, without padding, as ARGB8888.
+    /// Hands out each row's bytes.
     pub fn read(&self, mut row: impl FnMut(&[u8])) -> Result<(), BufferError> {
         self.check(Reader::Gpu)?;
         let Format { fourcc, modifier } = self.format;
@@ -191,8 +192,8 @@ impl Buffer<'_> {
         Ok(())
     }
 
-    /// The list of attributes that describes the picture to `eglCreateImageKHR`. What [`Buffer::check`] refuses must not
-    /// come here.
+    /// The list of attributes that describes the picture to `eglCreateImageKHR`. What
+    /// [`Buffer::check`] refuses must not come here.
     pub fn attributes(&self, telling: Telling) -> Vec<i32> {
         let mut list = vec![
             EGL_WIDTH,
@@ -229,8 +230,8 @@ impl Buffer<'_> {
     }
 }
 
-/// Software renderers map the whole dma-buf, do not look whether that worked, and read it in threads of their own: what
-/// cannot be mapped, or can shrink, would end the process.
+/// Software renderers map the whole dma-buf, do not look whether that worked, and read it in
+/// threads of their own: what cannot be mapped, or can shrink, would end the process.
 fn check_mapping(dma_buf: &DmaBuf, index: usize) -> Result<(), BufferError> {
     let memory =
         dma_buf.memory(dma_buf.size()).map_err(|error| BufferError::Unmappable { index, error })?;

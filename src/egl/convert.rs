@@ -1,8 +1,10 @@
-//! Pictures that no plain texture can show: YUV, and what a driver takes as an external texture only.
+//! Pictures that no plain texture can show: YUV, and what a driver takes as an external texture
+//! only.
 //!
-//! A context of our own samples the dma-buf through an external texture, and draws it to an RGBA texture, which the host's context
-//! sees through an image. So neither the host's state nor its kind of GL (external textures are OpenGL ES only) matters. What
-//! results is a copy: it is drawn again before each use.
+//! A context of our own samples the dma-buf through an external texture, and draws it to an RGBA
+//! texture, which the host's context sees through an image. So neither the host's state nor its
+//! kind of GL (external textures are OpenGL ES only) matters. What results is a copy: it is drawn
+//! again before each use.
 
 #![forbid(unsafe_code)]
 
@@ -69,7 +71,8 @@ impl Converter {
         }
     }
 
-    /// Prepares the conversion of a dma-buf's image. The result is an image of the RGBA texture that [`Converter::draw`] draws to.
+    /// Prepares the conversion of a dma-buf's image. The result is an image of the RGBA texture
+    /// that [`Converter::draw`] draws to.
     pub fn convert(
         &self,
         driver: &impl Driver,

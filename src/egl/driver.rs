@@ -28,7 +28,7 @@ pub struct Target {
     pub texture: u32,
     /// Draws to the texture.
     pub framebuffer: u32,
-    /// Pixels in a row.
+    /// Width in pixels.
     pub width: u32,
     /// Rows.
     pub height: u32,
@@ -52,8 +52,8 @@ pub struct Comparer {
 pub struct Modifier {
     /// The code of `drm_fourcc.h`.
     pub code: u64,
-    /// Whether the driver says that such an image can only be an external texture. Mesa's software renderers say so of
-    /// all, and take all RGB formats as plain textures nevertheless.
+    /// Whether the driver says that such an image can only be an external texture. Mesa's software
+    /// renderers say so of all, and take all RGB formats as plain textures nevertheless.
     pub external: bool,
 }
 
@@ -114,10 +114,12 @@ pub trait Driver {
     fn renderer(&self, context: Context) -> String;
     /// `GL_MAX_TEXTURE_SIZE`
     fn max_texture_side(&self, context: Context) -> u32;
-    /// Whether the context makes textures of images: `GL_OES_EGL_image`, or `GL_EXT_EGL_image_storage`.
+    /// Whether the context makes textures of images: `GL_OES_EGL_image`, or
+    /// `GL_EXT_EGL_image_storage`.
     fn takes_images(&self, context: Context) -> bool;
 
-    /// Makes an image of a dma-buf. The list ends with `EGL_NONE`; descriptors in it stay the caller's.
+    /// Makes an image of a dma-buf. The list ends with `EGL_NONE`; descriptors in it stay the
+    /// caller's.
     fn create_image(&self, attributes: &[i32]) -> Result<Image, EglError>;
     /// Makes an image of a texture of the context.
     fn image_of_texture(&self, context: Context, texture: u32) -> Result<Image, EglError>;
@@ -128,7 +130,8 @@ pub trait Driver {
     fn texture(&self, context: Context, image: Image, label: u64) -> Result<u32, GlError>;
     /// Makes an external texture of an image.
     fn external_texture(&self, context: Context, image: Image) -> Result<u32, GlError>;
-    /// Whether the context has this texture, with this label. `None`: it has one of the name, but cannot keep labels.
+    /// Whether the context has this texture, with this label. `None`: it has one of the name, but
+    /// cannot keep labels.
     fn has_texture(&self, context: Context, texture: u32, label: u64) -> Option<bool>;
     /// Ends a texture.
     fn delete_texture(&self, context: Context, texture: u32);
@@ -148,7 +151,8 @@ pub trait Driver {
         target: Target,
     ) -> Result<(), GlError>;
 
-    /// Which language of shaders the context has, if it can read pixels back without waiting: OpenGL 3.3, or OpenGL ES 3.0.
+    /// Which language of shaders the context has, if it can read pixels back without waiting:
+    /// OpenGL 3.3, or OpenGL ES 3.0.
     fn reads_back(&self, context: Context) -> Option<Shading>;
     /// Marks a texture, for [`Driver::has_texture`].
     fn label_texture(&self, context: Context, texture: u32, label: u64);
@@ -156,7 +160,8 @@ pub trait Driver {
     fn pixel_buffer(&self, context: Context, bytes: usize) -> Result<u32, GlError>;
     /// Ends a buffer of pixels.
     fn delete_pixel_buffer(&self, context: Context, buffer: u32);
-    /// Has a target's pixels copied into a buffer that has room for them: first row first, XRGB8888.
+    /// Has a target's pixels copied into a buffer that has room for them: first row first,
+    /// XRGB8888.
     fn start_reading(&self, context: Context, source: Target, buffer: u32) -> Result<(), GlError>;
     /// Hands out the bytes of a buffer of pixels. Waits if they are still being copied.
     fn pixels(
@@ -166,7 +171,8 @@ pub trait Driver {
         bytes: usize,
         body: &mut dyn FnMut(&[u8]),
     ) -> Result<(), GlError>;
-    /// Makes what compares targets of a size. The program, whose samplers are called `before` and `now`, becomes its own.
+    /// Makes what compares targets of a size. The program, whose samplers are called `before` and
+    /// `now`, becomes its own.
     fn comparer(
         &self,
         context: Context,
@@ -191,7 +197,8 @@ pub trait Driver {
 
     /// A sync that fires when all commands so far have been carried out.
     fn fence(&self, context: Context) -> Result<EglSync, EglError>;
-    /// The same, that [`Driver::fence_of_sync`] can make a descriptor of once the commands were flushed.
+    /// The same, that [`Driver::fence_of_sync`] can make a descriptor of once the commands were
+    /// flushed.
     fn native_fence(&self, context: Context) -> Result<EglSync, EglError>;
     /// Lets the GPU, not the CPU, wait for a sync before it carries out what comes next.
     fn wait(&self, context: Context, sync: &EglSync) -> Result<(), EglError>;

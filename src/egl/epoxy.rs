@@ -1,8 +1,9 @@
 //! The raw binding to libepoxy: the only place that calls EGL and GL.
 //!
-//! libepoxy exports one function pointer for each function of EGL and GL, `epoxy_` before its name. A pointer leads to a resolver
-//! first, which looks the function up, stores it in the pointer, and ends the process if no driver has it: so extensions are
-//! looked at before their functions are called, and GL's functions are called with a context only.
+//! libepoxy exports one function pointer for each function of EGL and GL, `epoxy_` before its name.
+//! A pointer leads to a resolver first, which looks the function up, stores it in the pointer, and
+//! ends the process if no driver has it: so extensions are looked at before their functions are
+//! called, and GL's functions are called with a context only.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::num::NonZeroUsize;
@@ -67,7 +68,8 @@ const GL_COLOR_ATTACHMENT0: u32 = 0x8CE0;
 const GL_FRAMEBUFFER: u32 = 0x8D40;
 const GL_TEXTURE_EXTERNAL_OES: u32 = 0x8D65;
 
-/// What gives a texture the pixels of an image. NVIDIA's driver has had the latter only in contexts of OpenGL.
+/// What gives a texture the pixels of an image. NVIDIA's driver has had the latter only in contexts
+/// of OpenGL.
 const TEXTURE_OF_IMAGE: &CStr = c"GL_OES_EGL_image";
 const STORAGE_OF_IMAGE: &CStr = c"GL_EXT_EGL_image_storage";
 
@@ -88,8 +90,8 @@ macro_rules! functions {
             #[inline]
             #[allow(clippy::too_many_arguments, reason = "GL's functions have as many")]
             unsafe fn $name($($arg: $type),*) $(-> $result)? {
-                // SAFETY: the pointer is valid from the start; libepoxy changes it to another valid one with a single store. The
-                // caller answers for the call.
+                // SAFETY: the pointer is valid from the start; libepoxy changes it to another valid
+                // one with a single store. The caller answers for the call.
                 unsafe { (pointers::$pointer)($($arg),*) }
             }
         )*
@@ -174,8 +176,9 @@ functions! {
     epoxy_glViewport as gl_viewport(x: i32, y: i32, width: i32, height: i32);
 }
 
-/// Declares functions of EGL's extensions. Their pointers are asked for here, not left to libepoxy: its resolver knows a
-/// display's extensions only while a context is current, and we must do without one.
+/// Declares functions of EGL's extensions. Their pointers are asked for here, not left to libepoxy:
+/// its resolver knows a display's extensions only while a context is current, and we must do
+/// without one.
 macro_rules! extension_functions {
     ($($field:ident = $name:literal: fn($($type:ty),*) -> $result:ty;)*) => {
         #[derive(Debug)]
@@ -189,7 +192,8 @@ macro_rules! extension_functions {
                     $($field: {
                         // SAFETY: the name is a string.
                         let function = unsafe { egl_get_proc_address($name.as_ptr()) };
-                        // SAFETY: a pointer that EGL gives for this name is to a function of this type; NULL is `None`.
+                        // SAFETY: a pointer that EGL gives for this name is to a function of this
+                        // type; NULL is `None`.
                         unsafe { std::mem::transmute::<
                             *mut c_void,
                             Option<unsafe extern "C" fn($($type),*) -> $result>,
@@ -242,7 +246,8 @@ impl Display {
     ///
     /// # Safety
     ///
-    /// `display` is an `EGLDisplay` that was initialised, and is not terminated while the value lives.
+    /// `display` is an `EGLDisplay` that was initialised, and is not terminated while the value
+    /// lives.
     pub unsafe fn new(display: *mut c_void) -> Option<Self> {
         handle(display).map(|handle| Self { handle, functions: Functions::load() })
     }
@@ -272,7 +277,8 @@ impl Display {
         EglError::new(call, unsafe { egl_get_error() })
     }
 
-    /// Forgets what earlier calls, of others, left in GL's queue, so that what is there afterwards is ours.
+    /// Forgets what earlier calls, of others, left in GL's queue, so that what is there afterwards
+    /// is ours.
     fn clear_gl_errors() {
         // SAFETY: the callers have a context.
         for _ in 0..MOST_GL_ERRORS {
@@ -309,7 +315,8 @@ impl Display {
         Self::clear_gl_errors();
         let mut texture = 0;
         let mut bound = 0;
-        // SAFETY: a context is current; the pointers are to values that live during the calls; the image exists.
+        // SAFETY: a context is current; the pointers are to values that live during the calls; the
+        // image exists.
         unsafe {
             if target == GL_TEXTURE_2D {
                 gl_get_integer(GL_TEXTURE_BINDING_2D, &raw mut bound);
@@ -501,7 +508,8 @@ impl Driver for Display {
         // SAFETY: the call writes one value.
         let known = unsafe { query_attribute(self.raw(), EGL_DEVICE_EXT, &raw mut device) };
         if known == 0 || device.is_null() {
-            // Mesa 25 has no device for its surfaceless software display. The error is taken out of the thread's slot.
+            // Mesa 25 has no device for its surfaceless software display. The error is taken out of
+            // the thread's slot.
             Self::failure("eglQueryDisplayAttribEXT");
             return None;
         }
@@ -676,7 +684,8 @@ impl Driver for Display {
             unsafe { gl_delete_shader(vertex) };
         })?;
         let mut linked = 0;
-        // SAFETY: a context is current; the shaders exist; the call writes one value. Shaders live on as parts of the program.
+        // SAFETY: a context is current; the shaders exist; the call writes one value. Shaders live
+        // on as parts of the program.
         let program = unsafe {
             let program = gl_create_program();
             gl_attach_shader(program, vertex);
@@ -745,7 +754,8 @@ impl Driver for Display {
             isize::try_from(bytes).map_err(|_| GlError { call: CALL, code: GL_INVALID_VALUE })?;
         Self::clear_gl_errors();
         let mut buffer = 0;
-        // SAFETY: a context is current; the pointer is to a value that lives during the call; no data means that there is none yet.
+        // SAFETY: a context is current; the pointer is to a value that lives during the call; no
+        // data means that there is none yet.
         unsafe {
             gl_gen_buffers(1, &raw mut buffer);
             gl_bind_buffer(GL_PIXEL_PACK_BUFFER, buffer);
@@ -766,8 +776,8 @@ impl Driver for Display {
 
     fn start_reading(&self, _: Context, source: Target, buffer: u32) -> Result<(), GlError> {
         Self::clear_gl_errors();
-        // SAFETY: a context is current, and it has these objects. While a pixel pack buffer is bound, the pointer is an offset
-        // into it; GL refuses to write beyond its end.
+        // SAFETY: a context is current, and it has these objects. While a pixel pack buffer is
+        // bound, the pointer is an offset into it; GL refuses to write beyond its end.
         unsafe {
             gl_bind_framebuffer(GL_READ_FRAMEBUFFER, source.framebuffer);
             gl_bind_buffer(GL_PIXEL_PACK_BUFFER, buffer);
@@ -827,8 +837,8 @@ impl Driver for Display {
             unsafe { gl_delete_program(program) };
         })?;
         let mut comparer = Comparer { program, array: 0, query: 0, scratch };
-        // SAFETY: a context is current, and it has the program; the names are strings, the pointers are to values that live
-        // during the calls.
+        // SAFETY: a context is current, and it has the program; the names are strings, the pointers
+        // are to values that live during the calls.
         unsafe {
             gl_gen_vertex_arrays(1, &raw mut comparer.array);
             gl_gen_queries(1, &raw mut comparer.query);

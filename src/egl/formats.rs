@@ -31,8 +31,9 @@ pub enum Telling {
 }
 
 impl FormatTable {
-    /// Asks the display. `with_modifiers`: it has the extension that tells them. A format whose modifiers it cannot tell is one that it
-    /// does not have; where it cannot tell its formats, it is as if it lacked the extension.
+    /// Asks the display. `with_modifiers`: it has the extension that tells them. A format whose
+    /// modifiers it cannot tell is one that it does not have; where it cannot tell its formats, it
+    /// is as if it lacked the extension.
     pub fn ask(driver: &impl Driver, with_modifiers: bool) -> Self {
         let formats = with_modifiers.then(|| driver.formats().ok()).flatten();
         let known = formats.map(|formats| {

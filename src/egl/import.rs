@@ -1,10 +1,12 @@
 //! From a buffer to a texture, and its end.
 //!
-//! Nothing reaches a driver that [`Importer::check`] refuses. A texture belongs to the context that was current when it was made, and
-//! to those that share with it. So each carries a label, and before a texture is used or deleted its name is looked up in the
-//! context at hand: contexts count their textures alike, and another one's texture of the same name is none of ours.
+//! Nothing reaches a driver that [`Importer::check`] refuses. A texture belongs to the context that
+//! was current when it was made, and to those that share with it. So each carries a label, and
+//! before a texture is used or deleted its name is looked up in the context at hand: contexts count
+//! their textures alike, and another one's texture of the same name is none of ours.
 //!
-//! What a driver lists is not what it takes: its answer to an import decides. A refusal holds for all buffers of the kind.
+//! What a driver lists is not what it takes: its answer to an import decides. A refusal holds for
+//! all buffers of the kind.
 
 #![forbid(unsafe_code)]
 
@@ -127,7 +129,8 @@ impl<D: Driver> Importer<D> {
         Ok(self.formats.look_up(format)?)
     }
 
-    /// Whether the display can import a buffer, as far as that is known before it does. No context is needed.
+    /// Whether the display can import a buffer, as far as that is known before it does. No context
+    /// is needed.
     pub fn check(&self, buffer: &Buffer<'_>) -> Result<(), ImportError> {
         self.telling(buffer.format)?;
         if self.takes_images.get() == Some(&false) {
@@ -147,8 +150,9 @@ impl<D: Driver> Importer<D> {
         Ok(buffer.check(reader)?)
     }
 
-    /// Whether the CPU draws: the display's device says so, or the name of the renderer, for which we need a context of our own
-    /// where there is none. Mesa has displays whose device is a GPU that it has no driver for, and draws there with the CPU.
+    /// Whether the CPU draws: the display's device says so, or the name of the renderer, for which
+    /// we need a context of our own where there is none. Mesa has displays whose device is a GPU
+    /// that it has no driver for, and draws there with the CPU.
     pub fn is_software(&self) -> Option<bool> {
         if let Some(&known) = self.software.get() {
             return Some(known);
@@ -179,9 +183,10 @@ impl<D: Driver> Importer<D> {
         name
     }
 
-    /// Whether a renderer in software maps what it imports itself, as was tried before it is given anything. Where its display is a
-    /// DRM device's, Mesa's asks that to map, which refuses what is another's; Mesa does not look, and the first draw ends the
-    /// process. A memfd tells them apart: the kernel takes it for no dma-buf.
+    /// Whether a renderer in software maps what it imports itself, as was tried before it is given
+    /// anything. Where its display is a DRM device's, Mesa's asks that to map, which refuses what
+    /// is another's; Mesa does not look, and the first draw ends the process. A memfd tells them
+    /// apart: the kernel takes it for no dma-buf.
     fn maps_itself(&self) -> bool {
         *self.maps_itself.get_or_init(|| self.imports_memfd().unwrap_or(false))
     }
@@ -201,7 +206,8 @@ impl<D: Driver> Importer<D> {
         Ok(image.map(|image| self.driver.destroy_image(image)).is_ok())
     }
 
-    /// Makes a texture of a buffer, in the current context. The descriptors stay the caller's, and can be closed afterwards.
+    /// Makes a texture of a buffer, in the current context. The descriptors stay the caller's, and
+    /// can be closed afterwards.
     pub fn import(self: &Arc<Self>, buffer: &Buffer<'_>) -> Result<Import<D>, ImportError> {
         let context = self.driver.current().ok_or(ImportError::NoContext)?;
         self.sweep();
@@ -368,7 +374,8 @@ impl<D: Driver> Importer<D> {
         })
     }
 
-    /// Deletes the textures whose context was another thread's when they were to go. They wait for a call from that thread.
+    /// Deletes the textures whose context was another thread's when they were to go. They wait for
+    /// a call from that thread.
     pub fn sweep(&self) {
         let mut orphans = lock(&self.orphans);
         orphans.retain(|texture| self.delete(texture).is_err());
@@ -478,7 +485,8 @@ impl<D: Driver> Import<D> {
         Ok(())
     }
 
-    /// To be called after the texture was drawn, and before `glFlush`: [`Import::take_fence`] will tell when that is done.
+    /// To be called after the texture was drawn, and before `glFlush`: [`Import::take_fence`] will
+    /// tell when that is done.
     pub fn drew(&mut self) -> Result<(), ImportError> {
         let driver = &self.importer.driver;
         if !self.importer.extensions.native_fence {
@@ -492,8 +500,8 @@ impl<D: Driver> Import<D> {
         Ok(())
     }
 
-    /// A fence of the kernel (`sync_file`) that fires when what [`Import::drew`] spoke of is done; to be called after `glFlush`.
-    /// `None` where the display has none.
+    /// A fence of the kernel (`sync_file`) that fires when what [`Import::drew`] spoke of is done;
+    /// to be called after `glFlush`. `None` where the display has none.
     pub fn take_fence(&mut self) -> Result<Option<OwnedFd>, ImportError> {
         let driver = &self.importer.driver;
         let Some(sync) = self.drawn.take() else { return Ok(None) };

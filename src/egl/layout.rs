@@ -79,8 +79,8 @@ pub struct Extent {
     pub total: u64,
 }
 
-/// What plane `index` of a picture takes with this stride. `None` for planes that the format does not have: those of
-/// compressed layouts, whose size only the driver knows.
+/// What plane `index` of a picture takes with this stride. `None` for planes that the format does
+/// not have: those of compressed layouts, whose size only the driver knows.
 pub fn extent(
     format: Format,
     index: usize,

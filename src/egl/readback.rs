@@ -1,10 +1,11 @@
 //! Pictures read back from textures into memory, without waiting for the GPU.
 //!
-//! The host draws each picture into a texture that it is given, and says so. If the picture is new for sure, it is copied into a buffer
-//! that the CPU can map; if it may be the same as before, the GPU compares the two, and copies only if they differ. What is
-//! in the way of the result is a fence, not the main loop. There are two textures, which take turns: one has what was read
-//! last, the other is drawn to. One of these works is under way at a time; what is drawn meanwhile is looked at afterwards, once,
-//! however often that was.
+//! The host draws each picture into a texture that it is given, and says so. If the picture is new
+//! for sure, it is copied into a buffer that the CPU can map; if it may be the same as before, the
+//! GPU compares the two, and copies only if they differ. What is in the way of the result is a
+//! fence, not the main loop. There are two textures, which take turns: one has what was read last,
+//! the other is drawn to. One of these works is under way at a time; what is drawn meanwhile is
+//! looked at afterwards, once, however often that was.
 
 #![forbid(unsafe_code)]
 
@@ -141,7 +142,8 @@ impl<D: Driver> ReadBack<D> {
         Self { importer, objects: None, work: None, delivered: false, drawn: None, refused: None }
     }
 
-    /// The texture to draw the next picture to, in the current context, with its first row at coordinate 0.
+    /// The texture to draw the next picture to, in the current context, with its first row at
+    /// coordinate 0.
     ///
     /// `None`: this context cannot read back without waiting.
     pub fn target(&mut self, width: u32, height: u32) -> Result<Option<u32>, ReadBackError> {
@@ -267,8 +269,8 @@ impl<D: Driver> ReadBack<D> {
         self.work.is_some()
     }
 
-    /// Can be read when it is time for [`ReadBack::take`]. `None` while nothing is under way, and where there are no native fences:
-    /// then try again and again.
+    /// Can be read when it is time for [`ReadBack::take`]. `None` while nothing is under way, and
+    /// where there are no native fences: then try again and again.
     pub fn fence(&self) -> Option<BorrowedFd<'_>> {
         self.work.as_ref()?.fence.as_ref().map(AsFd::as_fd)
     }
@@ -278,8 +280,8 @@ impl<D: Driver> ReadBack<D> {
         self.objects.as_ref().map(Objects::size)
     }
 
-    /// Hands out the picture that was read, if it is there; then begins with what was drawn meanwhile. Whichever context is
-    /// current, or none.
+    /// Hands out the picture that was read, if it is there; then begins with what was drawn
+    /// meanwhile. Whichever context is current, or none.
     ///
     /// `wait`: until all that was drawn is read. The last picture counts, if there are several.
     pub fn take(
@@ -344,8 +346,8 @@ impl<D: Driver> ReadBack<D> {
         Ok(taken)
     }
 
-    /// What the host has is not what was read last any more, for instance because its memory is another one. What is under way
-    /// is of no use to it.
+    /// What the host has is not what was read last any more, for instance because its memory is
+    /// another one. What is under way is of no use to it.
     pub fn forget(&mut self) {
         self.drop_work();
         self.drawn = None;
@@ -360,7 +362,8 @@ impl<D: Driver> ReadBack<D> {
         Some(work.kind)
     }
 
-    /// After a failure nothing is as it was: the host reads back by itself, unless the context is just another one now.
+    /// After a failure nothing is as it was: the host reads back by itself, unless the context is
+    /// just another one now.
     fn checked<T>(&mut self, result: Result<T, ReadBackError>) -> Result<T, ReadBackError> {
         if let Err(error) = &result {
             if !error.is_change_of_context() {
@@ -389,7 +392,8 @@ impl<D: Driver> ReadBack<D> {
     }
 }
 
-/// Whether the current context, which is where the objects were made or has come to live there, has them.
+/// Whether the current context, which is where the objects were made or has come to live there, has
+/// them.
 fn has(driver: &impl Driver, objects: &Objects) -> bool {
     let texture = objects.targets[0].texture;
     driver.has_texture(objects.context, texture, objects.label).unwrap_or(true)

@@ -68,7 +68,8 @@ struct State {
     syncs: BTreeSet<usize>,
     images_made: usize,
     draws: usize,
-    /// What was drawn to textures of contexts, all pixels alike. Commands are carried out at once, but syncs fire when told to.
+    /// What was drawn to textures of contexts, all pixels alike. Commands are carried out at once,
+    /// but syncs fire when told to.
     pictures: BTreeMap<(usize, u32), u8>,
     pixel_buffers: BTreeMap<u32, u8>,
     comparers: BTreeMap<u32, bool>,

@@ -1,4 +1,4 @@
-//! dma-bufs, and what devices in processes hand out as such.
+//! dma-bufs, and what devices in processes send as such.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -7,19 +7,20 @@ use std::time::{Duration, Instant};
 
 use super::{Kind, Memory, MemoryFile};
 
-/// A dma-buf, or what a device hands out as one, held through its descriptor.
+/// A dma-buf, or what a device sent as one, held through its descriptor.
 #[derive(Debug)]
 pub struct DmaBuf {
     file: MemoryFile,
     identity: Identity,
 }
 
-/// Tells whether two descriptors are of the same buffer: device and inode of the file.
+/// Identifies a buffer, whatever its descriptor: device and inode of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Identity(u64, u64);
 
 impl DmaBuf {
-    /// Takes ownership of the descriptor. One that is refused is closed; if that may take long, it goes through a [`Gate`].
+    /// Takes ownership of the descriptor. One that is refused is closed; if that may take long, it
+    /// goes through a [`Gate`].
     ///
     /// [`Gate`]: super::Gate
     pub fn new(fd: OwnedFd) -> io::Result<Self> {
@@ -32,23 +33,23 @@ impl DmaBuf {
         Ok(Self { file, identity: Identity(metadata.dev(), metadata.ino()) })
     }
 
-    /// Bytes in the buffer, as the kernel says.
+    /// Returns the size in bytes, from the kernel.
     pub fn size(&self) -> u64 {
         self.file.size()
     }
 
-    /// Which buffer it is.
+    /// Returns the buffer's identity.
     pub fn identity(&self) -> Identity {
         self.identity
     }
 
-    /// Whether its pages stay where they are mapped, by us or by others.
+    /// Whether it may be mapped, by us or others: its pages cannot go away.
     pub fn can_be_mapped(&self) -> bool {
         self.file.kind().can_be_mapped()
     }
 
-    /// Waits, for a moment, until the jobs of a GPU have ended that write into it: who reads it with a GPU of theirs would wait for them
-    /// without end. ETIMEDOUT: somebody still writes.
+    /// Waits, with a bound, until GPU jobs that write into it have ended: a reader with a GPU of
+    /// its own would wait without one. ETIMEDOUT: somebody still writes.
     pub fn wait_for_writers(&self) -> io::Result<()> {
         match self.file.kind() {
             Kind::DmaBuf => wait_for_writers(self.as_fd(), WRITERS_TIMEOUT),
@@ -68,7 +69,7 @@ impl AsFd for DmaBuf {
     }
 }
 
-/// While it lives, the bytes of a dma-buf are coherent for the CPU.
+/// Keeps a dma-buf coherent for the CPU while it lives.
 #[derive(Debug)]
 #[must_use]
 pub struct Reading<'a>(Option<BorrowedFd<'a>>);
@@ -79,10 +80,11 @@ const DMA_BUF_SYNC_END: u64 = 4;
 /// `_IOW('b', 0, struct dma_buf_sync)`
 const DMA_BUF_IOCTL_SYNC: libc::c_ulong = 0x4008_6200;
 
-/// How long a GPU may go on writing until its job counts as stuck. DMA_BUF_IOCTL_SYNC would wait for it without end.
+/// How long a GPU job may take before it counts as stuck. DMA_BUF_IOCTL_SYNC would wait for it
+/// without a bound.
 const WRITERS_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// How often an exporter may say "once more".
+/// How often an exporter may ask for a retry (EINTR, EAGAIN).
 const SYNC_ATTEMPTS: u32 = 100;
 
 impl<'a> Reading<'a> {
@@ -150,7 +152,8 @@ mod tests {
 
     use super::Reading;
 
-    /// A socket has something to read, or not, as a dma-buf that nobody writes any more, or somebody does.
+    /// A socket has something to read, or not, as a dma-buf that nobody writes any more, or
+    /// somebody does.
     #[test]
     fn a_job_that_does_not_end_is_not_waited_for_without_end() {
         let (reader, mut writer) = UnixStream::pair().unwrap();

@@ -1,4 +1,4 @@
-//! A file of memory that a device gave.
+//! A file of memory that a device sent.
 
 use std::fs::File;
 use std::io;
@@ -9,13 +9,14 @@ use std::sync::LazyLock;
 use super::Kind;
 use super::reaper::Reaper;
 
-/// Whoever is the last to hold memory frees it, at some gigabytes a second. This much is freed where it is let go of.
+/// Dropping the last reference to memory frees it, at some gigabytes a second. Up to this much is
+/// freed in place.
 const FREED_AT_ONCE: u64 = 64 << 20;
 
-/// Frees the rest.
+/// Frees larger ones.
 static RECLAIM: LazyLock<Reaper> = LazyLock::new(Reaper::default);
 
-/// A file of memory. Where we may be the last to hold much of it, a thread closes it.
+/// A file of memory. If closing it may free much memory, a thread does.
 #[derive(Debug)]
 pub struct MemoryFile {
     file: ManuallyDrop<File>,
@@ -24,11 +25,11 @@ pub struct MemoryFile {
 }
 
 impl MemoryFile {
-    /// `kind` is that of the file, and one of memory: the kernel alone answers for its size. Of one that is sealed, what is true now
-    /// stays true.
+    /// Takes over a file of this kind, which is memory, so that the kernel alone answers for its
+    /// size. The size of a sealed file is final.
     pub fn new(file: File, kind: Kind) -> io::Result<Self> {
         let size = match kind {
-            // Its metadata has no size, but it can be sought.
+            // Its metadata has no size, but lseek() does.
             Kind::DmaBuf => io::Seek::seek(&mut &file, io::SeekFrom::End(0)),
             _ => file.metadata().map(|metadata| metadata.len()),
         }?;
@@ -51,7 +52,7 @@ impl MemoryFile {
         self.size
     }
 
-    /// Whether letting go of it may take long.
+    /// Whether closing it may take long.
     pub fn is_large(&self) -> bool {
         self.size > FREED_AT_ONCE
     }

@@ -1,4 +1,4 @@
-//! What a device gives, before anybody touches it.
+//! Checks what a device sends, before anybody touches it.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -6,15 +6,16 @@ use std::os::fd::{AsFd, OwnedFd};
 use super::reaper::Reaper;
 use super::{DmaBuf, Kind, Memory, MemoryFile, Refused};
 
-/// While so many descriptors that were refused are not closed, nothing is taken from the device: the process has not many.
+/// Maximum number of refused descriptors that are not closed yet. Beyond that nothing is taken from
+/// the device: descriptors are scarce.
 pub const UNCLOSED_MOST: usize = 16;
 
-/// Lets pass what one device gives, if it is memory. What is refused is closed without anybody waiting for that.
+/// Accepts what one device sends if it is memory. The rest is closed without waiting for that.
 #[derive(Debug, Default)]
 pub struct Gate(Reaper);
 
 impl Gate {
-    /// Fails if nothing is to be taken from the device now.
+    /// Fails if nothing may be taken from the device now.
     pub fn check(&self) -> io::Result<()> {
         match self.0.unclosed() {
             unclosed if unclosed >= UNCLOSED_MOST => Err(Refused::Unclosed(unclosed).into()),
@@ -22,12 +23,12 @@ impl Gate {
         }
     }
 
-    /// A descriptor that was given as a dma-buf.
+    /// Accepts a descriptor that was sent as a dma-buf.
     pub fn dma_buf(&self, fd: OwnedFd) -> io::Result<DmaBuf> {
         DmaBuf::of_file(self.pass(fd)?)
     }
 
-    /// `len` bytes of a file that was given as memory, from `offset` on.
+    /// Accepts `len` bytes of a file that was sent as memory, at `offset`.
     pub fn memory(&self, fd: OwnedFd, offset: u64, len: u64) -> io::Result<Memory> {
         Memory::of_file(self.pass(fd)?, offset, len)
     }

@@ -1,7 +1,7 @@
-//! What a descriptor leads to, found out without asking whoever serves the file.
+//! The kinds of files, found out without asking whoever serves the file.
 //!
-//! A file system in a process (FUSE) answers `fstat`, `fstatfs`, `lseek` and `pread` when it likes, so none of them comes before
-//! the kind is known.
+//! A file system in a process (FUSE) answers `fstat`, `fstatfs`, `lseek` and `pread` when it likes,
+//! so none of them is called before the kind is known.
 
 use std::fmt;
 use std::io;
@@ -12,25 +12,26 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 pub enum Kind {
     /// A memfd that is sealed against shrinking.
     SealedMemory,
-    /// A memfd without that seal, or a file of a tmpfs: it may shrink at any moment.
+    /// A memfd without that seal, or a file of a tmpfs: it may shrink at any time.
     Memory,
-    /// Memory in huge pages. It is unmapped in whole huge pages only, and a page that was punched out of it may not come back, so it is
-    /// never mapped.
+    /// Huge pages. They are unmapped whole, and a page that was punched out may not come back, so
+    /// they are never mapped.
     HugePages,
     /// A dma-buf.
     DmaBuf,
-    /// Anything else, in words: it is not touched.
+    /// Anything else, in words: not touched.
     Other(&'static str),
 }
 
-/// Why a descriptor, or what should have one, is not touched.
+/// Why a descriptor, or a region that should have one, is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
     /// It does not lead to memory.
     Kind(&'static str),
-    /// So many that were refused before still wait to be closed.
+    /// This many refused ones wait to be closed.
     Unclosed(usize),
-    /// There is none for a region of PCI's, of a device in another process: each piece that is read of such a one may take seconds.
+    /// A PCI region of a device in another process has none: each piece read of it may take
+    /// seconds.
     Missing,
 }
 
@@ -40,10 +41,10 @@ const TMPFS_MAGIC: i64 = 0x0102_1994;
 const HUGETLBFS_MAGIC: i64 = 0x9584_58f6;
 
 impl Kind {
-    /// Finds out what this descriptor leads to. Never waits.
+    /// Finds out what a descriptor leads to. Never blocks.
     pub fn of(fd: BorrowedFd<'_>) -> io::Result<Self> {
-        // Only memory has seals, and the kernel alone answers for them.
-        // SAFETY: the command takes no argument, and touches no memory.
+        // Only memory has seals, and the kernel answers for them. SAFETY: the command takes no
+        // argument, and touches no memory.
         let seals = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GET_SEALS) };
         if seals >= 0 {
             return Ok(match file_system(fd)? {
@@ -54,7 +55,7 @@ impl Kind {
             });
         }
         Ok(match file_type(fd)? {
-            // Files that the kernel itself serves have none, so that it also answers what follows.
+            // Files without a type are served by the kernel, so it also answers what follows.
             0 if file_system(fd)? == DMA_BUF_MAGIC => Self::DmaBuf,
             0 => Self::Other("an anonymous file that is no dma-buf"),
             libc::S_IFREG => Self::Other("a regular file"),
@@ -67,7 +68,7 @@ impl Kind {
         })
     }
 
-    /// As [`Kind::of`]; an error if it is not memory that can be read.
+    /// Like [`Kind::of`], but fails if it is not memory that can be read.
     pub fn of_memory(fd: BorrowedFd<'_>) -> io::Result<Self> {
         match Self::of(fd)? {
             Self::Other(kind) => Err(Refused::Kind(kind).into()),
@@ -75,7 +76,7 @@ impl Kind {
         }
     }
 
-    /// Whether mapped pages of it stay, whatever its owner does.
+    /// Whether its mapped pages stay, whatever its owner does.
     pub fn can_be_mapped(self) -> bool {
         matches!(self, Self::SealedMemory | Self::DmaBuf)
     }

@@ -1,4 +1,4 @@
-//! Mappings that are only read.
+//! Read-only mappings.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -11,14 +11,15 @@ pub struct Mapping {
     len: usize,
 }
 
-// SAFETY: a mapping is the process's, not a thread's: any thread may read it, and end it, which happens once. The other side writes to it
-// in any case, and all reads bear that.
+// SAFETY: a mapping is the process's, not a thread's: any thread may read it, and end it, which
+// happens once. The other side writes to it in any case, and all reads bear that.
 unsafe impl Send for Mapping {}
 // SAFETY: as above; nothing of a mapping is written by us.
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// Maps `len` bytes from `offset` on. The pages must stay, whatever becomes of the file: see [`Kind::can_be_mapped`].
+    /// Maps `len` bytes from `offset` on. The pages must stay, whatever becomes of the file: see
+    /// [`Kind::can_be_mapped`].
     ///
     /// [`Kind::can_be_mapped`]: super::Kind::can_be_mapped
     pub fn new(file: BorrowedFd<'_>, offset: u64, len: u64) -> io::Result<Self> {
@@ -43,22 +44,23 @@ impl Mapping {
         Ok(Self { start, len })
     }
 
-    /// Where the first byte is.
+    /// Returns the address of the first byte.
     pub fn start(&self) -> NonNull<u8> {
         self.start
     }
 
-    /// Bytes that were asked for.
+    /// Returns the number of bytes that were asked for.
     pub fn len(&self) -> u64 {
         self.len as u64
     }
 
-    /// Compares with what is mapped; what lies behind is zero.
+    /// Compares with the mapped bytes; beyond them, bytes are zero.
     pub fn equals(&self, offset: usize, bytes: &[u8]) -> bool {
         let reachable = self.len.saturating_sub(offset).min(bytes.len());
         let (mapped, behind) = bytes.split_at(reachable);
-        // SAFETY: `offset + reachable` is within the mapping, which lives as long as `self` and whose pages stay (see `new`).
-        // The other side may write meanwhile: this is C's function because it only looks at bytes, and no reference to them is made.
+        // SAFETY: `offset + reachable` is within the mapping, which lives as long as `self` and
+        // whose pages stay (see `new`). The other side may write meanwhile: this is C's function
+        // because it only looks at bytes, and no reference to them is made.
         let order = unsafe {
             libc::memcmp(
                 self.start.as_ptr().add(offset.min(self.len)).cast(),
@@ -69,13 +71,13 @@ impl Mapping {
         order == 0 && behind.iter().all(|&byte| byte == 0)
     }
 
-    /// Copies what is mapped; what lies behind is zero.
+    /// Copies the mapped bytes; beyond them, bytes are zero.
     pub fn read(&self, offset: usize, to: &mut [u8]) {
         let reachable = self.len.saturating_sub(offset).min(to.len());
         let (mapped, behind) = to.split_at_mut(reachable);
-        // SAFETY: `offset + reachable` is within the mapping, which lives as long as `self` and whose pages stay
-        // (see the module); `mapped` is ours alone. The other side may write meanwhile: the
-        // bytes are then a mixture, and every mixture of bytes is valid as `u8`.
+        // SAFETY: `offset + reachable` is within the mapping, which lives as long as `self` and
+        // whose pages stay (see the module); `mapped` is ours alone. The other side may write
+        // meanwhile: the bytes are then a mixture, and every mixture of bytes is valid as `u8`.
         unsafe {
             std::ptr::copy_nonoverlapping(
                 self.start.as_ptr().add(offset.min(self.len)),

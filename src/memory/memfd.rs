@@ -1,4 +1,4 @@
-//! Memory of our own, as a file.
+//! Memory of our own as a file.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 const NAME: &CStr = c"vfio-display";
 
-/// A file of zeros in memory that cannot shrink, as udmabuf wants them.
+/// Creates a zeroed memfd that cannot shrink, as udmabuf wants it.
 pub fn memfd(size: u64) -> io::Result<OwnedFd> {
     // SAFETY: the name is a C string; the call has no other preconditions.
     let fd =

@@ -1,9 +1,10 @@
-//! Memory of a device that we read: dma-bufs and regions.
+//! Device memory that is safe to read: dma-bufs and regions.
 //!
-//! A device in another process hands out descriptors of whatever it likes, and can still change the files. What must never happen is
-//! that it makes us wait, or touch pages that are gone: what a descriptor leads to is found out before anything else ([`Kind`]), all
-//! but memory is refused ([`Gate`]), and memory is mapped only where it cannot shrink, and is read with `pread` otherwise. Pixels may
-//! change while they are read; whoever reads gets a mixture then, and looks again.
+//! A device in another process can send any descriptor, and can still change the file. It must
+//! never make us block, or touch pages that are gone: the kind of file is found out before anything
+//! else ([`Kind`]), everything but memory is refused ([`Gate`]), and memory is mapped only if it
+//! cannot shrink, and read with `pread` otherwise. Pixels may change while they are read; the
+//! reader then gets a mixture, and polls again.
 
 mod dma_buf;
 mod file;
@@ -38,15 +39,16 @@ pub struct Memory {
 enum Access {
     Mapped {
         mapping: Mapping,
-        /// Where it is needed beside the mapping, after which it goes.
+        /// Kept beside the mapping where needed; dropped after it.
         file: Option<MemoryFile>,
     },
-    /// The file can shrink at any moment, or must not be mapped.
+    /// The file can shrink at any time, or must not be mapped.
     Read { file: MemoryFile, offset: u64 },
 }
 
 impl Memory {
-    /// Makes `len` bytes of the file behind `fd` readable, from `offset` on. The descriptor stays the caller's.
+    /// Makes `len` bytes of the file behind `fd` readable, from `offset` on. The descriptor stays
+    /// the caller's.
     ///
     /// One that is refused is closed; if that may take long, it goes through a [`Gate`].
     pub fn new(fd: BorrowedFd<'_>, offset: u64, len: u64) -> io::Result<Self> {
@@ -54,9 +56,9 @@ impl Memory {
         Self::of_file(MemoryFile::new(fd.try_clone_to_owned()?.into(), kind)?, offset, len)
     }
 
-    /// As [`Memory::new`], of a vfio device's own descriptor, which the host opened itself.
+    /// Like [`Memory::new`], for the vfio device's own descriptor, which the host opened.
     ///
-    /// Only regions that the guest cannot switch off stay readable, so not those of PCI.
+    /// Only regions that the guest cannot disable stay readable, so not those of PCI.
     pub fn of_device(fd: BorrowedFd<'_>, offset: u64, len: u64) -> io::Result<Self> {
         let mapping = map_pages(fd, offset, len)?;
         Ok(Self { len, access: Access::Mapped { mapping, file: None } })
@@ -107,15 +109,16 @@ impl Memory {
         }
     }
 
-    /// Where the first byte is mapped, if `len` bytes from there on can be read: what lies behind the memory, on its last page, too.
-    /// They stay for as long as `self` lives, and change at any moment, so that no reference to them may be made.
+    /// Returns the address of the first byte, if `len` bytes can be read there, including what lies
+    /// beyond the memory on its last page. They stay as long as `self` lives, and may change at any
+    /// time, so no reference to them may be made.
     pub fn in_place(&self, len: u64) -> Option<NonNull<u8>> {
         let Access::Mapped { mapping, .. } = &self.access else { return None };
         let mapped = mapping.len().checked_next_multiple_of(page_size())?;
         (len <= mapped).then_some(mapping.start())
     }
 
-    /// Copies bytes from `offset` on into `to`.
+    /// Copies bytes at `offset` into `to`.
     ///
     /// Fails if they lie outside of the memory, or if the file has shrunk.
     pub fn read(&self, offset: u64, to: &mut [u8]) -> io::Result<()> {
@@ -140,7 +143,8 @@ impl Memory {
         }
     }
 
-    /// Asks the exporter of a dma-buf for a coherent view until the guard is dropped. Costs nothing for other memory.
+    /// Asks the exporter of a dma-buf for a coherent view until the guard is dropped. Costs nothing
+    /// for other memory.
     ///
     /// ETIMEDOUT: a job of a GPU still writes, and has for 100 ms.
     pub fn begin_reading(&self) -> io::Result<Reading<'_>> {
@@ -162,7 +166,7 @@ impl Source for Memory {
         Memory::is_mapped(self)
     }
 
-    /// What does not reach so far equals nothing.
+    /// A range past the end compares unequal.
     fn equals(&self, offset: u64, bytes: &[u8]) -> bool {
         let inside = offset.checked_add(bytes.len() as u64).is_some_and(|end| end <= self.len);
         match (&self.access, usize::try_from(offset)) {

@@ -1,6 +1,7 @@
-//! Closes descriptors that nobody must wait for.
+//! Closes descriptors on a thread, so that nobody waits for it.
 //!
-//! Closing the last descriptor of a file may wait for whoever serves it: a socket that lingers, a file system in a process.
+//! Closing the last descriptor of a file may block on whoever serves it: a lingering socket, a file
+//! system in a process.
 
 use std::collections::VecDeque;
 use std::io;
@@ -8,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-/// Closes descriptors on a thread of its own, which is there while there is something to close.
+/// Closes descriptors on a thread of its own, which exists while there is something to close.
 #[derive(Clone, Debug, Default)]
 pub struct Reaper(Arc<Mutex<Queue>>);
 
@@ -21,7 +22,7 @@ struct Queue {
 }
 
 impl Reaper {
-    /// Has the descriptor closed, sooner or later.
+    /// Queues a descriptor to be closed.
     pub fn close(&self, fd: OwnedFd) {
         let mut queue = lock(&self.0);
         queue.waiting.push_back(fd);
@@ -32,7 +33,7 @@ impl Reaper {
         }
     }
 
-    /// How many descriptors are not closed yet.
+    /// Returns how many descriptors are not closed yet.
     pub fn unclosed(&self) -> usize {
         let queue = lock(&self.0);
         queue.waiting.len() + usize::from(queue.closing)
@@ -40,7 +41,7 @@ impl Reaper {
 }
 
 impl Drop for Queue {
-    /// Rather lose what no thread could be had for than wait.
+    /// If no thread could be started, leak rather than block.
     fn drop(&mut self) {
         self.waiting.drain(..).for_each(std::mem::forget);
     }

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::sync::{Arc, AtomicU64, Condvar, Mutex, TableLock};
 
-/// Entries that one owner may have at a time: a vhost-user device in another process asks for them as it likes.
+/// Maximum number of entries per owner: a vhost-user device in another process adds them at will.
 pub const MAX_PER_OWNER: usize = 65_536;
 
 /// What a UUID can stand for.
@@ -28,13 +28,13 @@ pub enum Object {
 /// A dma-buf in the table.
 #[derive(Debug)]
 pub enum DmaBuf {
-    /// A number lent by who added it, and keeps it open until the entry has been removed.
+    /// A descriptor that stays with whoever added it, and is open until the entry is removed.
     Lent(RawFd),
-    /// A descriptor that the table closes when the entry goes.
+    /// A descriptor that the table closes with the entry.
     Owned(OwnedFd),
 }
 
-/// A device that shares objects, known by its address, which is never followed.
+/// A device that shares objects, identified by its address, which is never dereferenced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Device(
     /// The address.
@@ -107,8 +107,8 @@ pub struct SharedObjects {
     next: AtomicU64,
 }
 
-// foldhash: hashing would be most of a lookup otherwise. Its seed is random; nobody who chooses UUIDs sees hashes, or
-// may have more than MAX_PER_OWNER of them.
+// foldhash: hashing would be most of a lookup otherwise. Its seed is random; nobody who chooses
+// UUIDs sees hashes, or may have more than MAX_PER_OWNER of them.
 #[derive(Debug, Default)]
 struct Table {
     entries: HashMap<Uuid, Entry, RandomState>,
@@ -155,8 +155,8 @@ impl SharedObjects {
         Owner { objects: self, id }
     }
 
-    /// Adds an object without a claim on it. It stays until it is removed by its UUID, or, if it is a device, by
-    /// [`SharedObjects::remove_device`].
+    /// Adds an object without a claim on it. It stays until it is removed by its UUID, or, if it is
+    /// a device, by [`SharedObjects::remove_device`].
     pub fn add(&self, uuid: Uuid, object: Object) -> Result<(), AddError> {
         check(&object)?;
         let owner = match object {
@@ -172,7 +172,8 @@ impl SharedObjects {
         entry.map(Entry::retire).is_some()
     }
 
-    /// Removes every entry that leads to this device, whoever added it. Returns the number of entries that went.
+    /// Removes every entry that leads to this device, whoever added it. Returns the number of
+    /// entries that went.
     pub fn remove_device(&self, device: Device) -> usize {
         let entries = self.change(|table| table.remove_where(|entry| entry.leads_to(device)));
         let count = entries.len();
@@ -192,8 +193,9 @@ impl SharedObjects {
         entries.into_values().for_each(Entry::retire);
     }
 
-    /// Runs `f` with the number of this dma-buf's descriptor, under the lock: until `f` has returned, the entry
-    /// cannot be removed, so the number means this dma-buf and no other file. `f` must not call the table.
+    /// Runs `f` with the number of this dma-buf's descriptor, under the lock: until `f` has
+    /// returned, the entry cannot be removed, so the number means this dma-buf and no other file.
+    /// `f` must not call the table.
     pub(crate) fn with_dma_buf<R>(
         &self,
         uuid: Uuid,
@@ -207,8 +209,8 @@ impl SharedObjects {
         })
     }
 
-    /// The number of this dma-buf's descriptor. It means that dma-buf only while the entry is there: another thread
-    /// may remove it at any time.
+    /// The number of this dma-buf's descriptor. It means that dma-buf only while the entry is
+    /// there: another thread may remove it at any time.
     pub fn dma_buf_number(&self, uuid: Uuid, patience: Duration) -> Result<RawFd, LookupError> {
         self.with_dma_buf(uuid, patience, |fd| fd)
     }
@@ -270,7 +272,8 @@ impl SharedObjects {
                     Some(State::Reserved(gate)) => Arc::clone(gate),
                 }
             };
-            // Whoever opens a gate has changed the table before, but by now it may be reserved anew.
+            // Whoever opens a gate has changed the table before, but by now it may be reserved
+            // anew.
             if !gate.pass(&mut wait) {
                 return Err(LookupError::NotYet(uuid));
             }
@@ -280,7 +283,8 @@ impl SharedObjects {
     /// Returns the new entry's serial number.
     fn insert(&self, uuid: Uuid, owner: OwnerId, state: State) -> Result<u64, AddError> {
         let serial = self.next.fetch_add(1, Ordering::Relaxed);
-        // Taken out on success only: what is refused may have a file to close, which is not done under the lock.
+        // Taken out on success only: what is refused may have a file to close, which is not done
+        // under the lock.
         let mut entry = Some(Entry { serial, owner, state });
         self.change(|table| table.insert(uuid, owner, &mut entry))?;
         Ok(serial)
@@ -373,8 +377,8 @@ impl Entry {
         matches!(self.state, State::Ready(Object::Device(found)) if found == device)
     }
 
-    /// For an entry that has left the table, outside the lock: closes what it owned, and lets those
-    /// who waited for it see that it is gone.
+    /// Finishes off an entry that has left the table, outside the lock: closes what it owned, and
+    /// wakes those who waited for it.
     fn retire(self) {
         if let State::Reserved(gate) = self.state {
             gate.open();

@@ -256,8 +256,8 @@ fn a_lookup_that_waits_gets_what_another_thread_completes() {
     });
 }
 
-/// Readers duplicate what they find and check that it is the file of that UUID, while registrars remove entries,
-/// close the files and make new ones, which get the numbers just freed.
+/// Readers duplicate what they find and check that it is the file of that UUID, while registrars
+/// remove entries, close the files and make new ones, which get the numbers just freed.
 #[test]
 fn a_duplicate_is_never_of_another_file() {
     const UUIDS: u128 = 4;
