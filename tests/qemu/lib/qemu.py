@@ -42,7 +42,7 @@ class Qemu:
     _count = 0
 
     def __init__(self, *vgpus, display="on", properties=None, options=None, screen="none", devices=(), guest=False, vnc=False,
-                 arguments=(), environment=None, ignore=(), start=True):
+                 arguments=(), environment=None, ignore=(), start=True, binary=QEMU):
         Qemu._count += 1
         name = "qemu" if Qemu._count == 1 else f"qemu{Qemu._count}"
         self._name = name
@@ -53,7 +53,7 @@ class Qemu:
         self.events = []
         # Any answer may take so long on a busy machine; who does not wait for it says so.
         self._ignored = (*ignore, " takes longer than 100 ms", *(kernel_vfio.CHATTER if KERNEL else ()))
-        command = [QEMU, "-nodefaults", "-no-user-config", "-vga", "none", "-display", screen, "-machine", "pc",
+        command = [binary, "-nodefaults", "-no-user-config", "-vga", "none", "-display", screen, "-machine", "pc",
                    "-m", "64", "-chardev", f"socket,id=monitor,path={self._monitor},server=on,wait=off",
                    "-mon", "chardev=monitor,mode=control"]
         for directory in FIRMWARE:
