@@ -130,13 +130,13 @@ fn looks(criterion: &mut Criterion) {
         let mut group = criterion.benchmark_group("look");
         for (scene, draw, look) in [
             ("static", Draw::Nothing, Look::Compare),
-            ("static_glance", Draw::Nothing, Look::Glance),
+            ("static_glance", Draw::Nothing, Look::Glance(16)),
             ("character", Draw::Character, Look::Compare),
-            ("character_glance", Draw::Character, Look::Glance),
+            ("character_glance", Draw::Character, Look::Glance(16)),
             ("block", Draw::Block, Look::Compare),
             ("column", Draw::Column, Look::Compare),
             ("everything", Draw::Everything, Look::Compare),
-            ("everything_glance", Draw::Everything, Look::Glance),
+            ("everything_glance", Draw::Everything, Look::Glance(16)),
             ("without_comparing", Draw::Everything, Look::Copy),
         ] {
             let mut screen = Screen::new(width, height);
@@ -189,7 +189,7 @@ fn ratios(size: &str, width: u32, height: u32, cached: bool) {
         reads.push(time(&mut || {
             black_box(mapping.sum());
         }));
-        for (times, look) in [(&mut compares, Look::Compare), (&mut glances, Look::Glance)] {
+        for (times, look) in [(&mut compares, Look::Compare), (&mut glances, Look::Glance(16))] {
             times.push(time(&mut || assert_eq!(black_box(screen.look(look)), 0)));
         }
     }

@@ -23,7 +23,7 @@ pub struct Config {
     pub read_back: bool,
     /// Whether surfaces are compared with the frame before, so that only what changed is passed on: `compare`.
     pub compare: bool,
-    /// Whether, where refreshes follow one another, half of the rows are compared at each, unless something was seen: `glance`.
+    /// Whether, where refreshes follow one another, a sample of the rows is compared, and what is around those that changed: `glance`.
     pub glance: bool,
     /// Whether front ends are shown a region's memory itself while everything in it moves: `direct`. Found by comparing.
     pub direct: bool,

@@ -2,35 +2,33 @@
 //!
 //! Nobody says what was drawn, so it is found by comparing, row by row, with what was read before. Rows that differ are copied, and
 //! compared again with the copy, in [tiles](TILE_PIXELS): the shown picture is thus a snapshot. Whatever happens to the source
-//! meanwhile, all that is shown was read, and all that was read is compared again at the next look, or at the one after a [glance].
+//! meanwhile, all that is shown was read, and all that was read is compared again at the next look, or within some [glances](Look::Glance).
 //!
 //! While nearly everything moves, comparing finds nothing to save. It is then left out for `BLIND_FRAMES` frames, in which
 //! all rows are copied and reported. A frame without any change does not end that by itself: guests draw video more slowly than front ends
 //! refresh.
-//!
-//! [glance]: Look::Glance
 
 #![forbid(unsafe_code)]
 
+mod glance;
+
 use std::io;
-use std::ops::{Range, RangeInclusive};
+use std::ops::Range;
 
 use crate::format::Conversion;
 use crate::plane::Geometry;
 use crate::room::{self, NoRoom};
 
+use glance::Glances;
+
 /// Bytes read at a time from a source that is not mapped: half of a small second-level cache.
 const BAND_BYTES: usize = 128 << 10;
 
-/// Changed rows this close together, at most, are one rectangle: the granularity of VNC's dirty bits.
-const BAND_ROWS: usize = 16;
+/// Changed rows this close together, at most, are one rectangle: the granularity of VNC's dirty bits. Glances take them together, too.
+pub const BAND_ROWS: usize = 16;
 
 /// Columns are told apart in groups of as many pixels: 16 cache lines, or 4 of VNC's dirty bits.
 pub const TILE_PIXELS: usize = 64;
-
-/// Rows that a [glance](Look::Glance) takes or leaves together. Memory is read faster in pieces that are larger than a page, but what
-/// is less high than a piece may be late: a character of a text is not.
-const STRIPE_ROWS: usize = 4;
 
 /// No more rectangles than this come from one frame; neighbours are joined where there are more.
 pub const MAX_RECTS: usize = 32;
@@ -138,9 +136,10 @@ pub enum Look {
     Copy,
     /// Every row is compared.
     Compare,
-    /// Every other stripe of a few rows is compared, and those beside stripes that changed; the next glance begins with the others. What
-    /// is higher than a stripe is seen at once and whole, what is not by the next glance.
-    Glance,
+    /// One row in so many is compared, each time another one. Where it changed, so are all rows of its band, and of the bands beside one that
+    /// changed, now and for some glances to come. So what is as high as those rows are apart is seen at once and whole, and a single row
+    /// after so many glances. A power of two, up to [`BAND_ROWS`].
+    Glance(usize),
 }
 
 /// Frames so far, by how they were looked at.
@@ -161,8 +160,7 @@ pub struct Snapshot {
     /// What changed of each row.
     changed: Vec<Option<Columns>>,
     damage: Vec<Rect>,
-    /// Whether the next glance begins with the second stripe.
-    second_stripes: bool,
+    glances: Glances,
     /// Looks that found nearly all rows changed, one after the other.
     busy_frames: u32,
     /// Looks since then that found nothing changed.
@@ -192,8 +190,8 @@ impl Snapshot {
     ) -> io::Result<&'a [Rect]> {
         let look = match look {
             _ if self.blind_frames > 0 => Look::Copy,
-            // Of what is not mapped, the rows between are read in any case.
-            Look::Glance if !source.is_mapped() => Look::Compare,
+            // Of what is not mapped, all rows of a band are read as fast as a few of them.
+            Look::Glance(one_in) if !source.is_mapped() && one_in < BAND_ROWS => Look::Compare,
             look => look,
         };
         let height = geometry.height;
@@ -218,26 +216,12 @@ impl Snapshot {
                 rows.update_all(0..height as usize, &mut shown, changed)?;
                 self.counts.compared += 1;
             }
-            Look::Glance => {
-                let first = usize::from(self.second_stripes);
-                let stripes = (height as usize).div_ceil(STRIPE_ROWS);
-                let rows_of = |stripes: RangeInclusive<usize>| {
-                    let end = (stripes.end() + 1) * STRIPE_ROWS;
-                    stripes.start() * STRIPE_ROWS..end.min(height as usize)
-                };
-                for stripe in (first..stripes).step_by(2) {
-                    rows.update_all(rows_of(stripe..=stripe), &mut shown, changed)?;
-                }
-                for stripe in (1 - first..stripes).step_by(2) {
-                    let beside = rows_of(stripe.saturating_sub(1)..=stripe + 1);
-                    if changed[beside].iter().any(Option::is_some) {
-                        rows.update_all(rows_of(stripe..=stripe), &mut shown, changed)?;
-                    }
-                }
-                self.second_stripes = !self.second_stripes;
+            Look::Glance(one_in) => {
+                self.glances.look(one_in, &mut rows, &mut shown, changed)?;
                 self.counts.glanced += 1;
             }
         }
+        self.glances.warm(changed);
         self.find_rectangles();
         self.learn();
         Ok(&self.damage)
@@ -373,6 +357,26 @@ impl<'a> Rows<'a> {
         Ok(())
     }
 
+    /// Whether one of these rows is not what is known of it.
+    fn differ(
+        &mut self,
+        rows: impl Iterator<Item = usize>,
+        shown: &mut Shown<'_>,
+    ) -> io::Result<bool> {
+        for y in rows.map_while(|y| u32::try_from(y).ok()) {
+            let known = shown.known(y);
+            let differs = if self.source.is_mapped() {
+                !self.source.equals(self.offset(y), known)
+            } else {
+                self.read(y, 1)? != known
+            };
+            if differs {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Brings rows up to date, and notes which of their columns changed.
     fn update_all(
         &mut self,
@@ -406,9 +410,14 @@ impl<'a> Rows<'a> {
 
     /// A row as it is now, or was a moment ago: what is not mapped is read together with the rows that follow.
     fn get(&mut self, y: u32) -> io::Result<&[u8]> {
+        let at_once = if self.source.is_mapped() { 0 } else { BAND_BYTES };
+        let rows = (at_once / self.stride).clamp(1, BAND_ROWS);
+        self.read(y, u32::try_from(rows).unwrap_or(1))
+    }
+
+    /// As [`Rows::get`], read together with those that follow, so many in all.
+    fn read(&mut self, y: u32, rows: u32) -> io::Result<&[u8]> {
         if !self.held.contains(&y) {
-            let at_once = if self.source.is_mapped() { 0 } else { BAND_BYTES };
-            let rows = u32::try_from((at_once / self.stride).clamp(1, 16)).unwrap_or(1);
             let rows = rows.min(self.height - y);
             self.held = 0..0;
             self.band.resize((rows as usize - 1) * self.stride + self.len, 0);
@@ -577,6 +586,13 @@ mod tests {
             self.frame.bytes[usize::try_from(at).unwrap()] = value;
         }
 
+        /// Has it forget what changed a moment ago.
+        fn let_cool(&mut self) {
+            for _ in 0..30 {
+                self.look(Look::Glance(BAND_ROWS));
+            }
+        }
+
         fn set_all(&mut self, value: u8) {
             self.frame.bytes.fill(value);
         }
@@ -648,7 +664,8 @@ mod tests {
                 assert!(!fixture.snapshot.is_useless(0));
                 fixture.set_all(frame);
                 fixture.look(Look::Compare);
-                (0..still * u32::from(frame != 4)).for_each(|_| drop(fixture.look(Look::Glance)));
+                (0..still * u32::from(frame != 4))
+                    .for_each(|_| drop(fixture.look(Look::Glance(2))));
             }
             assert_eq!(fixture.snapshot.is_useless(0), moves, "{still} still frames between");
             assert!(!fixture.snapshot.is_useless(1));
@@ -667,41 +684,81 @@ mod tests {
     }
 
     #[test]
-    fn a_glance_takes_every_other_stripe_and_all_of_what_it_finds() {
-        let mut fixture = Fixture::new(DrmFourcc::Xrgb8888, 64, true);
-        let height = u32::try_from(STRIPE_ROWS).unwrap();
-        // Wherever it begins, in a stripe that is taken or in one that is not, and whichever these are.
-        for (value, y) in (1..).zip((0..2 * height).flat_map(|y| [y, y])) {
-            for y in y..=y + height {
-                fixture.set(64, y, value);
+    fn a_glance_sees_at_once_and_whole_what_is_as_high_as_the_rows_of_its_sample_are_apart() {
+        for mut fixture in Fixture::both() {
+            for one_in in [2, 4, 8, BAND_ROWS] {
+                let height = u32::try_from(one_in).unwrap();
+                // Wherever it begins, in a band or in two.
+                for (value, y) in (1..).zip(0..40) {
+                    fixture.set_all(0);
+                    fixture.look(Look::Copy);
+                    fixture.let_cool();
+                    for y in y..y + height {
+                        fixture.set(64, y, value);
+                    }
+                    let rect = Rect { x: 64, y, width: 64, height };
+                    assert_eq!(fixture.look(Look::Glance(one_in)), [rect]);
+                }
             }
-            let rect = Rect { x: 64, y, width: 64, height: height + 1 };
-            assert_eq!(fixture.look(Look::Glance), [rect]);
         }
     }
 
     #[test]
-    fn a_thin_line_is_seen_at_the_second_glance_at_the_latest() {
-        for y in [0, 1, HEIGHT - 2, HEIGHT - 1] {
-            let mut fixture = Fixture::new(DrmFourcc::Rgb565, 0, true);
-            let row = Rect { x: 0, y, width: 64, height: 1 };
-            for value in 1..10 {
-                fixture.set(3, y, value);
-                let glances = [(); 2].map(|()| fixture.try_look(Look::Glance).unwrap()).concat();
+    fn what_a_glance_finds_is_followed_as_far_as_it_reaches() {
+        for mut fixture in Fixture::both() {
+            fixture.let_cool();
+            // A frame of a window whose sides are thin, and which one row of the sample meets, whichever it is.
+            for y in 3..97 {
+                fixture.set(70, y, 1);
+            }
+            let rect = Rect { x: 64, y: 3, width: 64, height: 94 };
+            assert_eq!(fixture.look(Look::Glance(BAND_ROWS)), [rect]);
+        }
+    }
+
+    #[test]
+    fn a_thin_line_is_seen_after_as_many_glances_at_the_latest() {
+        for one_in in [1, 2, 4, 8, BAND_ROWS] {
+            for y in [0, 1, 50, HEIGHT - 2, HEIGHT - 1] {
+                let mut fixture = Fixture::new(DrmFourcc::Rgb565, 0, true);
+                for _ in 0..y % 7 {
+                    fixture.look(Look::Glance(one_in));
+                }
+                fixture.set(3, y, 1);
+                let mut found = Vec::new();
+                for _ in 0..one_in {
+                    found.extend(fixture.try_look(Look::Glance(one_in)).unwrap());
+                }
+                assert_eq!(found, [Rect { x: 0, y, width: 64, height: 1 }], "one in {one_in}");
                 fixture.assert_shown();
-                assert_eq!(glances, [row]);
             }
         }
     }
 
     #[test]
-    fn what_is_not_mapped_is_not_glanced_at() {
+    fn where_something_changed_even_a_thin_line_is_seen_at_the_next_glance() {
+        for mut fixture in Fixture::both() {
+            fixture.set(0, 33, 1);
+            fixture.look(Look::Compare);
+            for value in 2..100 {
+                fixture.set(0, 33, value);
+                let row = Rect { x: 0, y: 33, width: 64, height: 1 };
+                assert_eq!(fixture.look(Look::Glance(BAND_ROWS)), [row]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_glance_at_what_did_not_change_reads_little() {
         let mut fixture = Fixture::new(DrmFourcc::Xrgb8888, 64, false);
-        fixture.set(0, 1, 1);
-        assert_eq!(fixture.look(Look::Glance).len(), 1);
-        fixture.set(0, 2, 1);
-        assert_eq!(fixture.look(Look::Glance).len(), 1);
-        assert_eq!(fixture.snapshot.counts(), Counts { copied: 1, compared: 2, glanced: 0 });
+        fixture.let_cool();
+        let bands = HEIGHT.div_ceil(16) as usize;
+        fixture.frame.reads.set(bands);
+        assert_eq!(fixture.look(Look::Glance(BAND_ROWS)), []);
+        // A sample that takes more rows reads no less than all of them.
+        fixture.frame.reads.set(usize::MAX);
+        fixture.look(Look::Glance(BAND_ROWS / 2));
+        assert_eq!(fixture.snapshot.counts().compared, 1);
     }
 
     /// Thousands of frames: comparing shows what copying shows, in every format, and says where.
@@ -719,14 +776,15 @@ mod tests {
                     let look = match random.u8(..20) {
                         0 => Look::Copy,
                         1..10 => Look::Compare,
-                        _ => Look::Glance,
+                        _ => Look::Glance(1 << random.u32(..5)),
                     };
                     let mut damage = fixture.try_look(look).unwrap();
-                    if look == Look::Glance {
-                        damage.extend(fixture.try_look(Look::Glance).unwrap());
+                    if let Look::Glance(one_in) = look {
+                        for _ in 1..one_in {
+                            damage.extend(fixture.try_look(look).unwrap());
+                        }
                     }
                     fixture.assert_shown();
-                    assert!(damage.len() <= 2 * MAX_RECTS);
                     assert_covered(&before, &fixture.screen, &damage);
                 }
             }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::console::{Severity, Uptake};
-use crate::damage::{self, Source};
+use crate::damage::{self, BAND_ROWS, Source};
 use crate::device::{Device, Failure};
 use crate::exchange::{Block, CursorView, Drawn, Lease, Remark, Report, Shown, Verdict, View};
 use crate::format::Conversion;
@@ -22,8 +22,8 @@ use super::region::RegionPlane;
 use super::turn::REST_SHARE;
 use super::{Counters, Pace, Planes, Reported, Watcher, dmabuf};
 
-/// Where this much time went by since the last look, waiting for another would take too long: all is looked at.
-pub(crate) const SOON: Duration = Duration::from_millis(50);
+/// However little changes, it is seen after this long: for as long, looks may take samples.
+pub(crate) const LATEST: Duration = Duration::from_millis(250);
 
 /// What a look beside found is not asked for once more in a look that comes so soon: no guest flips as fast.
 const FRESH: Duration = Duration::from_millis(1);
@@ -90,6 +90,16 @@ pub(super) fn query(
     .map_err(|error| Problem::Query { kind, error })
 }
 
+/// One in how many rows need be looked at, where looks are so far apart.
+fn sample(since: Duration) -> usize {
+    let looks = LATEST.as_micros() / since.as_micros().max(1);
+    (0..=BAND_ROWS.ilog2())
+        .rev()
+        .map(|n| 1 << n)
+        .find(|one_in| *one_in as u128 <= looks)
+        .unwrap_or(1)
+}
+
 impl<D: Device, T: Clock> Watcher<D, T> {
     /// Looks at the device, unless it is left alone, or reset meanwhile.
     pub(crate) fn look(&mut self, look: Look) -> Option<Report> {
@@ -99,7 +109,8 @@ impl<D: Device, T: Clock> Watcher<D, T> {
             self.found = None;
         }
         if !look.again() {
-            self.exact |= look.exact || now.saturating_sub(self.looked) > SOON;
+            self.exact |= look.exact;
+            self.since = now.saturating_sub(self.looked);
             self.looked = now;
         }
         if self.rests(now) {
@@ -243,6 +254,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
                 return Ok(view);
             }
         }
+        self.exact |= moved;
         let closeness = self.closeness();
         self.make_room(&plane, conversion)?;
         let Self {
@@ -331,7 +343,10 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         } else if self.exact || !self.config.glance {
             damage::Look::Compare
         } else {
-            damage::Look::Glance
+            match sample(self.since) {
+                1 => damage::Look::Compare,
+                one_in => damage::Look::Glance(one_in),
+            }
         }
     }
 

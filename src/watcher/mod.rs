@@ -63,9 +63,9 @@ pub(crate) use blank::BLACK;
 pub(crate) use budget::LOOK_MOST;
 #[cfg(test)]
 pub(crate) use cursor::ABSENT_INTERVAL;
-pub(crate) use looks::{Look, Peek};
 #[cfg(test)]
-pub(crate) use looks::{PATIENCE, RESPITE, SOON};
+pub(crate) use looks::{LATEST, PATIENCE, RESPITE};
+pub(crate) use looks::{Look, Peek};
 
 /// Finds out how the device gives its planes. `Ok(None)`: it has none.
 ///
@@ -176,8 +176,9 @@ pub struct Watcher<D: Device, T: Clock> {
     reported: Reported,
     /// The dma-buf that is being read, or could not be.
     unread: Option<(Lease, Uptake)>,
-    /// When it was last looked at for the console.
+    /// When it was last looked at for the console, and how long that was after the time before.
     looked: Duration,
+    since: Duration,
     /// The time of the look that is under way, or was the last.
     budget: Budget,
     /// What a look beside has just found, and when.
@@ -237,6 +238,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
             reported: Reported::Nothing,
             unread: None,
             looked: Duration::ZERO,
+            since: Duration::ZERO,
             budget: Budget::default(),
             found: None,
             counters: Counters::default(),
