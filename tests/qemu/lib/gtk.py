@@ -4,6 +4,9 @@ from .case import Failure, output_file, until
 
 FULL_SCREEN, GRAB = "Control_L+Alt_L+f", "Control_L+Alt_L+g"
 _VIEW_MENU = "Alt_L+v"
+# So much of the picture is below it in any case.
+_MENU = 120, 60
+_WHITE = ((255, 255),) * 3
 # From the end of that menu.
 _DETACH_TAB = "Up", "Up", "Return"
 # The frame that GTK draws itself has a button for that, so far from the upper right corner of what is in it.
@@ -21,9 +24,11 @@ class Tab:
         self._windows = {window for window, _ in self._server.windows()}
         window = self._server.any_window()
         window.enter()
-        before = self._server.picture().tobytes()
         self._server.press(_VIEW_MENU)
-        until("the menu opens", lambda: self._server.picture().tobytes() != before)
+        # It covers this corner, and the mouse is elsewhere.
+        left, top = window.box[:2]
+        corner = left, top, left + _MENU[0], top + _MENU[1]
+        until("the menu opens", lambda: self._server.picture().crop(corner).getextrema() != _WHITE)
         for key in _DETACH_TAB:
             self._server.press(key)
         self._wait_elsewhere(window.box)

@@ -253,6 +253,9 @@ class Qemu:
             line = filtered(line)
             if DEBUG and line.startswith(traced):
                 debug(line)
+            elif line.strip() == "qemu:":
+                # What a thread of SPICE's had begun to say when QEMU ended.
+                continue
             elif line and not any(words in line for words in self._ignored):
                 line = re.sub(r"-device \{.*?\}: ", "-device ...: ", line.removeprefix("qemu: "))
                 # How often something was not said depends on time, and who notices an end first, on luck.
@@ -278,7 +281,7 @@ class Qemu:
             say(f"    QEMU said: {line}")
 
     def wait_firmware(self):
-        """Waits until the firmware found nothing to boot: then its picture does not change any more."""
+        """Waits until the firmware found nothing to boot, and stops it: its cursor would move once more, a moment later."""
         def finished():
             if self.process.poll() is not None:
                 raise self._died("firmware")
@@ -286,6 +289,7 @@ class Qemu:
                 return "No bootable device" in file.read()
 
         until("the firmware's last words", finished, 90)
+        self.qmp("stop")
 
     def wait_end(self, seconds=60):
         """Waits for the end of a QEMU that refuses to start, and returns how it ended."""

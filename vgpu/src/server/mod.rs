@@ -6,7 +6,8 @@ pub mod wire;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::Duration;
 
 use rustix::fs::OFlags;
@@ -50,7 +51,7 @@ pub fn run(listener: &UnixListener, vgpu: &Arc<Vgpu>) {
             Err(e) => {
                 eprintln!("vgpu: cannot accept a client: {e}");
                 // Most likely out of descriptors; that may pass.
-                std::thread::sleep(Duration::from_millis(100));
+                thread::sleep(Duration::from_millis(100));
             }
         }
     }
@@ -137,7 +138,7 @@ impl<'a> Session<'a> {
                 self.handle(message)
             }
             Some(Action::Delay(milliseconds)) => {
-                std::thread::sleep(Duration::from_millis(*milliseconds));
+                thread::sleep(Duration::from_millis(*milliseconds));
                 self.handle(message)
             }
             _ => self.handle(message),
@@ -203,12 +204,20 @@ impl<'a> Session<'a> {
         let header = Header { id: request.id, command: request.command, size, flags, error };
         let mut bytes = header.bytes().to_vec();
         bytes.extend_from_slice(&reply.payload);
-        let sent = wire::send(self.stream, &bytes, &reply.fds);
-        if reply.is_odd {
-            // If the client has closed them already, it is we whom they make wait.
-            std::thread::spawn(move || drop(reply.fds));
+        if !reply.is_odd {
+            return wire::send(self.stream, &bytes, &reply.fds);
         }
-        sent
+        // The client is to be the last who closes them, so that it is the one whom they make wait: it cannot while it has not
+        // got the whole message. Should it do so nevertheless, a thread waits, and we for a second.
+        let (first, rest) = bytes.split_at(protocol::HEADER);
+        wire::send(self.stream, first, &reply.fds)?;
+        let (closed, is_closed) = mpsc::channel();
+        thread::spawn(move || {
+            drop(reply.fds);
+            let _ = closed.send(());
+        });
+        let _ = is_closed.recv_timeout(Duration::from_secs(1));
+        wire::send(self.stream, rest, &[])
     }
 
     /// Descriptors that came with a message and are not wanted are closed with it.
