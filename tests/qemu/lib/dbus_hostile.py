@@ -1,7 +1,9 @@
-"""D-Bus clients that say nothing, do not answer, or truncate what they are given."""
+"""D-Bus clients that say nothing, do not answer or read, or truncate what they are given."""
 
 import os
 import socket
+import struct
+import threading
 
 from gi.repository import Gio, GLib
 
@@ -50,6 +52,83 @@ class Slow(MappingScreen):
                 say(f"    truncated to {size} bytes: {error.strerror}")
             else:
                 say(f"    truncated to {size} bytes: done")
+
+
+class Deaf(DBusScreen):
+    """A client that at times does not read what QEMU sends it: GDBus does that itself, so that somebody stands between."""
+
+    def __init__(self, *arguments, **options):
+        self._reads = threading.Event()
+        self._reads.set()
+        self._between = []
+        super().__init__(*arguments, **options)
+
+    def _connect(self, end, delay=False):
+        if not delay:
+            return super()._connect(end)
+        near, far = socket.socketpair()
+        for source, sink, reads in (end, near, self._reads), (near, end, None):
+            self._between.append(threading.Thread(target=self._pass_on, args=(source, sink, reads), daemon=True))
+            self._between[-1].start()
+        self._ends = end, near
+        return super()._connect(far, delay)
+
+    @staticmethod
+    def _pass_on(source, sink, reads):
+        """One message at a time: a descriptor belongs to the message whose first byte it came with."""
+        def read(count):
+            data = bytearray()
+            while len(data) < count:
+                part = source.recv(count - len(data))
+                if not part:
+                    raise ConnectionError
+                data += part
+            return data
+
+        try:
+            while True:
+                if reads:
+                    reads.wait()
+                first, fds, _, _ = socket.recv_fds(source, 1, 64)
+                if not first:
+                    break
+                message = bytearray(first)
+                if first == b"l":
+                    message += read(15)
+                    body, fields = struct.unpack("<4xI4xI", message)
+                    message += read(-(-fields // 8) * 8 + body)
+                else:
+                    # They authenticate themselves, in lines.
+                    while message[-1:] not in (b"\n", b"\0"):
+                        message += read(1)
+                socket.send_fds(sink, [message[:1]], fds)
+                sink.sendall(message[1:])
+                for fd in fds:
+                    os.close(fd)
+        except OSError:
+            pass
+        for end in source, sink:
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def stop(self):
+        """Reads no more, but for what is under way."""
+        self._reads.clear()
+
+    def go_on(self):
+        """Reads again."""
+        self._reads.set()
+
+    def close(self):
+        """Goes away."""
+        self.go_on()
+        super().close()
+        for thread in self._between:
+            thread.join()
+        for end in self._ends:
+            end.close()
 
 
 class Silent:

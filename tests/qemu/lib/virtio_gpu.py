@@ -18,10 +18,12 @@ _ROOM = 24 + 16 * 24
 
 _VENDOR_CAPABILITY, _COMMON, _NOTIFY = 9, 1, 2
 _ACKNOWLEDGE, _DRIVER, _DRIVER_OK, _FEATURES_OK = 1, 2, 4, 8
-_VIRGL, _VERSION_1 = 1 << 0, 1 << 0
+_VIRGL, _BLOB, _VERSION_1 = 1 << 0, 1 << 3, 1 << 0
 
 _DISPLAY_INFO = 0x100
 _CREATE_2D, _UNREF, _SET_SCANOUT, _FLUSH, _TRANSFER, _ATTACH_BACKING = 0x101, 0x102, 0x103, 0x104, 0x105, 0x106
+_FENCE = 1 << 0
+_CREATE_BLOB, _SET_SCANOUT_BLOB, _GUEST_MEMORY = 0x10C, 0x10D, 1
 _OK, _OK_DISPLAY_INFO = 0x1100, 0x1101
 _B8G8R8X8 = 2
 
@@ -39,6 +41,7 @@ class VirtioGpu:
         self._submitted = 0
         self._resource = 0
         self._size = 0, 0
+        self._is_blob = False
         self._write_config(0x04, self._read_config(0x04) & 0xFFFF | 0x6)
         self._find_registers()
         self._start()
@@ -78,7 +81,7 @@ class VirtioGpu:
         self._set("b", 0x14, _ACKNOWLEDGE | _DRIVER)
         self._set("l", 0x00, 0)
         offered = int(self._qtest.command(f"readl {self._common + 4:#x}")[0], 0)
-        for half, features in enumerate((offered & _VIRGL, _VERSION_1)):
+        for half, features in enumerate((offered & (_VIRGL | _BLOB), _VERSION_1)):
             self._set("l", 0x08, half)
             self._set("l", 0x0C, features)
         self._set("b", 0x14, _ACKNOWLEDGE | _DRIVER | _FEATURES_OK)
@@ -91,9 +94,9 @@ class VirtioGpu:
         self._set("w", 0x1C, 1)
         self._set("b", 0x14, _ACKNOWLEDGE | _DRIVER | _FEATURES_OK | _DRIVER_OK)
 
-    def _submit(self, kind, body):
+    def _submit(self, kind, body, flags=0):
         """Sends a command, which the device may leave until later; the one before must be done."""
-        request = struct.pack("<IIQII", kind, 0, 0, 0, 0) + body
+        request = struct.pack("<IIQII", kind, flags, self._submitted, 0, 0) + body
         self._qtest.write(_REQUEST, request)
         self._qtest.write(_RESPONSE, bytes(_ROOM))
         # Two descriptors: what the device reads, and what it writes.
@@ -130,9 +133,23 @@ class VirtioGpu:
         """Scans out a new framebuffer."""
         old, self._resource = self._resource, self._resource + 1
         self._size = width, height
+        self._is_blob = False
         self._do(_CREATE_2D, "<IIII", self._resource, _B8G8R8X8, width, height)
         self._do(_ATTACH_BACKING, "<IIQII", self._resource, 1, _PIXELS, 4 * width * height, 0)
         self._do(_SET_SCANOUT, "<IIIIII", 0, 0, width, height, 0, self._resource)
+        if old:
+            self._do(_UNREF, "<II", old, 0)
+
+    def set_blob(self, picture):
+        """Scans out guest memory itself, with this picture in it, which QEMU has as a dma-buf."""
+        old, self._resource = self._resource, self._resource + 1
+        width, height = self._size = picture.size
+        self._is_blob = True
+        size = 4 * width * height
+        self._qtest.write(_PIXELS, picture.tobytes("raw", "BGRX"))
+        self._do(_CREATE_BLOB, "<IIIIQQQII", self._resource, _GUEST_MEMORY, 0, 1, 0, size, _PIXELS, size, 0)
+        self._do(_SET_SCANOUT_BLOB, "<IIIIIIIIII4I4I", 0, 0, width, height, 0, self._resource, width, height, _B8G8R8X8, 0,
+                 4 * width, 0, 0, 0, 0, 0, 0, 0)
         if old:
             self._do(_UNREF, "<II", old, 0)
 
@@ -143,7 +160,8 @@ class VirtioGpu:
 
     def submit_flush(self):
         """Asks the device to show what was drawn; wait() tells when it has."""
-        self._submit(_FLUSH, struct.pack("<IIIIII", 0, 0, *self._size, self._resource, 0))
+        # Without a fence, a blob is shown again and again.
+        self._submit(_FLUSH, struct.pack("<IIIIII", 0, 0, *self._size, self._resource, 0), _FENCE if self._is_blob else 0)
 
     def flush(self):
         """Shows what was drawn."""
