@@ -24,11 +24,12 @@ class Tab:
         self._windows = {window for window, _ in self._server.windows()}
         window = self._server.any_window()
         window.enter()
-        self._server.press(_VIEW_MENU)
         # It covers this corner, and the mouse is elsewhere.
         left, top = window.box[:2]
         corner = left, top, left + _MENU[0], top + _MENU[1]
-        until("the menu opens", lambda: self._server.picture().crop(corner).getextrema() != _WHITE)
+        # A compositor gives GTK no menu for a key that is up already.
+        with self._server.held(_VIEW_MENU):
+            until("the menu opens", lambda: self._server.picture().crop(corner).getextrema() != _WHITE)
         for key in _DETACH_TAB:
             self._server.press(key)
         self._wait_elsewhere(window.box)

@@ -14,6 +14,9 @@ background-color=0xff304050
 panel-position=none
 startup-animation=none
 close-animation=none
+
+[keyboard]
+repeat-rate=0
 """
 
 

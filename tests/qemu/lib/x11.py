@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+from contextlib import contextmanager
 
 from PIL import Image, ImageGrab
 
@@ -49,7 +50,7 @@ class X11:
         with open(output_file("xvfb.log"), "ab") as log:
             try:
                 self.process = processes.start(
-                    ["Xvfb", "-displayfd", str(write_end), "-screen", "0", f"{width}x{height}x24", "-nolisten", "tcp", "-noreset",
+                    ["Xvfb", "-displayfd", str(write_end), "-screen", "0", f"{width}x{height}x24", "-nolisten", "tcp", "-noreset", "-r",
                      *arguments],
                     stdout=log, stderr=log, pass_fds=[write_end])
             except FileNotFoundError:
@@ -125,10 +126,22 @@ class X11:
 
     def press(self, keys):
         """The user presses keys, as "Control_L+Alt_L+f" or "Return", in the window that the mouse is in."""
+        with self.held(keys):
+            pass
+
+    @contextmanager
+    def held(self, keys):
+        """The user holds the keys, which repeat nothing, in a `with` block."""
         codes = [self._xlib.XKeysymToKeycode(self._connection, self._xlib.XStringToKeysym(key.encode())) for key in keys.split("+")]
-        for down, order in (1, codes), (0, reversed(codes)):
-            for code in order:
-                self._xtest.XTestFakeKeyEvent(self._connection, code, down, 0)
+        self._send_keys(1, codes)
+        try:
+            yield
+        finally:
+            self._send_keys(0, reversed(codes))
+
+    def _send_keys(self, down, codes):
+        for code in codes:
+            self._xtest.XTestFakeKeyEvent(self._connection, code, down, 0)
         self._xlib.XSync(self._connection, 0)
 
     def focus(self, window):
