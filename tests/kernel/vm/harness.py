@@ -1,5 +1,7 @@
 """What the tests are made of: a table of cases, and the world that each runs in."""
 
+import contextlib
+import gc
 import os
 import subprocess
 import time
@@ -7,6 +9,7 @@ from dataclasses import dataclass
 from typing import Callable, Optional
 
 from kernel import ALARMING, KernelLog, Mdev, Modules, wait_for
+from processes import dma_bufs, kill_holders
 from qemu import PATIENCE_S, Qemu, QemuError
 from rfb import Vnc
 
@@ -52,7 +55,9 @@ class Test:
         self.case, self.config, self.directory = a_case, config, directory
         self.log = KernelLog()
         self.modules = Modules(config["modules"])
-        self.mdevs, self.qemus, self.processes, self.clients = [], [], [], []
+        self.mdevs, self.qemus, self.processes = [], [], []
+        # What goes before QEMU does, and what stays until it has ended.
+        self.clients, self.servers = contextlib.ExitStack(), contextlib.ExitStack()
         self.pictures = 0
         self.kernel_is_sound = True
 
@@ -78,9 +83,7 @@ class Test:
         return qemu
 
     def vnc(self, path):
-        client = Vnc(path)
-        self.clients.append(client)
-        return client
+        return self.clients.enter_context(contextlib.closing(Vnc(path)))
 
     def spawn(self, command, **options):
         """A program that runs beside QEMU."""
@@ -145,13 +148,15 @@ class Test:
             except (QemuError, RuntimeError, OSError, subprocess.SubprocessError) as error:
                 reasons.append(str(error))
 
-        for client in self.clients:
-            client.close()
+        attempt(self.clients.close)
+        attempt(self.clients_let_go)
         for qemu in self.qemus:
             attempt(qemu.kill if qemu.expected_dead() else qemu.quit)
+        attempt(self.servers.close)
         for process in self.processes:
             process.terminate()
             attempt(lambda process=process: process.wait(timeout=PATIENCE_S))
+        attempt(self.nobody_holds_devices)
         for device in self.mdevs:
             attempt(device.remove)
         if self.case.driver:
@@ -161,6 +166,24 @@ class Test:
         if problems:
             reasons.append("the kernel says: " + " | ".join(problems[:12]))
         return reasons
+
+    def clients_let_go(self):
+        """What a client was shown may be a file of the driver's, which the driver wants back before its device goes."""
+
+        def gone():
+            gc.collect()
+            return not dma_bufs(os.getpid(), self.case.driver)
+
+        try:
+            wait_for("dma-bufs of clients", gone, timeout=10)
+        except AssertionError:
+            raise RuntimeError(f"a client that has gone still holds a dma-buf of {self.case.driver}") from None
+
+    def nobody_holds_devices(self):
+        """The kernel waits with a removal until then, and the VM's end waits with it."""
+        killed = kill_holders("/dev/vfio/") if self.mdevs else []
+        if killed:
+            raise RuntimeError(f"still there, with a device open, and killed: {', '.join(killed)}")
 
     def check_references(self):
         """The driver is not in use any more: no device, no dma-buf."""

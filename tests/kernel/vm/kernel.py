@@ -4,7 +4,6 @@ import ctypes
 import os
 import re
 import subprocess
-import threading
 import time
 import uuid
 
@@ -93,22 +92,36 @@ class Mdev:
         with open(f"{types}/{parent}-{kind}/create", "w", encoding="ascii") as file:
             file.write(self.uuid)
         self.path = f"/sys/bus/mdev/devices/{self.uuid}"
+        # The process that removes it, and 0 when that has ended.
         self.removal = None
 
     def start_removal(self):
         """Removes it; the kernel waits until nobody has it open any more."""
-
-        def remove():
-            with open(f"{self.path}/remove", "w", encoding="ascii") as file:
-                file.write("1")
-
-        self.removal = threading.Thread(target=remove, daemon=True)
-        self.removal.start()
+        # A process of its own: of a thread that waits in the kernel this one could not end, nor the VM after it.
+        self.removal = os.fork()
+        if self.removal == 0:
+            # What we have open is ours to close.
+            os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+            status = 1
+            try:
+                os.write(os.open(f"{self.path}/remove", os.O_WRONLY), b"1")
+                status = 0
+            finally:
+                os._exit(status)
 
     def finish_removal(self, timeout=30):
         """Whether it is gone."""
-        self.removal.join(timeout)
-        return not self.removal.is_alive() and not os.path.exists(self.path)
+        try:
+            wait_for("it is removed", self.removed, timeout, interval=0.02)
+        except AssertionError:
+            return False
+        return not os.path.exists(self.path)
+
+    def removed(self):
+        """Whether the kernel has done what there is to be done."""
+        if self.removal and os.waitpid(self.removal, os.WNOHANG)[0]:
+            self.removal = 0
+        return self.removal == 0
 
     def remove(self):
         if self.removal is None:

@@ -10,7 +10,7 @@ import subprocess
 import time
 
 from pictures import Picture
-from processes import open_files
+from processes import dma_bufs, open_files
 
 # Everything is emulated twice here: how long something may take is no result of any test.
 PATIENCE_S = 120
@@ -110,8 +110,10 @@ class Qemu:
 
     @staticmethod
     def environment(added):
-        # Threads that compile shaders for idle cores cost more here than they save.
-        return {**os.environ, "LIBGL_ALWAYS_SOFTWARE": "1", "LP_NUM_THREADS": "1", **(added or {})}
+        # Threads that compile shaders for idle cores cost more here than they save. And what llvmpipe draws with AVX can be wrong
+        # under the emulator of Debian 12 (mbochs-gtk-gl: all of a texture at a size has the colour of its first pixel).
+        llvmpipe = {"LIBGL_ALWAYS_SOFTWARE": "1", "LP_NUM_THREADS": "1", "LP_NATIVE_VECTOR_WIDTH": "128"}
+        return {**os.environ, **llvmpipe, **(added or {})}
 
     def log(self):
         with open(self.log_path, "rb") as file:
@@ -195,16 +197,8 @@ class Qemu:
         return open_files(self.process.pid, text)
 
     def dma_bufs(self, exporter):
-        """The dma-bufs of this exporter that QEMU holds, each once; Mesa has dma-bufs of its own."""
-        found = set()
-        for fd, inode in self.open_files("/dmabuf").items():
-            try:
-                with open(f"/proc/{self.process.pid}/fdinfo/{fd}", encoding="ascii") as file:
-                    if f"exp_name:\t{exporter}\n" in file.read():
-                        found.add(inode)
-            except FileNotFoundError:
-                pass
-        return found
+        """Those that QEMU holds."""
+        return dma_bufs(self.process.pid, exporter)
 
     def quit(self):
         """Ends QEMU by QMP; an error unless it ends well."""
@@ -225,7 +219,7 @@ class Qemu:
     def kill(self):
         self.killed = True
         self.process.kill()
-        self.process.wait()
+        self.process.wait(timeout=PATIENCE_S)
 
 
 class PciDevice:
