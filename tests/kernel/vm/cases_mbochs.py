@@ -18,9 +18,9 @@ def device(mdev, number=0, **properties):
     return f"vfio-pci,id=vgpu{number},addr={SLOT + number},sysfsdev={mdev.path},display=on{more}"
 
 
-def start(test, kind="medium", display="none", extra=(), **properties):
+def start(test, kind="medium", display="none", extra=(), environment=None, **properties):
     """One mbochs device in a QEMU."""
-    qemu = test.qemu([device(test.mdev(kind), **properties)], display=display, extra=extra)
+    qemu = test.qemu([device(test.mdev(kind), **properties)], display=display, extra=extra, environment=environment)
     return qemu, Mbochs(qemu, SLOT)
 
 
@@ -57,20 +57,6 @@ def mbochs_modes(test):
 def mbochs_modes_egl(test):
     # Software OpenGL in an emulated machine takes seconds for each million pixels.
     modes(test, *start(test, display=EGL), ((320, 240), (256, 192), (128, 96)))
-
-
-@case("OpenGL's own picture, as VNC gets it", driver="mbochs_rw", stock="VNC is refused")
-def mbochs_vnc_egl(test):
-    qemu, gpu = start(test, display=EGL, extra=["-vnc", "unix:/run/tmp/vnc"])
-    gpu.mode(320, 240)
-    want = gpu.draw(1, 320, 240)
-    # Once the console has the mode; the client is told of changes, but simpler is better.
-    test.shows(qemu, want)
-    vnc = test.vnc("/run/tmp/vnc")
-    wait_for("the picture over VNC", lambda: want == vnc.picture())
-    want = gpu.draw(2, 320, 240)
-    wait_for("the next one over VNC", lambda: want == vnc.picture())
-    test.check(qemu.dma_bufs("mbochs_rw"), "QEMU holds no dma-buf")
 
 
 def whole_pages(test, qemu, gpu):

@@ -1,5 +1,6 @@
 """Region mode: the kernel's mdpy."""
 
+from cases_mbochs import device
 from hardware import Mdpy
 from harness import case
 from pictures import Picture
@@ -7,11 +8,8 @@ from pictures import Picture
 SLOT = 4
 
 
-def start(test, kind, **options):
-    device = test.mdev(kind)
-    qemu = test.qemu(
-        [f"vfio-pci,id=vgpu0,addr={SLOT},sysfsdev={device.path},display=on"], **options
-    )
+def start(test, kind, display="none", extra=(), environment=None, **properties):
+    qemu = test.qemu([device(test.mdev(kind), **properties)], display=display, extra=extra, environment=environment)
     return qemu, Mdpy(qemu, SLOT)
 
 

@@ -4,22 +4,23 @@ import json
 import os
 import socket
 
+from front_ends import IMPORTED, display_tests
 from harness import case, wait_for
 from pictures import Picture
 from qemu import PATIENCE_S
 
 EGL = "egl-headless"
+SLOT = 4
 
 
 class Vgpu:
     """A vGPU process and its control socket."""
 
-    def __init__(self, test, personality):
-        self.program, self.directory = test.config["vgpu"], test.directory
-        run = os.environ["TMPDIR"]
-        self.socket, self.control = f"{run}/vgpu", f"{run}/vgpu-control"
-        test.spawn([self.program, "serve", "--socket", self.socket, "--control", self.control,
-                    "--personality", personality, "--mappable"])  # fmt: skip
+    name = "vgpu0"
+
+    def __init__(self, test, command):
+        self.socket, self.control = (command[command.index(option) + 1] for option in ("--socket", "--control"))
+        test.spawn(command)
         self.connection = wait_for("the vGPU listens", self.connect)
         self.answers = self.connection.makefile("r", encoding="utf-8")
 
@@ -48,23 +49,50 @@ class Vgpu:
         with open(path, "rb") as file:
             return Picture.from_png(file.read())
 
-    def device(self):
-        return json.dumps(
-            {
-                "driver": "vfio-user-pci",
-                "id": "vgpu0",
-                "display": "on",
-                "socket": {"type": "unix", "path": self.socket},
-                # A VM under emulation is slow, and its devices are not silent for it.
-                "x-gfx-timeout": 5000,
-            }
-        )
+    # What a guest's driver does, as Mbochs has it.
+
+    def mode(self, width, height):
+        self.ctl(f"mode {width}x{height} buffers=2")
+        self.ctl("plane on")
+
+    def off(self):
+        self.ctl("plane off")
+
+    def fill(self, *_):
+        """Fills the frame with white."""
+        self.ctl("pattern solid:ffffff")
+
+    def draw(self, seed, *_):
+        """Fills the frame with noise, and returns the picture that must show."""
+        self.ctl(f"pattern noise seed={seed}")
+        return self.screenshot()
+
+    def flip(self, seed, *_):
+        """Draws another frame, shows that, and returns the picture."""
+        self.ctl(f"pattern noise seed={seed} buffer=1")
+        self.ctl("flip 1")
+        return self.screenshot()
 
 
-def udmabufs(test, personality, display):
+def start(test, personality, display="none", extra=(), environment=None, **properties):
+    """QEMU with a vGPU in a process. One without vfio-user has it as a device of the kernel."""
     test.check(os.path.exists("/dev/udmabuf"), "the kernel has no /dev/udmabuf")
-    vgpu = Vgpu(test, personality)
-    qemu = test.qemu([vgpu.device()], display=display)
+    run = os.environ["TMPDIR"]
+    vgpu = Vgpu(test, [test.config["vgpu"], "serve", "--socket", f"{run}/vgpu", "--control", f"{run}/vgpu-control",
+                       "--personality", personality, "--mappable"])  # fmt: skip
+    device = {"driver": "vfio-user-pci", "id": vgpu.name, "addr": f"{SLOT:#x}", "display": "on",
+              "socket": {"type": "unix", "path": vgpu.socket},
+              # A VM under emulation is slow, and its devices are not silent for it.
+              "x-gfx-timeout": 5000, **properties}  # fmt: skip
+    if not test.config["vfio_user"]:
+        kernel_vfio = display_tests(test, "kernel_vfio")
+        device, environment = kernel_vfio.device(vgpu, device), kernel_vfio.environment(environment or {})
+    qemu = test.qemu([json.dumps(device)], display=display, extra=extra, environment=environment)
+    return qemu, vgpu
+
+
+def udmabufs(test, personality, display, **properties):
+    qemu, vgpu = start(test, personality, display, **properties)
     for number, size in enumerate(("320x240", "256x192")):
         vgpu.ctl(f"mode {size} buffers=3")
         for buffer in range(3):
@@ -82,11 +110,11 @@ def vgpu_mbochs(test):
     udmabufs(test, "mbochs", "none")
 
 
-@case("udmabufs of a vGPU like mbochs, with OpenGL", driver=None, stock="no surface")
+@case("udmabufs of a vGPU like mbochs, imported", driver=None, stock="no surface")
 def vgpu_mbochs_egl(test):
-    udmabufs(test, "mbochs", EGL)
+    udmabufs(test, "mbochs", EGL, **IMPORTED)
 
 
-@case("udmabufs of a vGPU like gvt, with OpenGL", driver=None, stock="no surface")
+@case("udmabufs of a vGPU like gvt, imported", driver=None, stock="no surface")
 def vgpu_gvt_egl(test):
-    udmabufs(test, "gvt", EGL)
+    udmabufs(test, "gvt", EGL, **IMPORTED)

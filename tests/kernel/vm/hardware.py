@@ -57,6 +57,16 @@ class Mbochs(PciDevice):
         device_memory.write(self.qemu, self.vram, offset, data)
         return Picture.from_xrgb(width, height, data, stride)
 
+    def fill(self, width, height):
+        """Fills the frame with white."""
+        device_memory.write(self.qemu, self.vram, 0, b"\xff" * (4 * width * height))
+
+    def flip(self, seed, width, height):
+        """Draws below the first frame, shows that, and returns the picture."""
+        want = self.draw(seed, width, height, offset=4 * width * height)
+        self.pan(0, height)
+        return want
+
 
 class UnattendedMbochs:
     """The one mbochs of a QEMU whose guest does not run, and has placed it nowhere."""
@@ -92,6 +102,10 @@ class Mdpy(PciDevice):
         self.fourcc, self.width, self.height = (
             self.config_read(offset) for offset in (0x44, 0x48, 0x4C)
         )
+
+    def fill(self):
+        """Fills the frame with white."""
+        device_memory.write(self.qemu, self.vram, 0, b"\xff" * (4 * self.width * self.height))
 
     def draw(self, seed):
         data = noise(seed, self.width * self.height * 4)

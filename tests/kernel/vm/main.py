@@ -9,6 +9,7 @@ import time
 import traceback
 
 import cases_egl  # noqa: F401 (its tests register themselves)
+import cases_front_ends  # noqa: F401 (its tests register themselves)
 import cases_libvirt  # noqa: F401 (its tests register themselves)
 import cases_mbochs  # noqa: F401 (its tests register themselves)
 import cases_migration  # noqa: F401 (its tests register themselves)

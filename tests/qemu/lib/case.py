@@ -36,6 +36,8 @@ DEBUG = bool(os.environ.get("VFIO_DPY_TEST_DEBUG"))
 KERNEL = os.environ.get("VFIO_DPY_TEST_KERNEL")
 # For all displays, before those of the test.
 OPTIONS = os.environ.get("VFIO_DPY_TEST_OPTIONS")
+# How many times as long things may take, for a machine that is emulated.
+PATIENCE = float(os.environ.get("VFIO_DPY_TEST_PATIENCE", 1))
 
 # For sockets, whose paths must be short; the same name in each run of a test would not let runs go side by side.
 SCRATCH = tempfile.mkdtemp(prefix="vfio-dpy-test-")
@@ -67,13 +69,14 @@ def debug(text):
 
 def until(what, condition, seconds=20):
     """Waits for condition() to be true, and returns its value. No time is part of a result: it only ends what hangs."""
+    seconds *= PATIENCE
     deadline = time.monotonic() + seconds
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() > deadline:
-            raise Failure(f"{what}: not within {seconds} s (the last value was {value!r})")
+            raise Failure(f"{what}: not within {seconds:g} s (the last value was {value!r})")
         time.sleep(0.01)
 
 

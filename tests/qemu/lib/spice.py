@@ -170,7 +170,8 @@ class Spice:
 
     def __exit__(self, *_):
         _loop.call(self._session.disconnect)
-        self._session = None
+        # The channel refers to us, and keeps the last picture's file while it is there.
+        self._session = self._display = None
 
     def picture(self):
         """What the client shows; None if nothing."""

@@ -26,17 +26,18 @@ class Wayland(X11):
 
     draws_pointer = True
 
-    def __init__(self, shell="kiosk", scale=1):
-        super().__init__()
+    def __init__(self, shell="kiosk", scale=1, size=(WIDTH, HEIGHT)):
+        super().__init__(*size)
+        # There is room beside it, for the mouse.
+        self._size = size[0] - 64, size[1] - 64
         # What a compositor before us left behind must not look like ours.
         self._directory = tempfile.mkdtemp(dir=SCRATCH)
         config = os.path.join(self._directory, "weston.ini")
         with open(config, "w", encoding="ascii") as file:
             file.write(_CONFIG)
-        # There is room beside it, for the mouse.
         command = ["weston", "--backend=x11-backend.so", "--use-pixman", f"--shell={shell}-shell.so",
-                   f"--config={config}", "--idle-time=0", "--socket=weston", f"--scale={scale}", f"--width={(WIDTH - 64) // scale}",
-                   f"--height={(HEIGHT - 64) // scale}"]
+                   f"--config={config}", "--idle-time=0", "--socket=weston", f"--scale={scale}", f"--width={self._size[0] // scale}",
+                   f"--height={self._size[1] // scale}"]
         environment = dict(os.environ, DISPLAY=self.display, XDG_RUNTIME_DIR=self._directory)
         with open(output_file("weston.log"), "ab") as log:
             try:
@@ -57,7 +58,7 @@ class Wayland(X11):
 
     def _screen(self):
         """The window that is the compositor's screen."""
-        return next((window for window, size in self.windows() if size == (WIDTH - 64, HEIGHT - 64)), None)
+        return next((window for window, size in self.windows() if size == self._size), None)
 
     def __exit__(self, *arguments):
         self.weston.terminate()
@@ -66,12 +67,12 @@ class Wayland(X11):
 
     def move_pointer(self, x, y):
         """The user moves the mouse here, from outside: the compositor adds up what it moves within its window, and may lose some."""
-        super().move_pointer(WIDTH - 1, HEIGHT - 1)
+        super().move_pointer(*self.corner)
         super().move_pointer(x, y)
 
     def move_aside(self):
         """The user moves the mouse out of the windows."""
-        self.move_pointer(2, HEIGHT - 80)
+        self.move_pointer(2, self._size[1] - 16)
 
     @property
     def environment(self):

@@ -88,7 +88,8 @@ class X11:
         if not self._connection:
             raise Failure(f"Xvfb refuses us as a client of {self.display} (see xvfb.log)")
         # No window is so large that the pointer would be in it.
-        self.move_pointer(width - 1, height - 1)
+        self.corner = width - 1, height - 1
+        self.move_pointer(*self.corner)
 
     def __enter__(self):
         return self
@@ -271,7 +272,7 @@ class Window:
 
     def leave(self):
         """The user moves the mouse out of it."""
-        self._server.move_pointer(WIDTH - 1, HEIGHT - 1)
+        self._server.move_pointer(*self._server.corner)
 
     def pointer(self):
         """The pointer, wherever it is; None if nothing of it is visible."""
