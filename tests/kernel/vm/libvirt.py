@@ -2,11 +2,13 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import xml.etree.ElementTree as ET
 
 from harness import wait_for
+from root import make_writable
 
 ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "../../.."))
 # Where docs/using.md installs it, and AppArmor's rules look for it.
@@ -26,25 +28,15 @@ def run(*command):
     return result.stdout
 
 
-def make_writable(test, *directories):
-    """The VM's root is the host's, and read-only."""
-    test.modules.load("overlay")
-    for directory in directories:
-        above = f"/run/above{directory}"
-        for name in ("upper", "work"):
-            os.makedirs(f"{above}/{name}")
-        run("mount", "-t", "overlay", "overlay", "-o",
-            f"lowerdir={directory},upperdir={above}/upper,workdir={above}/work", directory)  # fmt: skip
-
-
-def install(binary):
-    """The QEMU under test, its firmware and the rules, where scripts/qemu --install would put them."""
+def install(binary, vgpu):
+    """The QEMU under test, vgpu, firmware and the rules, where scripts/qemu --install would put them."""
     rules = f"{PREFIX}/share/vfio-display/apparmor"
     for directory in (f"{PREFIX}/bin", f"{PREFIX}/share/qemu", rules):
         os.makedirs(directory)
-    open(EMULATOR, "wb").close()
-    run("mount", "--bind", binary, EMULATOR)
-    for name in ("bios-256k.bin", "kvmvapic.bin", "linuxboot_dma.bin"):
+    for source, target in ((binary, EMULATOR), (vgpu, f"{PREFIX}/bin/vgpu")):
+        open(target, "wb").close()
+        run("mount", "--bind", source, target)
+    for name in ("bios-256k.bin", "kvmvapic.bin", "linuxboot_dma.bin", "vgabios-bochs-display.bin"):
         source = next(path for path in (f"{directory}/{name}" for directory in FIRMWARE) if os.path.exists(path))
         shutil.copy(source, f"{PREFIX}/share/qemu/{name}")
     shutil.copytree("/usr/share/qemu/keymaps", f"{PREFIX}/share/qemu/keymaps")
@@ -55,43 +47,60 @@ def install(binary):
             file.write(text)
 
 
-def follow_the_manual():
-    """What docs/using.md has an administrator do for AppArmor, as it stands there."""
+def manual(pattern, count):
+    """So many parts of docs/using.md, as they stand there."""
     with open(f"{ROOT}/docs/using.md", encoding="utf-8") as file:
-        commands = re.findall(r"^    ((?:mkdir|cp|cat) .*/etc/apparmor\.d/.*)$", file.read(), re.MULTILINE)
-    if len(commands) < 2:
-        raise RuntimeError(f"docs/using.md has no rules for AppArmor any more: {commands}")
-    for command in commands:
+        found = re.findall(pattern, file.read(), re.MULTILINE)
+    if len(found) != count:
+        raise RuntimeError(f"docs/using.md has {len(found)} and not {count} of {pattern}: {found}")
+    return found
+
+
+def allow_by_the_manual():
+    """What an administrator does for AppArmor."""
+    for command in manual(r"^    ((?:mkdir|cat) .*/etc/apparmor\.d/.*)$", 3):
         run("sh", "-c", command)
+
+
+def serve_by_the_manual():
+    """What starts a vGPU in a process, as a command."""
+    for command in manual(r"^    (mkdir .*/run/vgpu)$", 1):
+        run("sh", "-c", command)
+    return shlex.split(manual(rf"^    ({PREFIX}/bin/vgpu serve .*) &$", 1)[0])
+
+
+def set_up(test):
+    """Once, until the VM ends: what packages and docs/using.md leave on a machine."""
+    make_writable(test.modules, "/etc", "/var", "/opt")
+    run("mount", "-t", "securityfs", "none", "/sys/kernel/security")
+    run("mount", "-t", "cgroup2", "none", "/sys/fs/cgroup")
+    shutil.copytree(test.config["libvirt"], "/etc", dirs_exist_ok=True)
+    install(test.config["qemu"], test.config["vgpu"])
+    os.makedirs("/etc/apparmor.d/local/abstractions", exist_ok=True)
+    # The package's own scripts make these.
+    for name in ("abstractions/libvirt-qemu", *PROFILES):
+        open(f"/etc/apparmor.d/local/{name}", "ab").close()
+    for database, entry in (("passwd", f"{USER}:x:64055:64055::/var/lib/libvirt:/usr/sbin/nologin"),
+                            ("group", f"{USER}:x:64055:")):  # fmt: skip
+        with open(f"/etc/{database}", "r+", encoding="utf-8") as file:
+            if not any(line.startswith(f"{USER}:") for line in file):
+                file.write(entry + "\n")
+    allow_by_the_manual()
+    for name in PROFILES:
+        run("apparmor_parser", "--replace", "--skip-cache", f"/etc/apparmor.d/{name}")
+    with open("/etc/libvirt/libvirtd.conf", "w", encoding="ascii") as file:
+        file.write('auth_unix_rw = "none"\n')
+    with open("/etc/libvirt/qemu.conf", "w", encoding="ascii") as file:
+        # Else a second daemon writes QEMU's messages.
+        file.write(f'security_driver = "apparmor"\nuser = "{USER}"\ngroup = "{USER}"\nstdio_handler = "file"\n')
 
 
 class Libvirtd:
     """The daemon; it ends with the test."""
 
     def __init__(self, test):
-        self.test = test
-        make_writable(test, "/etc", "/var", "/opt")
-        run("mount", "-t", "securityfs", "none", "/sys/kernel/security")
-        run("mount", "-t", "cgroup2", "none", "/sys/fs/cgroup")
-        shutil.copytree(test.config["libvirt"], "/etc", dirs_exist_ok=True)
-        install(test.config["qemu"])
-        os.makedirs("/etc/apparmor.d/local/abstractions", exist_ok=True)
-        # The package's own scripts make these.
-        for name in ("abstractions/libvirt-qemu", *PROFILES):
-            open(f"/etc/apparmor.d/local/{name}", "ab").close()
-        for database, entry in (("passwd", f"{USER}:x:64055:64055::/var/lib/libvirt:/usr/sbin/nologin"),
-                                ("group", f"{USER}:x:64055:")):  # fmt: skip
-            with open(f"/etc/{database}", "r+", encoding="utf-8") as file:
-                if not any(line.startswith(f"{USER}:") for line in file):
-                    file.write(entry + "\n")
-        follow_the_manual()
-        for name in PROFILES:
-            run("apparmor_parser", "--replace", "--skip-cache", f"/etc/apparmor.d/{name}")
-        with open("/etc/libvirt/libvirtd.conf", "w", encoding="ascii") as file:
-            file.write('auth_unix_rw = "none"\n')
-        with open("/etc/libvirt/qemu.conf", "w", encoding="ascii") as file:
-            # Else a second daemon writes QEMU's messages.
-            file.write(f'security_driver = "apparmor"\nuser = "{USER}"\ngroup = "{USER}"\nstdio_handler = "file"\n')
+        if not os.path.ismount("/sys/kernel/security"):
+            set_up(test)
         self.process = test.spawn(["aa-exec", "-p", "libvirtd", "--", "libvirtd"])
         wait_for("libvirt's daemon", self.answers, timeout=PATIENCE_S)
 
@@ -116,20 +125,37 @@ def hostdev(mdev, **attributes):
     return element
 
 
+def domain(name, graphics, vgpu=None):
+    """A domain with a vGPU, or without."""
+    text = f"""<domain type='qemu'><name>{name}</name><memory unit='MiB'>64</memory><vcpu>1</vcpu>
+        <os><type arch='x86_64' machine='pc'>hvm</type></os><features><acpi/></features>
+        <devices><emulator>{EMULATOR}</emulator><controller type='usb' model='none'/>
+        {graphics}<video><model type='none'/></video><memballoon model='none'/></devices></domain>"""
+    found = ET.fromstring(text)
+    if vgpu is not None:
+        found.find("devices").append(vgpu)
+    return found
+
+
+def domain_of_the_manual():
+    """The one with a vGPU in a process, without KVM and a disk."""
+    found = ET.fromstring(manual(r"^```xml\n((?:(?!```)[^\n]*\n)*)```", 1)[0])
+    found.set("type", "qemu")
+    found.find("memory").text, found.find("vcpu").text = "64", "1"
+    found.find("memory").set("unit", "MiB")
+    devices = found.find("devices")
+    devices.remove(devices.find("disk"))
+    ET.SubElement(devices, "controller", type="usb", model="none")
+    return found
+
+
 class Domain:
     """A domain, to the end of a `with` block. Its CPU stands still: what is on the screen, we draw."""
 
-    def __init__(self, test, name, graphics, vgpu=None):
-        self.name, self.results = name, test.directory
-        text = f"""<domain type='qemu'><name>{name}</name><memory unit='MiB'>64</memory><vcpu>1</vcpu>
-            <os><type arch='x86_64' machine='pc'>hvm</type></os><features><acpi/></features>
-            <devices><emulator>{EMULATOR}</emulator><controller type='usb' model='none'/>
-            {graphics}<video><model type='none'/></video><memballoon model='none'/></devices></domain>"""
-        domain = ET.fromstring(text)
-        if vgpu is not None:
-            domain.find("devices").append(vgpu)
-        virsh("create", "--paused", self.file("domain", domain))
-        with open(f"/run/libvirt/qemu/{name}.pid", encoding="ascii") as file:
+    def __init__(self, test, element):
+        self.name, self.results = element.findtext("name"), test.directory
+        virsh("create", "--paused", self.file("domain", element))
+        with open(f"/run/libvirt/qemu/{self.name}.pid", encoding="ascii") as file:
             self.pid = int(file.read())
 
     def file(self, kind, element):
