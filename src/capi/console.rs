@@ -63,7 +63,7 @@ pub unsafe extern "C" fn vfio_dpy_memory_free(memory: *mut VfioDpyMemory) {
 /// A VfioDpyScanoutSupport as it comes from C: any integer.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug)]
-pub struct AnySupport(c_uint);
+pub struct AnySupport(pub(super) c_uint);
 
 /// Callbacks of the host's console.
 ///

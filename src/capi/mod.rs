@@ -25,6 +25,8 @@ mod egl;
 mod misuse;
 #[cfg(feature = "egl")]
 mod read_back;
+#[cfg(any(test, feature = "testing"))]
+pub mod script;
 pub(crate) mod shared_objects;
 mod sized;
 mod strings;

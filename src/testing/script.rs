@@ -18,7 +18,7 @@ use crate::plane::PlaneInfo;
 use crate::pool::Limits;
 
 use super::{
-    Apart, Errors, FakeConsole, FakeDevice, FakeEdid, FakeRegion, Fixture, ManualClock, Odd,
+    Apart, Errors, FakeConsole, FakeDevice, FakeEdid, FakeRegion, Fixture, ManualClock, Memfds, Odd,
 };
 
 type TestedDisplay = Display<FakeDevice, FakeConsole, ManualClock>;
@@ -66,10 +66,10 @@ const FORMATS: [u32; 8] = [
 ];
 
 /// Reads a script.
-struct Bytes<'a>(&'a [u8]);
+pub(crate) struct Bytes<'a>(pub(crate) &'a [u8]);
 
 impl Bytes<'_> {
-    fn take<const N: usize>(&mut self) -> [u8; N] {
+    pub(crate) fn take<const N: usize>(&mut self) -> [u8; N] {
         let mut taken = [0; N];
         let (now, later) = self.0.split_at(N.min(self.0.len()));
         taken[..now.len()].copy_from_slice(now);
@@ -77,40 +77,44 @@ impl Bytes<'_> {
         taken
     }
 
-    fn byte(&mut self) -> u8 {
+    pub(crate) fn byte(&mut self) -> u8 {
         u8::from_le_bytes(self.take())
     }
 
-    fn small(&mut self) -> u32 {
+    pub(crate) fn small(&mut self) -> u32 {
         u32::from(self.byte())
     }
 
-    fn medium(&mut self) -> u32 {
+    pub(crate) fn medium(&mut self) -> u32 {
         u16::from_le_bytes(self.take()).into()
     }
 
-    fn word(&mut self) -> u32 {
+    pub(crate) fn size(&mut self) -> (u32, u32) {
+        (self.medium(), self.medium())
+    }
+
+    pub(crate) fn word(&mut self) -> u32 {
         u32::from_le_bytes(self.take())
     }
 
-    fn flag(&mut self) -> bool {
+    pub(crate) fn flag(&mut self) -> bool {
         self.byte() & 1 != 0
     }
 
-    fn handle(&mut self) -> u32 {
+    pub(crate) fn handle(&mut self) -> u32 {
         self.small() % HANDLES
     }
 
-    fn one_of<T: Copy, const N: usize>(&mut self, choices: [T; N]) -> T {
+    pub(crate) fn one_of<T: Copy, const N: usize>(&mut self, choices: [T; N]) -> T {
         choices[self.byte() as usize % N]
     }
 
-    fn len(&mut self) -> u64 {
+    pub(crate) fn len(&mut self) -> u64 {
         (u64::from(self.medium()) * 64).min(MAX_FILE)
     }
 
     /// A plane that may be anything.
-    fn any_plane(&mut self) -> PlaneInfo {
+    pub(crate) fn any_plane(&mut self) -> PlaneInfo {
         PlaneInfo {
             drm_format: self.word(),
             drm_format_mod: u64::from_le_bytes(self.take()),
@@ -128,7 +132,7 @@ impl Bytes<'_> {
     }
 
     /// A plane that is nearly right.
-    fn likely_plane(&mut self) -> PlaneInfo {
+    pub(crate) fn likely_plane(&mut self) -> PlaneInfo {
         let (width, height) = (self.small(), self.small());
         let stride = width * 4 + self.small() / 64 * 4;
         PlaneInfo {
@@ -148,16 +152,29 @@ impl Bytes<'_> {
     }
 
     /// A file of a device's; once in a while something else.
-    fn file(&mut self, device: &FakeDevice, len: u64) -> File {
+    pub(crate) fn file(&mut self, files: &Memfds, len: u64) -> File {
         let choice = self.byte();
         match Odd::ALL.get(usize::from(choice >> 5)) {
             Some(odd) if choice & 0x10 != 0 => odd.open(),
-            _ => device.files().create(len, choice & 1 != 0),
+            _ => files.create(len, choice & 1 != 0),
         }
     }
 
+    pub(crate) fn errno(&mut self) -> i32 {
+        self.one_of(ERRNOS)
+    }
+
+    /// Up to a line break, which is taken, too.
+    pub(crate) fn line(&mut self) -> Vec<u8> {
+        let end = self.0.iter().position(|byte| *byte == b'\n').unwrap_or(self.0.len());
+        let (line, rest) = self.0.split_at(end);
+        self.0 = rest;
+        self.byte();
+        line.to_vec()
+    }
+
     fn errors(&mut self) -> Errors {
-        let errno = self.one_of(ERRNOS);
+        let errno = self.errno();
         match self.byte() {
             0 => Errors::default(),
             255 => Errors::always(errno),
@@ -326,13 +343,13 @@ fn step(halves: &mut Halves, bytes: &mut Bytes<'_>) {
         3 => device.set().cursor = bytes.likely_plane(),
         4 => {
             let len = bytes.len();
-            let file = bytes.file(&device, len);
+            let file = bytes.file(device.files(), len);
             device.set().dma_bufs.insert(bytes.handle(), file);
         }
         5 => {
             let plane = bytes.likely_plane();
             let size = u64::from(plane.size).min(MAX_FILE);
-            let file = bytes.file(&device, size);
+            let file = bytes.file(device.files(), size);
             device.set().dma_bufs.insert(plane.handle, file);
             device.set().primary = plane;
         }
@@ -345,7 +362,7 @@ fn step(halves: &mut Halves, bytes: &mut Bytes<'_>) {
             let len = bytes.len();
             let region = FakeRegion {
                 size,
-                file: bytes.file(&device, len),
+                file: bytes.file(device.files(), len),
                 offset: bytes.one_of([0, 0, 4096, 1, u64::MAX]),
                 mappable: bytes.flag(),
             };
@@ -354,7 +371,7 @@ fn step(halves: &mut Halves, bytes: &mut Bytes<'_>) {
         8 => {
             let plane = bytes.likely_plane();
             let size = u64::from(plane.size).min(MAX_FILE);
-            let file = bytes.file(&device, size);
+            let file = bytes.file(device.files(), size);
             let region = FakeRegion { size, file, offset: 0, mappable: bytes.flag() };
             device.set().regions.insert(plane.handle, region);
             device.set().primary = plane;

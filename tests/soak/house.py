@@ -274,9 +274,11 @@ class House:
             self._close(name)
         for name in list(self._clients):
             self._act(name, "release")
-        # Which console is whose depends on what was plugged in when: all vGPUs show the same.
+        # Which console is whose depends on what was plugged in when: all vGPUs show the same. It is in a mode that was not there since
+        # the last quiet point: where a region lies is asked once for a mode, also of those that lie.
+        size = ("648x488", "664x472")[self.quiet_points % 2]
         for vgpu in self._vgpus.values():
-            vgpu.show("640x480 buffers=2", "noise", self.quiet_points)
+            vgpu.show(f"{size} buffers=2", "noise", self.quiet_points)
         point = f"quiet point {self.quiet_points}"
         for name, vgpu in self._vgpus.items():
             same_as_console(f"{point}, {name}'s console", vgpu, self._qemu, device=name, seconds=self._picture_limit)
