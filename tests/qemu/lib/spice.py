@@ -169,8 +169,12 @@ class Spice:
         return self
 
     def __exit__(self, *_):
-        _loop.call(self._session.disconnect)
-        # The channel refers to us, and keeps the last picture's file while it is there.
+        _loop.call(self._leave)
+
+    def _leave(self):
+        self._session.disconnect()
+        # The channel refers to us, and keeps the last picture's file while it is there. Who lets go of either elsewhere than in
+        # their own thread meets them while they end.
         self._session = self._display = None
 
     def picture(self):
