@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
 use drm_fourcc::{DrmFourcc, DrmModifier};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
-use vfio_display::damage::{Look, Picture, Snapshot};
+use vfio_display::damage::{Comparison, Picture, Snapshot};
 use vfio_display::format::{Conversion, Format};
 use vfio_display::memory::Memory;
 use vfio_display::plane::Geometry;
@@ -63,7 +63,7 @@ impl Screen {
         let mut screen =
             Self { geometry, file, memory, picture, snapshot: Snapshot::default(), frame: 0 };
         screen.draw(Draw::Everything);
-        screen.look(Look::Copy);
+        screen.update(Comparison::Copy);
         screen
     }
 
@@ -90,9 +90,9 @@ impl Screen {
     }
 
     /// Returns the number of rectangles.
-    fn look(&mut self, look: Look) -> usize {
+    fn update(&mut self, update: Comparison) -> usize {
         let Self { snapshot, memory, geometry, picture, .. } = self;
-        snapshot.update(memory, geometry, Conversion::Identity, picture, look).unwrap().len()
+        snapshot.update(memory, geometry, Conversion::Identity, picture, update).unwrap().len()
     }
 }
 
@@ -128,16 +128,16 @@ impl Drop for Mapping {
 fn looks(criterion: &mut Criterion) {
     for (size, width, height) in SIZES {
         let mut group = criterion.benchmark_group("look");
-        for (scene, draw, look) in [
-            ("static", Draw::Nothing, Look::Compare),
-            ("static_glance", Draw::Nothing, Look::Glance(16)),
-            ("character", Draw::Character, Look::Compare),
-            ("character_glance", Draw::Character, Look::Glance(16)),
-            ("block", Draw::Block, Look::Compare),
-            ("column", Draw::Column, Look::Compare),
-            ("everything", Draw::Everything, Look::Compare),
-            ("everything_glance", Draw::Everything, Look::Glance(16)),
-            ("without_comparing", Draw::Everything, Look::Copy),
+        for (scene, draw, update) in [
+            ("static", Draw::Nothing, Comparison::Compare),
+            ("static_glance", Draw::Nothing, Comparison::Sampled(16)),
+            ("character", Draw::Character, Comparison::Compare),
+            ("character_glance", Draw::Character, Comparison::Sampled(16)),
+            ("block", Draw::Block, Comparison::Compare),
+            ("column", Draw::Column, Comparison::Compare),
+            ("everything", Draw::Everything, Comparison::Compare),
+            ("everything_glance", Draw::Everything, Comparison::Sampled(16)),
+            ("without_comparing", Draw::Everything, Comparison::Copy),
         ] {
             let mut screen = Screen::new(width, height);
             group.throughput(Throughput::Bytes(u64::from(screen.geometry.size)));
@@ -147,7 +147,7 @@ fn looks(criterion: &mut Criterion) {
                     for _ in 0..looks {
                         screen.draw(draw);
                         let began = Instant::now();
-                        black_box(screen.look(look));
+                        black_box(screen.update(update));
                         time += began.elapsed();
                     }
                     time
@@ -184,21 +184,23 @@ fn ratios(size: &str, width: u32, height: u32, cached: bool) {
         act();
         began.elapsed()
     };
-    let (mut reads, mut compares, mut glances) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut reads, mut compares, mut samples) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         reads.push(time(&mut || {
             black_box(mapping.sum());
         }));
-        for (times, look) in [(&mut compares, Look::Compare), (&mut glances, Look::Glance(16))] {
-            times.push(time(&mut || assert_eq!(black_box(screen.look(look)), 0)));
+        for (times, update) in
+            [(&mut compares, Comparison::Compare), (&mut samples, Comparison::Sampled(16))]
+        {
+            times.push(time(&mut || assert_eq!(black_box(screen.update(update)), 0)));
         }
     }
-    let (read, compare, glance) = (median(reads), median(compares), median(glances));
+    let (read, compare, sampled) = (median(reads), median(compares), median(samples));
     println!(
         "static {size}, {}: a plain read takes {read:.1?}, a whole look {:.2} times that, a glance {:.2} times",
         if cached { "used a moment ago" } else { "not in the caches" },
         compare.as_secs_f64() / read.as_secs_f64(),
-        glance.as_secs_f64() / read.as_secs_f64()
+        sampled.as_secs_f64() / read.as_secs_f64()
     );
 }
 

@@ -40,7 +40,7 @@ pub enum Alarm {
     /// The next step of telling the guest about its monitor.
     Edid,
     /// The next look at the device, beside those that front ends ask for.
-    Look,
+    Poll,
     /// The device says that something changed.
     Change,
     /// Who looks once waits no longer.

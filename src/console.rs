@@ -25,12 +25,12 @@ pub trait Console {
 
     /// What the front ends would do with this dma-buf. May change at any time. `import`: if it was
     /// prepared before.
-    fn uptake(
+    fn scanout_support(
         &self,
         buffer: BorrowedFd<'_>,
         geometry: &Geometry,
         import: Option<&Self::Import>,
-    ) -> Uptake;
+    ) -> ScanoutSupport;
 
     /// Prepares a dma-buf for the front ends. The descriptor stays open, and the geometry the same,
     /// until it is released.
@@ -84,7 +84,7 @@ pub trait Console {
     fn request_refresh(&self);
 
     /// Who looked once has what there is to see.
-    fn looked(&self);
+    fn refresh_done(&self);
 
     /// Says something to the user, or to a developer.
     fn log(&self, severity: Severity, message: fmt::Arguments<'_>);
@@ -93,7 +93,7 @@ pub trait Console {
 /// What the front ends of a console do with a dma-buf.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
-pub enum Uptake {
+pub enum ScanoutSupport {
     /// None imports it.
     #[default]
     None = 0,

@@ -10,16 +10,16 @@
 
 #![forbid(unsafe_code)]
 
-mod glance;
+mod sample;
 
 use std::io;
 use std::ops::Range;
 
+use crate::allocate::{self, OutOfMemory};
 use crate::format::Conversion;
 use crate::plane::Geometry;
-use crate::room::{self, NoRoom};
 
-use glance::Glances;
+use sample::Sampler;
 
 /// Bytes read at a time from a source that is not mapped: half of a small second-level cache.
 const BAND_BYTES: usize = 128 << 10;
@@ -100,8 +100,8 @@ pub struct Picture {
 
 impl Picture {
     /// A black one.
-    pub fn new(width: u32, height: u32) -> Result<Self, NoRoom> {
-        let pixels = room::zeros(width as usize * height as usize * 4)?;
+    pub fn new(width: u32, height: u32) -> Result<Self, OutOfMemory> {
+        let pixels = allocate::zeros(width as usize * height as usize * 4)?;
         Ok(Self { width, height, pixels })
     }
 }
@@ -130,7 +130,7 @@ pub trait Source {
 
 /// How closely to look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Look {
+pub enum Comparison {
     /// All is copied, and said to have changed: for a new canvas, another size or format, and after an error, which leaves the canvas
     /// partly updated.
     Copy,
@@ -139,7 +139,7 @@ pub enum Look {
     /// One row in so many is compared, each time another one. Where it changed, so are all rows of its band, and of the bands beside one that
     /// changed, now and for some glances to come. So what is as high as those rows are apart is seen at once and whole, and a single row
     /// after so many glances. A power of two, up to [`BAND_ROWS`].
-    Glance(usize),
+    Sampled(usize),
 }
 
 /// Frames so far, by how they were looked at.
@@ -148,7 +148,7 @@ pub enum Look {
 pub struct Counts {
     pub copied: u64,
     pub compared: u64,
-    pub glanced: u64,
+    pub sampled: u64,
 }
 
 /// Keeps a [`Canvas`] equal to a frame buffer.
@@ -160,7 +160,7 @@ pub struct Snapshot {
     /// What changed of each row.
     changed: Vec<Option<Columns>>,
     damage: Vec<Rect>,
-    glances: Glances,
+    samples: Sampler,
     /// Looks that found nearly all rows changed, one after the other.
     busy_frames: u32,
     /// Looks since then that found nothing changed.
@@ -171,12 +171,16 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// Makes room for pictures like this before one is looked at.
-    pub fn make_room(&mut self, geometry: &Geometry, conversion: Conversion) -> Result<(), NoRoom> {
+    pub fn prepare_surface(
+        &mut self,
+        geometry: &Geometry,
+        conversion: Conversion,
+    ) -> Result<(), OutOfMemory> {
         if conversion.is_identity() {
             return Ok(());
         }
         let len = row_len(geometry) * geometry.height as usize;
-        room::resize(&mut self.unconverted, len)
+        allocate::resize(&mut self.unconverted, len)
     }
 
     /// Brings the canvas up to date, and says which parts of it changed.
@@ -186,13 +190,15 @@ impl Snapshot {
         geometry: &Geometry,
         conversion: Conversion,
         canvas: &mut impl Canvas,
-        look: Look,
+        update: Comparison,
     ) -> io::Result<&'a [Rect]> {
-        let look = match look {
-            _ if self.blind_frames > 0 => Look::Copy,
+        let update = match update {
+            _ if self.blind_frames > 0 => Comparison::Copy,
             // Of what is not mapped, all rows of a band are read as fast as a few of them.
-            Look::Glance(one_in) if !source.is_mapped() && one_in < BAND_ROWS => Look::Compare,
-            look => look,
+            Comparison::Sampled(one_in) if !source.is_mapped() && one_in < BAND_ROWS => {
+                Comparison::Compare
+            }
+            update => update,
         };
         let height = geometry.height;
         let Self { band, unconverted, changed, damage, .. } = self;
@@ -201,8 +207,8 @@ impl Snapshot {
         changed.clear();
         changed.resize(height as usize, None);
         damage.clear();
-        match look {
-            Look::Copy => {
+        match update {
+            Comparison::Copy => {
                 for y in 0..height {
                     rows.copy(y, shown.known(y))?;
                     shown.convert(y, 0..rows.len, Columns { x: 0, width: geometry.width });
@@ -212,16 +218,16 @@ impl Snapshot {
                 self.counts.copied += 1;
                 return Ok(&self.damage);
             }
-            Look::Compare => {
+            Comparison::Compare => {
                 rows.update_all(0..height as usize, &mut shown, changed)?;
                 self.counts.compared += 1;
             }
-            Look::Glance(one_in) => {
-                self.glances.look(one_in, &mut rows, &mut shown, changed)?;
-                self.counts.glanced += 1;
+            Comparison::Sampled(one_in) => {
+                self.samples.update(one_in, &mut rows, &mut shown, changed)?;
+                self.counts.sampled += 1;
             }
         }
-        self.glances.warm(changed);
+        self.samples.warm(changed);
         self.find_rectangles();
         self.learn();
         Ok(&self.damage)
@@ -289,9 +295,9 @@ impl<'a> Shown<'a> {
         canvas: &'a mut impl Canvas,
         conversion: Conversion,
         unconverted: &'a mut Vec<u8>,
-    ) -> Result<Self, NoRoom> {
+    ) -> Result<Self, OutOfMemory> {
         if !conversion.is_identity() {
-            room::resize(unconverted, rows.len * rows.height as usize)?;
+            allocate::resize(unconverted, rows.len * rows.height as usize)?;
         }
         Ok(Self {
             stride: canvas.stride(),
@@ -545,7 +551,7 @@ mod tests {
                 },
                 snapshot: Snapshot::default(),
             };
-            assert_eq!(fixture.look(Look::Copy), [Rect::full(WIDTH, HEIGHT)]);
+            assert_eq!(fixture.update(Comparison::Copy), [Rect::full(WIDTH, HEIGHT)]);
             fixture
         }
 
@@ -554,13 +560,13 @@ mod tests {
             [true, false].map(|mapped| Self::new(DrmFourcc::Xrgb8888, 64, mapped))
         }
 
-        fn try_look(&mut self, look: Look) -> io::Result<Vec<Rect>> {
+        fn try_update(&mut self, update: Comparison) -> io::Result<Vec<Rect>> {
             let Self { snapshot, frame, geometry, conversion, screen } = self;
-            snapshot.update(frame, geometry, *conversion, screen, look).map(<[Rect]>::to_vec)
+            snapshot.update(frame, geometry, *conversion, screen, update).map(<[Rect]>::to_vec)
         }
 
-        fn look(&mut self, look: Look) -> Vec<Rect> {
-            let damage = self.try_look(look).unwrap();
+        fn update(&mut self, update: Comparison) -> Vec<Rect> {
+            let damage = self.try_update(update).unwrap();
             self.assert_shown();
             damage
         }
@@ -589,7 +595,7 @@ mod tests {
         /// Has it forget what changed a moment ago.
         fn let_cool(&mut self) {
             for _ in 0..30 {
-                self.look(Look::Glance(BAND_ROWS));
+                self.update(Comparison::Sampled(BAND_ROWS));
             }
         }
 
@@ -601,7 +607,7 @@ mod tests {
     #[test]
     fn nothing_changed_nothing_reported() {
         for mut fixture in Fixture::both() {
-            assert_eq!(fixture.look(Look::Compare), []);
+            assert_eq!(fixture.update(Comparison::Compare), []);
         }
     }
 
@@ -610,20 +616,29 @@ mod tests {
         let mut fixture = Fixture::new(DrmFourcc::Xbgr8888, 0, true);
         fixture.frame.reads.set(1);
         fixture.set(3, 4, 9);
-        assert_eq!(fixture.look(Look::Compare).len(), 1);
-        assert_eq!(fixture.look(Look::Compare), []);
+        assert_eq!(fixture.update(Comparison::Compare).len(), 1);
+        assert_eq!(fixture.update(Comparison::Compare), []);
     }
 
     #[test]
     fn a_pixel_is_reported_as_its_tile() {
         for mut fixture in Fixture::both() {
             fixture.set(70, 33, 1);
-            assert_eq!(fixture.look(Look::Compare), [Rect { x: 64, y: 33, width: 64, height: 1 }]);
+            assert_eq!(
+                fixture.update(Comparison::Compare),
+                [Rect { x: 64, y: 33, width: 64, height: 1 }]
+            );
             fixture.set(199, 0, 1);
-            assert_eq!(fixture.look(Look::Compare), [Rect { x: 192, y: 0, width: 8, height: 1 }]);
+            assert_eq!(
+                fixture.update(Comparison::Compare),
+                [Rect { x: 192, y: 0, width: 8, height: 1 }]
+            );
             fixture.set(0, 5, 1);
             fixture.set(130, 7, 1);
-            assert_eq!(fixture.look(Look::Compare), [Rect { x: 0, y: 5, width: 192, height: 3 }]);
+            assert_eq!(
+                fixture.update(Comparison::Compare),
+                [Rect { x: 0, y: 5, width: 192, height: 3 }]
+            );
         }
     }
 
@@ -633,7 +648,10 @@ mod tests {
             for y in 10..90 {
                 fixture.set(64, y, 1);
             }
-            assert_eq!(fixture.look(Look::Compare), [Rect { x: 64, y: 10, width: 64, height: 80 }]);
+            assert_eq!(
+                fixture.update(Comparison::Compare),
+                [Rect { x: 64, y: 10, width: 64, height: 80 }]
+            );
         }
     }
 
@@ -642,7 +660,7 @@ mod tests {
         for mut fixture in Fixture::both() {
             for frame in 0..50 {
                 fixture.set_all(frame);
-                let damage = fixture.look(Look::Compare);
+                let damage = fixture.update(Comparison::Compare);
                 if frame > 0 {
                     assert_eq!(damage, [Rect::full(WIDTH, HEIGHT)]);
                 }
@@ -650,9 +668,9 @@ mod tests {
             let Counts { compared, copied, .. } = fixture.snapshot.counts();
             assert!(compared < 10 && copied > 40, "{compared} compared, {copied} copied");
             for _ in 0..=BLIND_FRAMES {
-                fixture.look(Look::Compare);
+                fixture.update(Comparison::Compare);
             }
-            assert_eq!(fixture.look(Look::Compare), []);
+            assert_eq!(fixture.update(Comparison::Compare), []);
         }
     }
 
@@ -663,9 +681,9 @@ mod tests {
             for frame in 1..=4 {
                 assert!(!fixture.snapshot.is_useless(0));
                 fixture.set_all(frame);
-                fixture.look(Look::Compare);
+                fixture.update(Comparison::Compare);
                 (0..still * u32::from(frame != 4))
-                    .for_each(|_| drop(fixture.look(Look::Glance(2))));
+                    .for_each(|_| drop(fixture.update(Comparison::Sampled(2))));
             }
             assert_eq!(fixture.snapshot.is_useless(0), moves, "{still} still frames between");
             assert!(!fixture.snapshot.is_useless(1));
@@ -677,9 +695,9 @@ mod tests {
         for mut fixture in Fixture::both() {
             fixture.set_all(3);
             fixture.frame.reads.set(2);
-            assert!(fixture.try_look(Look::Compare).is_err());
+            assert!(fixture.try_update(Comparison::Compare).is_err());
             fixture.frame.reads.set(usize::MAX);
-            fixture.look(Look::Copy);
+            fixture.update(Comparison::Copy);
         }
     }
 
@@ -691,13 +709,13 @@ mod tests {
                 // Wherever it begins, in a band or in two.
                 for (value, y) in (1..).zip(0..40) {
                     fixture.set_all(0);
-                    fixture.look(Look::Copy);
+                    fixture.update(Comparison::Copy);
                     fixture.let_cool();
                     for y in y..y + height {
                         fixture.set(64, y, value);
                     }
                     let rect = Rect { x: 64, y, width: 64, height };
-                    assert_eq!(fixture.look(Look::Glance(one_in)), [rect]);
+                    assert_eq!(fixture.update(Comparison::Sampled(one_in)), [rect]);
                 }
             }
         }
@@ -712,7 +730,7 @@ mod tests {
                 fixture.set(70, y, 1);
             }
             let rect = Rect { x: 64, y: 3, width: 64, height: 94 };
-            assert_eq!(fixture.look(Look::Glance(BAND_ROWS)), [rect]);
+            assert_eq!(fixture.update(Comparison::Sampled(BAND_ROWS)), [rect]);
         }
     }
 
@@ -722,12 +740,12 @@ mod tests {
             for y in [0, 1, 50, HEIGHT - 2, HEIGHT - 1] {
                 let mut fixture = Fixture::new(DrmFourcc::Rgb565, 0, true);
                 for _ in 0..y % 7 {
-                    fixture.look(Look::Glance(one_in));
+                    fixture.update(Comparison::Sampled(one_in));
                 }
                 fixture.set(3, y, 1);
                 let mut found = Vec::new();
                 for _ in 0..one_in {
-                    found.extend(fixture.try_look(Look::Glance(one_in)).unwrap());
+                    found.extend(fixture.try_update(Comparison::Sampled(one_in)).unwrap());
                 }
                 assert_eq!(found, [Rect { x: 0, y, width: 64, height: 1 }], "one in {one_in}");
                 fixture.assert_shown();
@@ -739,11 +757,11 @@ mod tests {
     fn where_something_changed_even_a_thin_line_is_seen_at_the_next_glance() {
         for mut fixture in Fixture::both() {
             fixture.set(0, 33, 1);
-            fixture.look(Look::Compare);
+            fixture.update(Comparison::Compare);
             for value in 2..100 {
                 fixture.set(0, 33, value);
                 let row = Rect { x: 0, y: 33, width: 64, height: 1 };
-                assert_eq!(fixture.look(Look::Glance(BAND_ROWS)), [row]);
+                assert_eq!(fixture.update(Comparison::Sampled(BAND_ROWS)), [row]);
             }
         }
     }
@@ -754,10 +772,10 @@ mod tests {
         fixture.let_cool();
         let bands = HEIGHT.div_ceil(16) as usize;
         fixture.frame.reads.set(bands);
-        assert_eq!(fixture.look(Look::Glance(BAND_ROWS)), []);
+        assert_eq!(fixture.update(Comparison::Sampled(BAND_ROWS)), []);
         // A sample that takes more rows reads no less than all of them.
         fixture.frame.reads.set(usize::MAX);
-        fixture.look(Look::Glance(BAND_ROWS / 2));
+        fixture.update(Comparison::Sampled(BAND_ROWS / 2));
         assert_eq!(fixture.snapshot.counts().compared, 1);
     }
 
@@ -773,15 +791,15 @@ mod tests {
                 for _ in 0..500 {
                     change(&mut fixture, &mut random);
                     let before = fixture.screen.pixels.clone();
-                    let look = match random.u8(..20) {
-                        0 => Look::Copy,
-                        1..10 => Look::Compare,
-                        _ => Look::Glance(1 << random.u32(..5)),
+                    let update = match random.u8(..20) {
+                        0 => Comparison::Copy,
+                        1..10 => Comparison::Compare,
+                        _ => Comparison::Sampled(1 << random.u32(..5)),
                     };
-                    let mut damage = fixture.try_look(look).unwrap();
-                    if let Look::Glance(one_in) = look {
+                    let mut damage = fixture.try_update(update).unwrap();
+                    if let Comparison::Sampled(one_in) = update {
                         for _ in 1..one_in {
-                            damage.extend(fixture.try_look(look).unwrap());
+                            damage.extend(fixture.try_update(update).unwrap());
                         }
                     }
                     fixture.assert_shown();

@@ -40,7 +40,7 @@ pub trait Device {
 
     /// Whether it must not be asked for the same dma-buf twice, be it after that was closed: the kernel's mbochs gives back pages then
     /// that it did not take.
-    fn gives_once(&self) -> bool {
+    fn exports_once(&self) -> bool {
         false
     }
 

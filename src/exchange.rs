@@ -10,14 +10,14 @@ mod facts;
 mod meeting;
 
 pub use facts::{Counters, Facts};
-pub use meeting::{Arrival, Bell, Call, Ending, Exchange};
+pub use meeting::{Arrival, Call, Ending, Exchange, Waker};
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::console::{Monitor, Severity, Uptake};
+use crate::console::{Monitor, ScanoutSupport, Severity};
 use crate::damage::{Picture, Rect};
 use crate::format::Format;
 use crate::memory::{DmaBuf, Memory};
@@ -34,8 +34,8 @@ mod sync {
 pub struct Report {
     /// See [`Wishes::epoch`]: a report of another one is about a device that is not any more.
     pub epoch: u64,
-    /// See [`Wishes::single_look`]: the last one that was wanted when this look began.
-    pub single_look: u64,
+    /// See [`Wishes::one_shot`]: the last one that was wanted when this look began.
+    pub one_shot: u64,
     /// Whether the look knew that all is to be drawn again.
     pub redrawn: bool,
     /// What there is to see.
@@ -56,7 +56,7 @@ pub enum View {
     /// A dma-buf, of which nobody knows yet what front ends do with it.
     Undecided(Lease),
     /// A dma-buf for front ends to import, as they do with others like it.
-    Buffer(Lease, Uptake),
+    Buffer(Lease, ScanoutSupport),
     /// A picture that was read.
     Picture(Drawn),
     /// Memory to be shown itself; `changed`: front ends are to be told.
@@ -69,11 +69,11 @@ pub enum View {
         changed: bool,
     },
     /// Something is wrong.
-    Trouble {
+    Error {
         /// What there is to say.
         remarks: Vec<Remark>,
         /// The dma-buf that cannot be read, and what the watcher took front ends to do with it.
-        unread: Option<(Lease, Uptake)>,
+        unread: Option<(Lease, ScanoutSupport)>,
         /// What to show then, `None`: what is shown.
         message: Option<&'static str>,
         /// Instead of memory that was shown itself, of which nobody knows whether it still is the picture: what it held last. If there is no
@@ -99,7 +99,7 @@ pub struct Drawn {
     /// What was drawn.
     pub plane: Plane,
     /// Where it was read from, and what the watcher took front ends to do with that.
-    pub lease: Option<(Lease, Uptake)>,
+    pub lease: Option<(Lease, ScanoutSupport)>,
     /// The picture, which stays as it is until this report is applied.
     pub picture: SharedPicture,
     /// What changed.
@@ -166,7 +166,7 @@ pub struct Wishes {
     /// When a front end last refreshed, and how long that took.
     pub refreshed: Option<(Duration, Duration)>,
     /// Who looks once, for instance to take a screenshot, wants a look that begins after this number was counted up.
-    pub single_look: u64,
+    pub one_shot: u64,
     /// What came of the last report.
     pub verdict: Verdict,
     /// Front ends want to see all again.
@@ -176,11 +176,11 @@ pub struct Wishes {
     /// The dma-buf of the pointer.
     pub pointer: Option<Key>,
     /// The dma-buf that a front end was given, and has not given back.
-    pub lent: Option<Key>,
+    pub in_use: Option<Key>,
     /// Nothing new may be shown until it is given back; or when it was, last.
     pub blocked: Block,
     /// What front ends do with dma-bufs.
-    pub uptakes: Uptakes,
+    pub supports: SupportCache,
     /// What the guest shall believe of its monitor.
     pub monitor: Option<Monitor>,
     /// What the presenter held, to be let go of where that may take its time.
@@ -229,27 +229,28 @@ const MOST_FORMATS: usize = 64;
 
 /// What front ends do with dma-bufs, as far as they were asked.
 #[derive(Clone, Debug, Default)]
-pub struct Uptakes {
-    by_key: HashMap<Key, Uptake>,
-    by_format: HashMap<Format, Uptake>,
+pub struct SupportCache {
+    by_key: HashMap<Key, ScanoutSupport>,
+    by_format: HashMap<Format, ScanoutSupport>,
     changes: u64,
 }
 
-impl Uptakes {
+impl SupportCache {
     /// What they do with this one, or else, if they imported the last one like it, probably.
-    pub fn of(&self, key: Key, format: Format) -> Option<Uptake> {
-        let like_it = || self.by_format.get(&format).filter(|uptake| **uptake == Uptake::Import);
+    pub fn of(&self, key: Key, format: Format) -> Option<ScanoutSupport> {
+        let like_it =
+            || self.by_format.get(&format).filter(|support| **support == ScanoutSupport::Import);
         self.by_key.get(&key).or_else(like_it).copied()
     }
 
     /// They were asked.
-    pub fn note(&mut self, key: Key, geometry: &Geometry, uptake: Uptake) {
+    pub fn note(&mut self, key: Key, geometry: &Geometry, support: ScanoutSupport) {
         if self.by_format.len() >= MOST_FORMATS {
             self.by_format.clear();
         }
-        let before = self.by_key.insert(key, uptake);
-        self.changes += u64::from(before.is_some_and(|before| before != uptake));
-        self.by_format.insert(geometry.format, uptake);
+        let before = self.by_key.insert(key, support);
+        self.changes += u64::from(before.is_some_and(|before| before != support));
+        self.by_format.insert(geometry.format, support);
     }
 
     /// How often they changed their minds.

@@ -14,7 +14,7 @@
 //! | [`problem`] | what can go wrong with a picture, in words |
 //! | [`config`] | what a user may choose |
 //! | [`console`], [`clock`] | the traits of the host: what its console takes; time and alarms |
-//! | [`room`] | allocations that may fail |
+//! | [`allocate`] | allocations that may fail |
 //! | [`shared_objects`] | dma-bufs that devices of one VM share, by UUID |
 //! | `egl` | dma-bufs as textures; reading back |
 //! | [`capi`] | all of it for C (`include/vfio_display.h`) |
@@ -22,6 +22,7 @@
 //!
 //! `docs/architecture.md` says how they work together.
 
+pub mod allocate;
 pub mod capi;
 pub mod clock;
 pub mod config;
@@ -38,7 +39,6 @@ pub mod plane;
 pub mod pool;
 pub mod presenter;
 pub mod problem;
-pub mod room;
 pub mod shared_objects;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

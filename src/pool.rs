@@ -19,9 +19,9 @@
 //! - Buffers that leave the pool are **retired**: the pool calls nobody; its owner takes them with
 //!   [`Pool::take_retired`], and tells all users of the descriptor, which is closed when the last
 //!   of them drops it.
-//! - What the device gives only once ([`Device::gives_once`]) is kept beyond the limits, up to
+//! - What the device gives only once ([`Device::exports_once`]) is kept beyond the limits, up to
 //!   [`KEPT_MOST`] buffers. The ids of those that went are **spent** for the life of the pool: see
-//!   [`Pool::is_spent`].
+//!   [`Pool::is_used_up`].
 //! - A buffer has [`IDS_MOST`] ids at most: the device may make up a new one at each flip, and the
 //!   oldest then means it no longer.
 //! - Unpinning what the user had not pinned and using a key whose buffer is gone are
@@ -33,7 +33,7 @@
 //! shown, but its users must react; and there are no fences here, as the pool does not wait for the
 //! GPU.
 //!
-//! [`Device::gives_once`]: crate::device::Device::gives_once
+//! [`Device::exports_once`]: crate::device::Device::gives_once
 
 #![forbid(unsafe_code)]
 
@@ -150,13 +150,13 @@ pub struct Statistics {
 #[derive(Debug)]
 pub struct Pool {
     limits: Limits,
-    gives_once: bool,
+    exports_once: bool,
     buffers: SlotMap<Key, Buffer>,
     // Each refresh looks for an id. foldhash's seed is random, and the device, which chooses the
     // ids, does not see the hashes.
     by_id: HashMap<u32, Key, RandomState>,
     by_identity: HashMap<(Identity, Geometry), Key>,
-    spent: HashSet<u32>,
+    used_up: HashSet<u32>,
     retired: Vec<(Key, Buffer)>,
     now: u64,
     // Each buffer may be as large as a file can be.
@@ -169,15 +169,15 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// An empty pool. `gives_once`: of a device of [that kind](crate::device::Device::gives_once).
-    pub fn new(limits: Limits, gives_once: bool) -> Self {
+    /// An empty pool. `exports_once`: of a device of [that kind](crate::device::Device::gives_once).
+    pub fn new(limits: Limits, exports_once: bool) -> Self {
         Self {
             limits,
-            gives_once,
+            exports_once,
             buffers: SlotMap::with_key(),
             by_id: HashMap::default(),
             by_identity: HashMap::new(),
-            spent: HashSet::new(),
+            used_up: HashSet::new(),
             retired: Vec::new(),
             now: 0,
             bytes: 0,
@@ -221,7 +221,7 @@ impl Pool {
             let too_old = if buffer.ids.len() > IDS_MOST { buffer.ids.pop_front() } else { None };
             if let Some(too_old) = too_old {
                 self.by_id.remove(&too_old);
-                self.spend([too_old]);
+                self.use_up([too_old]);
             }
             self.duplicates += 1;
             self.by_id.insert(id, key);
@@ -244,13 +244,13 @@ impl Pool {
 
     /// Whether the device must not be asked for this id any more: it gives each dma-buf once, and
     /// this one was closed.
-    pub fn is_spent(&self, id: u32) -> bool {
-        self.spent.contains(&id)
+    pub fn is_used_up(&self, id: u32) -> bool {
+        self.used_up.contains(&id)
     }
 
     /// What a get returned cannot be used, and is about to be closed.
     pub fn refuse(&mut self, id: u32) {
-        self.spend([id]);
+        self.use_up([id]);
     }
 
     /// The buffer of this name, if it is still there.
@@ -295,7 +295,7 @@ impl Pool {
     pub fn evict(&mut self, keep: Option<Key>) {
         let is_over = |pool: &Self| {
             let (count, bytes) = (pool.buffers.len(), pool.bytes);
-            if pool.gives_once {
+            if pool.exports_once {
                 count > KEPT_MOST.max(pool.limits.count)
             } else {
                 count > pool.limits.count || bytes > pool.limits.bytes.into()
@@ -320,8 +320,8 @@ impl Pool {
         self.by_identity.clear();
         for buffer in self.buffers.values_mut() {
             let ids = buffer.ids.drain(..);
-            if self.gives_once {
-                self.spent.extend(ids);
+            if self.exports_once {
+                self.used_up.extend(ids);
             }
         }
         let cached: Vec<Key> = self
@@ -381,9 +381,9 @@ impl Pool {
     }
 
     /// These ids do not lead to their buffers any more.
-    fn spend(&mut self, ids: impl IntoIterator<Item = u32>) {
-        if self.gives_once {
-            self.spent.extend(ids);
+    fn use_up(&mut self, ids: impl IntoIterator<Item = u32>) {
+        if self.exports_once {
+            self.used_up.extend(ids);
         }
     }
 
@@ -392,7 +392,7 @@ impl Pool {
         for id in &buffer.ids {
             self.by_id.remove(id);
         }
-        self.spend(buffer.ids.iter().copied());
+        self.use_up(buffer.ids.iter().copied());
         let identity = (buffer.dma_buf.identity(), buffer.geometry);
         // A newer buffer may have the same file by now.
         if self.by_identity.get(&identity) == Some(&key) {
@@ -509,27 +509,27 @@ mod tests {
             insert(&mut pool, id);
         }
         assert_eq!(pool.take_retired().len(), 0);
-        assert!(pool.look_up(0, &GEOMETRY).is_some() && !pool.is_spent(0));
+        assert!(pool.look_up(0, &GEOMETRY).is_some() && !pool.is_used_up(0));
         insert(&mut pool, most);
         assert_eq!(pool.take_retired().len(), 1);
         assert_eq!(pool.look_up(1, &GEOMETRY), None);
-        assert!(pool.is_spent(1) && !pool.is_spent(0) && !pool.is_spent(most + 1));
+        assert!(pool.is_used_up(1) && !pool.is_used_up(0) && !pool.is_used_up(most + 1));
         pool.invalidate();
-        assert!(pool.is_spent(0) && pool.is_spent(most));
+        assert!(pool.is_used_up(0) && pool.is_used_up(most));
         pool.refuse(7777);
-        assert!(pool.is_spent(7777));
+        assert!(pool.is_used_up(7777));
 
         let mut pool: Pool = Pool::new(Limits { count: 1, bytes: 1024 }, false);
         insert(&mut pool, 1);
         insert(&mut pool, 2);
         pool.refuse(3);
-        assert!(!pool.is_spent(1) && !pool.is_spent(3), "others give it again");
+        assert!(!pool.is_used_up(1) && !pool.is_used_up(3), "others give it again");
     }
 
     #[test]
     fn a_new_id_at_each_flip_takes_no_more_room() {
-        for gives_once in [false, true] {
-            let mut pool: Pool = Pool::new(Limits::default(), gives_once);
+        for exports_once in [false, true] {
+            let mut pool: Pool = Pool::new(Limits::default(), exports_once);
             let file = memfd(&[0; 1024], true);
             let again = || DmaBuf::new(file.try_clone().unwrap().into()).unwrap();
             let key = pool.insert(0, GEOMETRY, again());
@@ -540,7 +540,7 @@ mod tests {
             assert_eq!((pool.by_id.len(), pool.buffers[key].ids.len()), (IDS_MOST, IDS_MOST));
             assert_eq!(pool.look_up(9 * most, &GEOMETRY), Some(key));
             assert_eq!(pool.look_up(9 * most - 1, &GEOMETRY), None);
-            assert_eq!(pool.is_spent(9 * most - 1), gives_once);
+            assert_eq!(pool.is_used_up(9 * most - 1), exports_once);
             assert_eq!(pool.take_retired().len(), 0);
         }
     }

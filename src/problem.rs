@@ -14,8 +14,8 @@ use crate::plane::{PlaneError, PlaneKind};
 pub enum Problem {
     Query { kind: PlaneKind, error: io::Error },
     Get { id: u32, attempts: u32, error: io::Error },
-    Lie { kind: PlaneKind, error: PlaneError },
-    Spent { id: u32 },
+    InvalidPlane { kind: PlaneKind, error: PlaneError },
+    UsedUp { id: u32 },
     DmaBuf { id: u32, error: io::Error },
     Map { what: &'static str, handle: u32, error: io::Error },
     Read { what: &'static str, handle: u32, error: io::Error },
@@ -35,7 +35,7 @@ impl Problem {
             | Self::RegionInfo { error, .. }
             | Self::Read { error, .. } => Failure::of(error) != Failure::Gone,
             Self::DmaBuf { error, .. } => !Refused::is(error),
-            Self::Spent { .. } | Self::Lie { .. } | Self::Region { .. } => true,
+            Self::UsedUp { .. } | Self::InvalidPlane { .. } | Self::Region { .. } => true,
             Self::RegionMemory { .. }
             | Self::Map { .. }
             | Self::NoConversion { .. }
@@ -82,8 +82,8 @@ impl Problem {
     pub fn category(&self) -> &'static str {
         match self {
             Self::Query { .. } => "query",
-            Self::Get { .. } | Self::Spent { .. } => "get",
-            Self::Lie { .. } | Self::Region { .. } => "invalid-plane",
+            Self::Get { .. } | Self::UsedUp { .. } => "get",
+            Self::InvalidPlane { .. } | Self::Region { .. } => "invalid-plane",
             Self::DmaBuf { .. } => "dma-buf",
             Self::RegionMemory { .. } => "region-memory",
             Self::Map { .. } => "map",
@@ -102,7 +102,7 @@ impl Problem {
             | Self::RegionMemory { error, .. }
             | Self::Map { error, .. }
             | Self::Read { error, .. } => format!("{}: {error}", self.category()),
-            Self::Spent { .. } => "spent".to_owned(),
+            Self::UsedUp { .. } => "spent".to_owned(),
             _ => self.to_string(),
         }
     }
@@ -118,7 +118,7 @@ impl Problem {
             Some(Failure::Gone) => "The device is gone.",
             Some(Failure::Silent) => "The device does not answer.",
             _ => match self {
-                Self::Lie { .. }
+                Self::InvalidPlane { .. }
                 | Self::Region { .. }
                 | Self::DmaBuf { .. }
                 | Self::RegionMemory { .. } => "The device describes its display wrongly.",
@@ -140,8 +140,10 @@ impl fmt::Display for Problem {
             Self::Get { id, attempts, error } if *attempts > 1 => {
                 write!(f, "GET_GFX_DMABUF of id {id} ({attempts} attempts): {error}")
             }
-            Self::Lie { kind, error } => write!(f, "QUERY_GFX_PLANE of the {kind} plane: {error}"),
-            Self::Spent { id } => write!(
+            Self::InvalidPlane { kind, error } => {
+                write!(f, "QUERY_GFX_PLANE of the {kind} plane: {error}")
+            }
+            Self::UsedUp { id } => write!(
                 f,
                 "GET_GFX_DMABUF of id {id} is not called: it was let go for others, and the driver damages the kernel's memory \
                  when it is asked for a dma-buf twice"

@@ -30,7 +30,7 @@ mod sync {
     }
 
     impl Chime {
-        pub fn ring(&self) {
+        pub fn wake(&self) {
             self.0.notify();
         }
 
@@ -68,8 +68,8 @@ fn model(presents: impl Fn(&mut Presenter) + Sync + Send + 'static) {
 #[test]
 fn who_looks_once_gets_what_was_looked_at_after_that() {
     model(|presenter| {
-        presenter.look_once();
-        presenter.look_once();
+        presenter.want_one_shot();
+        presenter.want_one_shot();
     });
 }
 
@@ -84,7 +84,7 @@ fn nobody_calls_a_device_that_is_being_reset() {
     model(Presenter::reset);
     model(|presenter| {
         presenter.reset();
-        presenter.look_once();
+        presenter.want_one_shot();
     });
 }
 

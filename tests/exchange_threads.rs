@@ -45,7 +45,7 @@ mod sync {
     pub struct Chime(AtomicBool);
 
     impl Chime {
-        pub fn ring(&self) {
+        pub fn wake(&self) {
             self.0.store(true, Ordering::Release);
         }
 
@@ -77,7 +77,7 @@ fn life(round: u32) {
     let mut presenter = Presenter::new(&meeting);
     for step in 0..round % 7 {
         match (round / 7 + step) % 3 {
-            0 => presenter.look_once(),
+            0 => presenter.want_one_shot(),
             1 => presenter.reset(),
             _ => presenter.refresh(),
         }

@@ -27,7 +27,7 @@ const HEADERS: [Header; 3] = [
         ],
         includes: &["stdbool.h", "stddef.h", "stdint.h", "linux/vfio.h"],
         preface: overview,
-        exports: &["VfioDpyMode", "Uptake"],
+        exports: &["VfioDpyMode", "ScanoutSupport"],
     },
     Header {
         path: "include/vfio_display_egl.h",

@@ -16,11 +16,11 @@ use glib::{ControlFlow, IOCondition, Priority, Source};
 use crate::clock::{Alarm, Alarms, Clock};
 
 /// What is called when an alarm goes off.
-pub type Waker = Rc<dyn Fn(Alarm)>;
+pub type OnAlarm = Rc<dyn Fn(Alarm)>;
 
 /// A [`Clock`] of the GLib main loop.
 pub struct MainLoopClock {
-    waker: Waker,
+    on_alarm: OnAlarm,
     timers: RefCell<HashMap<Alarm, Timer>>,
     events: RefCell<HashMap<Alarm, Event>>,
 }
@@ -54,17 +54,17 @@ struct SendRc<T: ?Sized>(Rc<T>);
 unsafe impl<T: ?Sized> Send for SendRc<T> {}
 
 impl MainLoopClock {
-    /// Alarms call `waker` when they go off.
-    pub fn new(waker: Waker) -> Self {
-        Self { waker, timers: RefCell::default(), events: RefCell::default() }
+    /// Alarms call `on_alarm` when they go off.
+    pub fn new(on_alarm: OnAlarm) -> Self {
+        Self { on_alarm, timers: RefCell::default(), events: RefCell::default() }
     }
 
     /// Wakes the display whenever this timer or eventfd has something to read; `again`: not only
     /// once.
     fn attach(&self, fd: &OwnedFd, alarm: Alarm, again: ControlFlow) -> Attached {
-        let waker = Rc::clone(&self.waker);
+        let on_alarm = Rc::clone(&self.on_alarm);
         on_input(fd.as_raw_fd(), "vfio-display", move || {
-            waker(alarm);
+            on_alarm(alarm);
             again
         })
     }

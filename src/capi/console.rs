@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use crate::console::{Console, CursorImage, Severity, Uptake};
+use crate::console::{Console, CursorImage, ScanoutSupport, Severity};
 use crate::damage::{Canvas, Rect};
 use crate::memory::Memory;
 use crate::plane::Geometry;
@@ -256,22 +256,22 @@ impl Console for HostConsole {
     type Import = *mut c_void;
     type Canvas = HostCanvas;
 
-    fn uptake(
+    fn scanout_support(
         &self,
         buffer: BorrowedFd<'_>,
         geometry: &Geometry,
         import: Option<&Self::Import>,
-    ) -> Uptake {
+    ) -> ScanoutSupport {
         let Some(scanout_support) = self.ops.scanout_support.filter(|_| self.ops.has_scanouts())
         else {
-            return Uptake::None;
+            return ScanoutSupport::None;
         };
         let import = import.map_or(std::ptr::null_mut(), |import| *import);
         // SAFETY: as said above the impl; the import was not released yet.
         match unsafe { scanout_support(self.console, &describe(buffer, geometry), import) } {
-            AnySupport(it) if it == Uptake::Import as c_uint => Uptake::Import,
-            AnySupport(it) if it == Uptake::ReadBack as c_uint => Uptake::ReadBack,
-            AnySupport(_) => Uptake::None,
+            AnySupport(it) if it == ScanoutSupport::Import as c_uint => ScanoutSupport::Import,
+            AnySupport(it) if it == ScanoutSupport::ReadBack as c_uint => ScanoutSupport::ReadBack,
+            AnySupport(_) => ScanoutSupport::None,
         }
     }
 
@@ -392,7 +392,7 @@ impl Console for HostConsole {
         }
     }
 
-    fn looked(&self) {
+    fn refresh_done(&self) {
         if let Some(refresh_done) = self.ops.refresh_done {
             // SAFETY: as said above the impl.
             unsafe { refresh_done(self.console) }

@@ -140,7 +140,7 @@ pub struct HostDevice {
     ops: VfioDpyDeviceOps,
     device: *mut c_void,
     name: String,
-    gives_once: bool,
+    exports_once: bool,
 }
 
 impl HostDevice {
@@ -157,8 +157,8 @@ impl HostDevice {
         driver: &str,
     ) -> Self {
         // And what is made of it, for instance a copy whose dma-bufs can be mapped.
-        let gives_once = driver == "mbochs" || driver.starts_with("mbochs_");
-        Self { ops, device, name, gives_once }
+        let exports_once = driver == "mbochs" || driver.starts_with("mbochs_");
+        Self { ops, device, name, exports_once }
     }
 }
 
@@ -227,8 +227,8 @@ impl Device for HostDevice {
         self.ops.keeps_ids.is_some_and(|keeps_ids| unsafe { keeps_ids(self.device) })
     }
 
-    fn gives_once(&self) -> bool {
-        self.gives_once
+    fn exports_once(&self) -> bool {
+        self.exports_once
     }
 
     fn signal_changes(&self, event: Option<BorrowedFd<'_>>) -> io::Result<()> {

@@ -17,7 +17,7 @@ use super::device::{HostDevice, VfioDpyDeviceOps};
 use super::misuse::{self, OneThread};
 use super::sized::{self, Growing};
 use super::strings::{glib_string, text_of};
-use super::watcher::{EventBell, VfioDpyWatcher};
+use super::watcher::{EventWaker, VfioDpyWatcher};
 use super::{PANICKED, boundary, explained, tell};
 
 /// How a device gives its planes.
@@ -124,7 +124,7 @@ impl VfioDpy {
         if self.broken.get() {
             // Who looks once waits for an answer, and gets the picture that stands still.
             if matches!(event, Event::Refresh { periodic: false }) {
-                self.console.looked();
+                self.console.refresh_done();
             }
             return;
         }
@@ -150,7 +150,7 @@ impl VfioDpy {
         // runs on.
         self.broken.set(!finished);
         if !finished {
-            self.console.looked();
+            self.console.refresh_done();
         }
     }
 }
@@ -515,7 +515,7 @@ pub unsafe extern "C" fn vfio_dpy_watcher(dpy: *mut VfioDpy) -> *mut VfioDpyWatc
     // SAFETY: the caller gives a display.
     let display = unsafe { &*dpy };
     let take = |engine: &mut Engine| {
-        let (Ok((ours, arrivals)), Ok((theirs, rung))) = (EventBell::new(), EventBell::new())
+        let (Ok((ours, arrivals)), Ok((theirs, rung))) = (EventWaker::new(), EventWaker::new())
         else {
             return std::ptr::null_mut();
         };

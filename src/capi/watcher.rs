@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::display::DeviceWatcher;
-use crate::exchange::{Bell, Exchange};
+use crate::exchange::{Exchange, Waker};
 use crate::watcher::Next;
 
 use super::boundary;
@@ -25,9 +25,9 @@ pub struct VfioDpyWatcher {
 }
 
 /// An eventfd that wakes somebody.
-pub(super) struct EventBell(Arc<File>);
+pub(super) struct EventWaker(Arc<File>);
 
-impl EventBell {
+impl EventWaker {
     /// A bell, and what it can be heard by.
     pub fn new() -> io::Result<(Self, Arc<File>)> {
         let file = Arc::new(File::from(eventfd()?));
@@ -35,8 +35,8 @@ impl EventBell {
     }
 }
 
-impl Bell for EventBell {
-    fn ring(&self) {
+impl Waker for EventWaker {
+    fn wake(&self) {
         // Where there is no room, it rings already.
         let _ = (&*self.0).write(&1_u64.to_ne_bytes());
     }
@@ -52,10 +52,10 @@ impl VfioDpyWatcher {
     }
 
     fn watch(&mut self) {
-        let mut heard = false;
+        let mut signalled = false;
         loop {
-            let Next::Sleep(until) = self.watcher.turn(&self.exchange, heard) else { return };
-            heard = self.sleep(until);
+            let Next::Sleep(until) = self.watcher.turn(&self.exchange, signalled) else { return };
+            signalled = self.sleep(until);
         }
     }
 

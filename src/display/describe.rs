@@ -19,7 +19,7 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
     /// All that a program may want to know, as a JSON object.
     pub fn status(&self) -> Value {
         let facts = self.facts();
-        let (looked, showed) = (&facts.counters, self.presenter.counters());
+        let (asked, showed) = (&facts.counters, self.presenter.counters());
         let mut status = json!({
             "device": self.name,
             "mode": self.mode.to_string(),
@@ -27,7 +27,7 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
             "edid": self.has_edid(),
             "thread": self.has_thread(),
             "refreshes": self.refreshes,
-            "queries": looked.queries,
+            "queries": asked.queries,
             "flips": showed.flips,
             "refresh-microseconds": {
                 "median": self.durations.percentile(50),
@@ -54,14 +54,14 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
             add("cursor", cursor);
         }
         if let Some(period) = facts.pacing {
-            let mut pacing = json!({ "looks": looked.looks });
+            let mut pacing = json!({ "looks": asked.polls });
             if let Some(period) = period {
                 pacing["period-microseconds"] = json!(u64::try_from(period.as_micros()).ok());
             }
             add("pacing", pacing);
         }
-        if let Some(heard) = facts.heard {
-            add("events", json!({ "heard": heard }));
+        if let Some(signals) = facts.signals {
+            add("events", json!({ "heard": signals }));
         }
         if self.has_failed() {
             add("broken", json!(true));
@@ -69,8 +69,8 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
         match self.presenter.screen() {
             Screen::Message(text) => add("message", json!(text)),
             Screen::Surface(_) => {
-                let Counts { copied, compared, glanced } = facts.frames.unwrap_or_default();
-                let frames = json!({ "compared": compared, "glanced": glanced, "copied": copied });
+                let Counts { copied, compared, sampled } = facts.frames.unwrap_or_default();
+                let frames = json!({ "compared": compared, "glanced": sampled, "copied": copied });
                 add("frames", frames);
             }
             _ => (),
@@ -79,8 +79,8 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
             add("edids-written", json!(written));
         }
         if let Some(pool) = facts.pool {
-            add("gets", json!(looked.gets));
-            add("races", json!(looked.races));
+            add("gets", json!(asked.gets));
+            add("races", json!(asked.races));
             add("imports", json!(showed.imports));
             add(
                 "pool",
@@ -95,7 +95,7 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
                 }),
             );
         } else {
-            add("maps", json!(looked.maps));
+            add("maps", json!(asked.maps));
             add("direct", json!(showed.direct));
         }
         if let Some((last, withheld)) = self.presenter.last_error() {
@@ -115,7 +115,7 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
 
     fn describe_to(&self, to: &mut String) -> fmt::Result {
         let facts = self.facts();
-        let (looked, showed) = (&facts.counters, self.presenter.counters());
+        let (asked, showed) = (&facts.counters, self.presenter.counters());
         write!(to, "{} ({} mode): ", self.name, self.mode)?;
         match self.presenter.screen() {
             Screen::Message(text) => writeln!(to, "\"{text}\"")?,
@@ -152,7 +152,7 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
             writeln!(
                 to,
                 "  {} gets, {} lost to a flip in between, {} imports",
-                looked.gets, looked.races, showed.imports
+                asked.gets, asked.races, showed.imports
             )?;
         }
         if showed.direct > 0 {
@@ -163,7 +163,7 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
         writeln!(
             to,
             "  {} refreshes, {} queries, {} flips; EDID: {edid}",
-            self.refreshes, looked.queries, showed.flips
+            self.refreshes, asked.queries, showed.flips
         )?;
         let durations = &self.durations;
         writeln!(
@@ -179,8 +179,8 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
                 None => writeln!(to, "  the guest flips without a rhythm, or not at all")?,
             }
         }
-        if let Some(heard) = facts.heard {
-            writeln!(to, "  the device said {heard} times that something changed")?;
+        if let Some(signals) = facts.signals {
+            writeln!(to, "  the device said {signals} times that something changed")?;
         }
         for (kind, count) in &showed.errors {
             writeln!(to, "  errors ({kind}): {count}")?;

@@ -25,9 +25,9 @@ use crate::config::Config;
 use crate::console::{Console, Monitor};
 use crate::damage::Picture;
 use crate::device::{Device, Mode};
-use crate::exchange::{Arrival, Bell, Call, Ending, Exchange, Facts, Report};
+use crate::exchange::{Arrival, Call, Ending, Exchange, Facts, Report, Waker};
 use crate::presenter::Presenter;
-use crate::watcher::{Announced, Look, Peek, Watcher};
+use crate::watcher::{Announced, FlipCheck, PollRequest, Watcher};
 
 use durations::Durations;
 
@@ -58,16 +58,16 @@ pub type Detached<D, T> = (DeviceWatcher<D, T>, Arc<Exchange>);
 
 /// Where the watcher is.
 #[expect(clippy::large_enum_variant, reason = "there is one per display")]
-enum Half<D: Device, T: Clock> {
+enum WatcherSide<D: Device, T: Clock> {
     /// Here: it is stepped within refreshes.
-    Here(DeviceWatcher<D, T>),
+    Inline(DeviceWatcher<D, T>),
     /// On a thread of its own, on the other side of this.
-    There(Arc<Exchange>),
+    Threaded(Arc<Exchange>),
 }
 
 /// The display of one device.
 pub struct Display<D: Device, C: Console, T: Alarms> {
-    watcher: Half<D, T::Time>,
+    watcher: WatcherSide<D, T::Time>,
     presenter: Presenter<C>,
     name: String,
     has_edid: bool,
@@ -77,7 +77,7 @@ pub struct Display<D: Device, C: Console, T: Alarms> {
     refreshes: u64,
     durations: Durations,
     /// When the alarms go off that are set.
-    look_at: Option<Duration>,
+    poll_at: Option<Duration>,
     edid_at: Option<Duration>,
     answer_at: Option<Duration>,
     gap_at: Option<Duration>,
@@ -98,7 +98,7 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
         let has_edid = watcher.has_edid();
         let presenter = Presenter::new(console, &name, watcher.preferred_size(), &config);
         let mut display = Self {
-            watcher: Half::Here(watcher),
+            watcher: WatcherSide::Inline(watcher),
             presenter,
             name,
             has_edid,
@@ -107,7 +107,7 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
             config,
             refreshes: 0,
             durations: Durations::default(),
-            look_at: None,
+            poll_at: None,
             edid_at: None,
             answer_at: None,
             gap_at: None,
@@ -121,18 +121,20 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
     /// [`Display::arrived`] called.
     pub fn detach(
         &mut self,
-        watcher_bell: Box<dyn Bell>,
-        presenter_bell: Box<dyn Bell>,
+        watcher_waker: Box<dyn Waker>,
+        presenter_waker: Box<dyn Waker>,
     ) -> Option<Detached<D, T::Time>> {
         if !self.config.thread {
             return None;
         }
-        let Half::Here(watcher) = &self.watcher else { return None };
-        let exchange = Arc::new(Exchange::new(watcher_bell, presenter_bell, watcher.facts()));
+        let WatcherSide::Inline(watcher) = &self.watcher else { return None };
+        let exchange = Arc::new(Exchange::new(watcher_waker, presenter_waker, watcher.facts()));
         watcher.device().announce_to(Arc::clone(&exchange));
-        let there = Half::There(Arc::clone(&exchange));
-        let Half::Here(watcher) = std::mem::replace(&mut self.watcher, there) else { return None };
-        for alarm in [Alarm::Edid, Alarm::Look, Alarm::Change] {
+        let there = WatcherSide::Threaded(Arc::clone(&exchange));
+        let WatcherSide::Inline(watcher) = std::mem::replace(&mut self.watcher, there) else {
+            return None;
+        };
+        for alarm in [Alarm::Edid, Alarm::Poll, Alarm::Change] {
             self.clock.clear_alarm(alarm);
         }
         Some((watcher, exchange))
@@ -156,16 +158,16 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
         self.refreshes += 1;
         let began = self.clock.now();
         match &self.watcher {
-            Half::Here(_) => {
+            WatcherSide::Inline(_) => {
                 self.presenter.show_reset();
-                self.look(periodic);
+                self.poll(periodic);
             }
-            Half::There(exchange) => {
+            WatcherSide::Threaded(exchange) => {
                 let arrival = exchange.collect();
                 self.presenter.show_reset();
                 self.receive(arrival, began);
                 if !periodic {
-                    self.presenter.look_once(began);
+                    self.presenter.want_one_shot(began);
                 }
             }
         }
@@ -175,18 +177,18 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
         self.presenter.wishes().refreshed = Some((now, took));
         self.settle();
         match &self.watcher {
-            Half::Here(_) if periodic => (),
-            Half::Here(_) => self.presenter.looked(),
-            Half::There(_) => self.answer(),
+            WatcherSide::Inline(_) if periodic => (),
+            WatcherSide::Inline(_) => self.presenter.refresh_done(),
+            WatcherSide::Threaded(_) => self.answer(),
         }
         self.plan_gap();
-        self.plan_look(now);
+        self.plan_poll(now);
     }
 
     /// Who looked once is told that it is over; who waits still does so for no longer than a moment, whoever else comes.
     fn answer(&mut self) {
         if self.presenter.has_answer() {
-            self.presenter.looked();
+            self.presenter.refresh_done();
         }
         let due = self.presenter.waits_since().map(|since| {
             let patience = if self.presenter.scanout().is_some() { STUCK } else { PATIENCE };
@@ -197,7 +199,7 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
 
     /// The watcher rang: something is there for a refresh. Who looks once waits for it, and there may be no front end that refreshes.
     pub fn arrived(&mut self) {
-        let Half::There(exchange) = &self.watcher else { return };
+        let WatcherSide::Threaded(exchange) = &self.watcher else { return };
         if self.presenter.waits_since().is_some() {
             let arrival = exchange.collect();
             self.presenter.show_reset();
@@ -210,16 +212,16 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
         self.answer();
     }
 
-    fn look(&mut self, periodic: bool) {
-        let mut look = Look { exact: !periodic, ..Look::default() };
-        self.heed();
+    fn poll(&mut self, periodic: bool) {
+        let mut request = PollRequest { exact: !periodic, ..PollRequest::default() };
+        self.apply_wishes();
         for _ in 0..ROUNDS {
-            let Half::Here(watcher) = &mut self.watcher else { break };
-            let Some(report) = watcher.look(look) else { break };
+            let WatcherSide::Inline(watcher) = &mut self.watcher else { break };
+            let Some(report) = watcher.poll(request) else { break };
             if !self.apply(report, !periodic) {
                 break;
             }
-            look.verdict = self.presenter.wishes().verdict;
+            request.verdict = self.presenter.wishes().verdict;
         }
     }
 
@@ -264,7 +266,7 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
         let now = self.clock.now();
         self.presenter.block(block, now);
         self.settle();
-        self.plan_look(now);
+        self.plan_poll(now);
     }
 
     /// The device is about to be reset: nothing that it told holds any more. The console shows it at its next refresh, since this may be
@@ -272,22 +274,22 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
     pub fn reset(&mut self) {
         self.presenter.reset(self.clock.now());
         match &mut self.watcher {
-            Half::Here(watcher) => {
+            WatcherSide::Inline(watcher) => {
                 // Nothing can come between.
                 self.presenter.reset_done();
-                watcher.heed(self.presenter.wishes());
+                watcher.apply_wishes(self.presenter.wishes());
                 self.presenter.request_refresh();
             }
-            Half::There(exchange) => exchange.withdraw(self.presenter.wishes()),
+            WatcherSide::Threaded(exchange) => exchange.withdraw(self.presenter.wishes()),
         }
     }
 
     /// The device has been reset.
     pub fn reset_done(&mut self) {
-        if let Half::There(exchange) = &self.watcher {
+        if let WatcherSide::Threaded(exchange) = &self.watcher {
             self.presenter.reset_done();
             exchange.post(self.presenter.wishes());
-            exchange.ring_presenter();
+            exchange.wake_presenter();
         }
     }
 
@@ -296,19 +298,19 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
     pub fn close(&mut self) {
         self.presenter.close(self.clock.now());
         match &mut self.watcher {
-            Half::Here(_) => {
+            WatcherSide::Inline(_) => {
                 self.settle();
-                if let Half::Here(watcher) = &mut self.watcher {
+                if let WatcherSide::Inline(watcher) = &mut self.watcher {
                     watcher.close();
                 }
                 self.settle();
             }
-            Half::There(exchange) => {
+            WatcherSide::Threaded(exchange) => {
                 self.presenter.note(exchange.take_notes(), self.clock.now());
                 exchange.withdraw(self.presenter.wishes());
             }
         }
-        for alarm in [Alarm::Edid, Alarm::Look, Alarm::Change, Alarm::Answer, Alarm::Gap] {
+        for alarm in [Alarm::Edid, Alarm::Poll, Alarm::Change, Alarm::Answer, Alarm::Gap] {
             self.clock.clear_alarm(alarm);
         }
         // Who waits would wait for ever.
@@ -318,7 +320,7 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
 
     /// Ends a watcher that has a thread of its own, and nothing else.
     pub fn abandon(&mut self) {
-        if let Half::There(exchange) = &self.watcher {
+        if let WatcherSide::Threaded(exchange) = &self.watcher {
             self.presenter.wishes().stop = true;
             exchange.post(self.presenter.wishes());
         }
@@ -336,7 +338,7 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
             self.gap_at = None;
             return self.presenter.request_refresh();
         }
-        let Half::Here(watcher) = &mut self.watcher else { return };
+        let WatcherSide::Inline(watcher) = &mut self.watcher else { return };
         match alarm {
             Alarm::Answer | Alarm::Gap => (),
             Alarm::Edid => {
@@ -345,23 +347,23 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
                 self.settle();
                 self.plan_edid();
             }
-            Alarm::Look => {
-                self.look_at = None;
-                match watcher.peek() {
-                    Peek::Nothing => (),
-                    Peek::Changed => self.presenter.request_refresh(),
-                    Peek::Failed(report) => {
+            Alarm::Poll => {
+                self.poll_at = None;
+                match watcher.check_flip() {
+                    FlipCheck::Nothing => (),
+                    FlipCheck::Changed => self.presenter.request_refresh(),
+                    FlipCheck::Failed(report) => {
                         self.apply(*report, false);
                     }
                 }
                 self.settle();
-                self.plan_look(self.clock.now());
+                self.plan_poll(self.clock.now());
             }
             Alarm::Change => {
-                if watcher.hear() {
+                if watcher.on_event() {
                     self.presenter.request_refresh();
                 }
-                self.plan_look(self.clock.now());
+                self.plan_poll(self.clock.now());
             }
         }
     }
@@ -370,8 +372,8 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
     /// read without a GPU.
     pub fn capture(&mut self) -> Option<Picture> {
         match &mut self.watcher {
-            Half::Here(watcher) => watcher.capture(self.presenter.scanout()?),
-            Half::There(_) => self.presenter.take_capture(),
+            WatcherSide::Inline(watcher) => watcher.capture(self.presenter.scanout()?),
+            WatcherSide::Threaded(_) => self.presenter.take_capture(),
         }
     }
 
@@ -379,12 +381,12 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
     /// the one that it saw last.
     pub fn share_scanout(&mut self) -> Result<Uuid, ShareError> {
         match &mut self.watcher {
-            Half::Here(watcher) => {
+            WatcherSide::Inline(watcher) => {
                 let shared = watcher.share_scanout();
                 self.settle();
                 shared
             }
-            Half::There(exchange) => {
+            WatcherSide::Threaded(exchange) => {
                 if !self.config.share {
                     return Err(ShareError::Off);
                 }
@@ -398,44 +400,44 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
 
     /// Whether the watcher has a thread of its own.
     fn has_thread(&self) -> bool {
-        matches!(self.watcher, Half::There(_))
+        matches!(self.watcher, WatcherSide::Threaded(_))
     }
 
     /// Whether the watcher, on its thread, is no more.
     fn has_failed(&self) -> bool {
-        matches!(&self.watcher, Half::There(exchange) if exchange.ending() == Ending::Failed)
+        matches!(&self.watcher, WatcherSide::Threaded(exchange) if exchange.ending() == Ending::Failed)
     }
 
     fn facts(&self) -> Facts {
         match &self.watcher {
-            Half::Here(watcher) => watcher.facts(),
-            Half::There(exchange) => exchange.facts(),
+            WatcherSide::Inline(watcher) => watcher.facts(),
+            WatcherSide::Threaded(exchange) => exchange.facts(),
         }
     }
 
     /// Shows what the watcher found, for somebody who looks `once` or not. Returns whether it is to look again.
     fn apply(&mut self, report: Report, once: bool) -> bool {
         let again = self.presenter.apply(report, self.clock.now(), once);
-        self.heed();
+        self.apply_wishes();
         again
     }
 
-    fn heed(&mut self) {
-        if let Half::Here(watcher) = &mut self.watcher {
-            watcher.heed(self.presenter.wishes());
+    fn apply_wishes(&mut self) {
+        if let WatcherSide::Inline(watcher) = &mut self.watcher {
+            watcher.apply_wishes(self.presenter.wishes());
         }
     }
 
     /// Has each half know of the other.
     fn settle(&mut self) {
         match &mut self.watcher {
-            Half::Here(watcher) => {
-                watcher.heed(self.presenter.wishes());
+            WatcherSide::Inline(watcher) => {
+                watcher.apply_wishes(self.presenter.wishes());
                 self.presenter.note(watcher.take_notes(), self.clock.now());
                 // What the presenter gave back is let go of.
                 self.presenter.wishes().returned.clear();
             }
-            Half::There(exchange) => {
+            WatcherSide::Threaded(exchange) => {
                 self.presenter.note(exchange.take_notes(), self.clock.now());
                 exchange.post(self.presenter.wishes());
             }
@@ -443,7 +445,7 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
     }
 
     fn plan_edid(&mut self) {
-        let Half::Here(watcher) = &self.watcher else { return };
+        let WatcherSide::Inline(watcher) = &self.watcher else { return };
         let due = watcher.edid_due();
         plan(&self.clock, Alarm::Edid, &mut self.edid_at, due);
     }
@@ -454,17 +456,17 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
         plan(&self.clock, Alarm::Gap, &mut self.gap_at, due);
     }
 
-    fn plan_look(&mut self, now: Duration) {
-        let Half::Here(watcher) = &self.watcher else { return };
+    fn plan_poll(&mut self, now: Duration) {
+        let WatcherSide::Inline(watcher) = &self.watcher else { return };
         if let Some(listens) = watcher.listens(now) {
             self.clock.listen(Alarm::Change, listens);
         }
         // An alarm that goes off too early, or for nothing, is set again then, or when there is something to look for: that is
         // rarer than to set it at each refresh.
-        let next = watcher.next_look(now);
-        if let Some(next) = next.filter(|next| self.look_at.is_none_or(|set| *next < set)) {
-            self.clock.set_alarm(Alarm::Look, next.saturating_sub(now));
-            self.look_at = Some(next);
+        let next = watcher.next_poll(now);
+        if let Some(next) = next.filter(|next| self.poll_at.is_none_or(|set| *next < set)) {
+            self.clock.set_alarm(Alarm::Poll, next.saturating_sub(now));
+            self.poll_at = Some(next);
         }
     }
 }

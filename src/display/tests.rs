@@ -17,7 +17,7 @@ mod soak;
 mod switches;
 mod thread;
 
-use crate::console::Uptake;
+use crate::console::ScanoutSupport;
 use crate::testing::{Call, FakeDevice, Fixture, plane};
 
 use crate::presenter::Screen;
@@ -36,7 +36,7 @@ fn dma_buf_device() -> FakeDevice {
 /// Its display, with a front end that imports dma-bufs.
 fn scanout() -> Fixture {
     let fixture = surface();
-    fixture.console.set().uptake = Uptake::Import;
+    fixture.console.set().support = ScanoutSupport::Import;
     fixture
 }
 
@@ -53,7 +53,7 @@ fn rotating(buffers: u32) -> Fixture {
     }
     device.point(crate::testing::cursor(100, 1, 1), 0);
     let fixture = Fixture::new(Mode::DmaBuf, Config::default(), &device);
-    fixture.console.set().uptake = Uptake::Import;
+    fixture.console.set().support = ScanoutSupport::Import;
     fixture
 }
 

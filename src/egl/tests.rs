@@ -18,7 +18,7 @@ use super::driver::{
 use super::import::{Import, ImportError, Importer, Usable};
 use super::readback::{Drawn, ReadBack, ReadBackError, Taken};
 use crate::config::Config;
-use crate::console::{Console, CursorImage, Severity, Uptake};
+use crate::console::{Console, CursorImage, ScanoutSupport, Severity};
 use crate::damage::Rect;
 use crate::device::Mode;
 use crate::display::Display;
@@ -767,8 +767,8 @@ impl Console for Front {
     type Import = Kept;
     type Canvas = FakeCanvas;
 
-    fn uptake(&self, _: BorrowedFd<'_>, _: &Geometry, _: Option<&Kept>) -> Uptake {
-        Uptake::Import
+    fn scanout_support(&self, _: BorrowedFd<'_>, _: &Geometry, _: Option<&Kept>) -> ScanoutSupport {
+        ScanoutSupport::Import
     }
 
     fn import(&self, buffer: BorrowedFd<'_>, geometry: &Geometry) -> Kept {
@@ -833,7 +833,7 @@ impl Console for Front {
         self.inner.move_surface_cursor(x, y);
     }
 
-    fn looked(&self) {}
+    fn refresh_done(&self) {}
 
     fn request_refresh(&self) {
         self.inner.request_refresh();
@@ -1068,12 +1068,12 @@ fn what_a_context_cannot_do_is_left_to_the_host() {
     assert_eq!(old.read_back.target(8, 4), Ok(None));
     assert_eq!(old.objects(), [0; 4]);
 
-    let mut failing = Reader::new(|state| state.reading_error = Some(GL_INVALID_OPERATION));
-    assert!(failing.read_back.target(8, 4).unwrap().is_some());
-    let error = failing.read_back.start(Drawn::Anew).unwrap_err();
+    let mut failures = Reader::new(|state| state.reading_error = Some(GL_INVALID_OPERATION));
+    assert!(failures.read_back.target(8, 4).unwrap().is_some());
+    let error = failures.read_back.start(Drawn::Anew).unwrap_err();
     assert_eq!(error.to_string(), "glReadPixels: GL_INVALID_OPERATION");
-    assert_eq!(failing.objects(), [0; 4]);
-    assert_eq!(failing.read_back.target(8, 4), Ok(None), "it is not tried again");
+    assert_eq!(failures.objects(), [0; 4]);
+    assert_eq!(failures.read_back.target(8, 4), Ok(None), "it is not tried again");
 
     let mut large = Reader::new(|_| ());
     let error = large.read_back.target(65, 1).unwrap_err();

@@ -19,7 +19,7 @@ pub struct Counters {
     /// Regions mapped.
     pub maps: u64,
     /// Looks beside the front ends' refreshes.
-    pub looks: u64,
+    pub polls: u64,
 }
 
 /// What is known of the device, for those who ask.
@@ -30,7 +30,7 @@ pub struct Facts {
     /// Whether flips are followed, and the time between them, if they have a rhythm.
     pub pacing: Option<Option<Duration>>,
     /// How often the device said that something changed, if it does.
-    pub heard: Option<u64>,
+    pub signals: Option<u64>,
     /// How the frames of the surface were looked at.
     pub frames: Option<damage::Counts>,
     /// EDIDs that were written, if the device takes some.

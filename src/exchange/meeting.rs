@@ -7,18 +7,18 @@ use super::sync::{Mutex, MutexGuard};
 use super::{Facts, Notes, Report, Returned, Verdict, Wishes};
 
 /// Wakes one of the halves, from any thread.
-pub trait Bell: Send + Sync {
+pub trait Waker: Send + Sync {
     /// It is woken, at once or when it goes to sleep next.
-    fn ring(&self);
+    fn wake(&self);
 }
 
 /// Where the halves meet. Its lock is held to move things, never while somebody is called, and nothing of the device's is let go of under it.
 pub struct Exchange {
     slots: Mutex<Slots>,
     /// Wakes the watcher.
-    watcher: Box<dyn Bell>,
+    watcher: Box<dyn Waker>,
     /// Wakes the presenter.
-    presenter: Box<dyn Bell>,
+    presenter: Box<dyn Waker>,
 }
 
 #[derive(Debug, Default)]
@@ -26,7 +26,7 @@ struct Slots {
     report: Slot,
     wishes: Wishes,
     /// What the watcher knows of them.
-    heeded: Heeded,
+    acknowledged: Acknowledged,
     notes: Notes,
     facts: Facts,
     call: Option<Call>,
@@ -47,7 +47,7 @@ enum Slot {
 
 /// Whether calls of the device are still what the presenter wants.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Heeded {
+struct Acknowledged {
     epoch: u64,
     stop: bool,
 }
@@ -86,7 +86,7 @@ pub struct Arrival {
 
 impl Exchange {
     /// Nothing is wanted, and nothing was found.
-    pub fn new(watcher: Box<dyn Bell>, presenter: Box<dyn Bell>, facts: Facts) -> Self {
+    pub fn new(watcher: Box<dyn Waker>, presenter: Box<dyn Waker>, facts: Facts) -> Self {
         let slots = Slots { facts, ..Slots::default() };
         Self { slots: Mutex::new(slots), watcher, presenter }
     }
@@ -129,7 +129,7 @@ impl Exchange {
         }
         drop(slots);
         if urgent {
-            self.watcher.ring();
+            self.watcher.wake();
         }
     }
 
@@ -140,7 +140,7 @@ impl Exchange {
         if !stop && !matches!(slots.report, Slot::Free) {
             return None;
         }
-        slots.heeded = Heeded { epoch, stop };
+        slots.acknowledged = Acknowledged { epoch, stop };
         Some(take(&mut slots.wishes))
     }
 
@@ -162,7 +162,7 @@ impl Exchange {
         drop(slots);
         drop(outdated);
         if news {
-            self.presenter.ring();
+            self.presenter.wake();
         }
     }
 
@@ -172,7 +172,7 @@ impl Exchange {
     pub fn calls(&self, call: Call) -> bool {
         let mut slots = self.slots();
         let Wishes { epoch, stop, .. } = slots.wishes;
-        let may = epoch % 2 == 0 && slots.heeded == Heeded { epoch, stop };
+        let may = epoch % 2 == 0 && slots.acknowledged == Acknowledged { epoch, stop };
         if may {
             slots.call = Some(call);
         }
@@ -201,8 +201,8 @@ impl Exchange {
     }
 
     /// Something changed on the presenter's side that is to be shown.
-    pub fn ring_presenter(&self) {
-        self.presenter.ring();
+    pub fn wake_presenter(&self) {
+        self.presenter.wake();
     }
 
     /// The watcher is no more.
@@ -212,7 +212,7 @@ impl Exchange {
         // It will not say that this has returned.
         slots.call = None;
         drop(slots);
-        self.presenter.ring();
+        self.presenter.wake();
     }
 
     /// What is known of the device.
@@ -240,11 +240,11 @@ const NAP: Duration = Duration::from_secs(3);
 /// Takes over what is wanted now. Returns whether the watcher is to be woken for it.
 fn post(known: &mut Wishes, new: &mut Wishes, applied: bool) -> bool {
     let urgent = known.epoch != new.epoch
-        || known.single_look != new.single_look
+        || known.one_shot != new.one_shot
         || new.verdict != Verdict::Settled
         || (new.redraw && !known.redraw)
         || known.blocked != new.blocked
-        || known.uptakes.changes() != new.uptakes.changes()
+        || known.supports.changes() != new.supports.changes()
         || new.monitor.is_some()
         || !new.returned.is_empty()
         || new.stop
@@ -274,19 +274,19 @@ fn take(wishes: &mut Wishes) -> Wishes {
 
 /// All but what is to be done once.
 fn state(wishes: &Wishes) -> Wishes {
-    let Wishes { epoch, refreshed, single_look, verdict, redraw, shown, pointer, lent, .. } =
+    let Wishes { epoch, refreshed, one_shot, verdict, redraw, shown, pointer, in_use, .. } =
         *wishes;
     Wishes {
         epoch,
         refreshed,
-        single_look,
+        one_shot,
         verdict,
         redraw,
         shown,
         pointer,
-        lent,
+        in_use,
         blocked: wishes.blocked,
-        uptakes: wishes.uptakes.clone(),
+        supports: wishes.supports.clone(),
         monitor: None,
         returned: Vec::new(),
         stop: wishes.stop,

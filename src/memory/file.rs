@@ -83,12 +83,12 @@ mod tests {
     use super::*;
     use crate::memory::reaper::tests::wait_for;
     use crate::memory::{DmaBuf, Memory};
-    use crate::testing::{Memfds, Odd};
+    use crate::testing::{Memfds, WrongFile};
 
     #[test]
     fn a_thread_frees_what_is_large() {
         // Until the other end has gone, it does nothing else.
-        let (socket, other_end) = Odd::lingering();
+        let (socket, other_end) = WrongFile::lingering();
         RECLAIM.close(socket.into());
         let files = Memfds::default();
         for sealed in [true, false] {

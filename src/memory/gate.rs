@@ -49,7 +49,7 @@ mod tests {
     use super::*;
     use crate::memory::reaper::tests::wait_for;
     use crate::memory::tests::memfd;
-    use crate::testing::Odd;
+    use crate::testing::WrongFile;
 
     #[test]
     fn what_cannot_be_closed_is_not_taken_for_ever() {
@@ -58,7 +58,7 @@ mod tests {
         let mut other_ends = Vec::new();
         for _ in 0..UNCLOSED_MOST {
             gate.check().unwrap();
-            let (socket, other_end) = Odd::lingering();
+            let (socket, other_end) = WrongFile::lingering();
             other_ends.push(other_end);
             let refused = gate.memory(socket.into(), 0, 1).unwrap_err();
             assert!(refused.to_string().contains("a socket"));

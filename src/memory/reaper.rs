@@ -83,7 +83,7 @@ fn spawn(body: impl FnOnce() + Send + 'static) -> io::Result<()> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::testing::Odd;
+    use crate::testing::WrongFile;
     use std::fs::File;
     use std::time::{Duration, Instant};
 
@@ -98,7 +98,7 @@ pub(super) mod tests {
     #[test]
     fn closing_takes_as_long_as_it_takes_and_nobody_waits() {
         let reaper = Reaper::default();
-        let (slow, other_end) = Odd::lingering();
+        let (slow, other_end) = WrongFile::lingering();
         reaper.close(slow.into());
         let (reader, pipe) = rustix::pipe::pipe().unwrap();
         reaper.close(pipe);

@@ -1,6 +1,6 @@
 //! How the console shows the pointer.
 
-use crate::console::{Console, CursorImage, Uptake};
+use crate::console::{Console, CursorImage, ScanoutSupport};
 use crate::exchange::{CursorView, Lease};
 use crate::plane::{Geometry, Plane};
 use crate::pool::Key;
@@ -70,12 +70,12 @@ impl<C: Console> Presenter<C> {
 
     /// Whether front ends take this pointer above what they were given.
     fn takes(&mut self, lease: &Lease) -> bool {
-        self.screen.scanout().is_some() && self.take_up(lease) != Uptake::None
+        self.screen.scanout().is_some() && self.ask_support(lease) != ScanoutSupport::None
     }
 
     /// Whether front ends, which import the screen, do not take the pointer that the watcher did not read.
     pub(super) fn refuses(&mut self, cursor: &CursorView) -> bool {
-        matches!(cursor, CursorView::Shown(lease, None) if self.take_up(lease) == Uptake::None)
+        matches!(cursor, CursorView::Shown(lease, None) if self.ask_support(lease) == ScanoutSupport::None)
     }
 
     pub(super) fn hide_cursor(&mut self) {

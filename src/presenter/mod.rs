@@ -6,9 +6,9 @@
 #![forbid(unsafe_code)]
 
 mod cursor;
+mod one_shots;
 mod report;
 mod screen;
-mod single_looks;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::Config;
-use crate::console::{Console, Monitor, Severity, Uptake};
+use crate::console::{Console, Monitor, ScanoutSupport, Severity};
 use crate::damage::Picture;
 use crate::exchange::{
     Block, Lease, Notes, Remark, Report, Returned, Shown, Verdict, View, Wishes,
@@ -27,9 +27,9 @@ use crate::plane::{Geometry, Plane};
 use crate::pool::Key;
 
 use cursor::Pointer;
+use one_shots::OneShots;
 use report::Reporter;
 use screen::{DISPLAY_IS_OFF, MESSAGE_SIZE};
-use single_looks::SingleLooks;
 
 #[cfg(test)]
 pub(crate) use report::Reporter as TestedReporter;
@@ -65,7 +65,7 @@ pub struct Presenter<C: Console> {
     imports: bool,
     screen: Screen<C>,
     standing: Standing,
-    told: Told,
+    plane_state: PlaneState,
     pointer: Option<Pointer>,
     /// Size of the last picture, or of what is expected of the first. Messages have it too, so that windows keep theirs while a guest
     /// blanks its screen.
@@ -75,7 +75,7 @@ pub struct Presenter<C: Console> {
     counters: Counters,
     reporter: Reporter,
     wishes: Wishes,
-    single_looks: SingleLooks,
+    one_shots: OneShots,
 }
 
 impl<C: Console> Presenter<C> {
@@ -87,7 +87,7 @@ impl<C: Console> Presenter<C> {
             imports: config.import,
             screen: Screen::Untouched,
             standing: Standing::Current,
-            told: Told::Nothing,
+            plane_state: PlaneState::Unknown,
             pointer: None,
             size: preferred.unwrap_or(MESSAGE_SIZE),
             held: HashMap::new(),
@@ -95,14 +95,14 @@ impl<C: Console> Presenter<C> {
             counters: Counters::default(),
             reporter: Reporter::new(name),
             wishes: Wishes::default(),
-            single_looks: SingleLooks::default(),
+            one_shots: OneShots::default(),
         }
     }
 
     /// What is wanted of the watcher now.
     pub fn wishes(&mut self) -> &mut Wishes {
         let wishes = &mut self.wishes;
-        wishes.single_look = self.single_looks.wanted();
+        wishes.one_shot = self.one_shots.wanted();
         wishes.redraw = self.standing == Standing::Invalidated;
         wishes.shown = match self.standing {
             // What is shown now is not what the next report will meet.
@@ -121,11 +121,11 @@ impl<C: Console> Presenter<C> {
             self.wishes.returned.push(Returned::Report(Box::new(report)));
             return false;
         }
-        let Report { single_look, redrawn, view, cursor, captured, .. } = report;
+        let Report { one_shot, redrawn, view, cursor, captured, .. } = report;
         let showing = match view {
             View::Same => Showing::Not(Verdict::Settled),
             View::Off => {
-                if once || self.single_looks.awaits(single_look) {
+                if once || self.one_shots.awaits(one_shot) {
                     self.show_no_plane();
                 } else {
                     self.miss_plane(now);
@@ -133,17 +133,17 @@ impl<C: Console> Presenter<C> {
                 Showing::Not(Verdict::Settled)
             }
             View::Undecided(lease) => {
-                self.take_up(&lease);
+                self.ask_support(&lease);
                 Showing::Not(Verdict::Again)
             }
             View::Buffer(..) if self.refuses(&cursor) => Showing::Not(Verdict::Again),
-            View::Buffer(lease, uptake) => self.show_buffer(&lease, uptake),
+            View::Buffer(lease, support) => self.show_buffer(&lease, support),
             View::Picture(drawn) => self.show_drawn(&drawn, now),
             View::Memory { plane, memory, changed } => self.show_memory(plane, &memory, changed),
-            View::Trouble { remarks, unread, message, frozen } => {
-                if unread.is_none_or(|(lease, taken_for)| self.take_up(&lease) == taken_for) {
+            View::Error { remarks, unread, message, frozen } => {
+                if unread.is_none_or(|(lease, assumed)| self.ask_support(&lease) == assumed) {
                     self.say(remarks, now);
-                    self.show_trouble(message, frozen);
+                    self.show_error(message, frozen);
                     Showing::Not(Verdict::Settled)
                 } else {
                     Showing::Not(Verdict::Again)
@@ -162,7 +162,7 @@ impl<C: Console> Presenter<C> {
         }
         let again = self.wishes.verdict != Verdict::Settled;
         // They stay for who asked until somebody else is answered.
-        if !again && self.single_looks.answer(single_look) {
+        if !again && self.one_shots.answer(one_shot) {
             self.captured = captured;
         }
         again
@@ -172,41 +172,41 @@ impl<C: Console> Presenter<C> {
     pub fn repeat(&mut self, now: Duration) {
         if let Some(key) = self.screen.shown().key() {
             // Front ends come and go.
-            self.take_up_held(key);
+            self.ask_support_of(key);
         }
-        match (&self.screen, self.told) {
-            (_, Told::Gap(..)) => self.miss_plane(now),
+        match (&self.screen, self.plane_state) {
+            (_, PlaneState::Gap(..)) => self.miss_plane(now),
             (Screen::Scanout(_), _) => self.update_scanout(),
-            (_, Told::NoPlane) => self.show_no_plane(),
+            (_, PlaneState::Off) => self.show_no_plane(),
             _ => (),
         }
     }
 
     /// Somebody looks once.
-    pub fn look_once(&mut self, now: Duration) {
-        self.single_looks.want(now);
+    pub fn want_one_shot(&mut self, now: Duration) {
+        self.one_shots.want(now);
     }
 
     /// Since when somebody has waited for a single look.
     pub fn waits_since(&self) -> Option<Duration> {
-        self.single_looks.waits_since()
+        self.one_shots.waits_since()
     }
 
-    /// Whether those who have waited for single looks are to be told, by [`Presenter::looked`].
+    /// Whether those who have waited for single looks are to be told, by [`Presenter::refresh_done`].
     pub fn has_answer(&mut self) -> bool {
-        self.single_looks.take_answer()
+        self.one_shots.take_answer()
     }
 
     /// Nobody waits for a single look any longer.
     pub fn give_up(&mut self) {
-        if self.single_looks.give_up() {
+        if self.one_shots.give_up() {
             self.captured = None;
         }
     }
 
     /// Who waited has what there is.
-    pub fn looked(&self) {
-        self.console.looked();
+    pub fn refresh_done(&self) {
+        self.console.refresh_done();
     }
 
     /// A text stands for the picture, until there is a report.
@@ -228,7 +228,7 @@ impl<C: Console> Presenter<C> {
             self.show_reset();
         }
         for key in notes.retired {
-            self.wishes.uptakes.forget(key);
+            self.wishes.supports.forget(key);
             if let Some(held) = self.held.remove(&key) {
                 if let Some(import) = held.import {
                     self.console.release(import);
@@ -272,12 +272,12 @@ impl<C: Console> Presenter<C> {
 
     /// A front end took the scanout and has not released it yet, or now has.
     pub fn block(&mut self, block: bool, now: Duration) {
-        if self.wishes.lent.take().is_some() && self.wishes.blocked == Block::Held {
+        if self.wishes.in_use.take().is_some() && self.wishes.blocked == Block::Held {
             self.wishes.blocked = Block::Until(now);
         }
         let shown = self.screen.scanout().filter(|_| self.standing != Standing::Reset);
         if let (true, Some(key)) = (block, shown) {
-            self.wishes.lent = Some(key);
+            self.wishes.in_use = Some(key);
             self.wishes.blocked = Block::Held;
         }
     }
@@ -306,7 +306,7 @@ impl<C: Console> Presenter<C> {
             return;
         }
         self.standing = Standing::Current;
-        self.told = Told::Nothing;
+        self.plane_state = PlaneState::Unknown;
         if !matches!(self.screen, Screen::Untouched) {
             self.show_message(DISPLAY_IS_OFF);
         }
@@ -353,17 +353,17 @@ impl<C: Console> Presenter<C> {
 
     /// When the plane that is missed has gone for good, unless it comes back.
     pub fn gap_ends(&self) -> Option<Duration> {
-        match self.told {
-            Told::Gap(_, since) => Some(since + GAP),
+        match self.plane_state {
+            PlaneState::Gap(_, since) => Some(since + GAP),
             _ => None,
         }
     }
 
     /// The plane that is shown.
     pub fn plane(&self) -> Option<&Plane> {
-        match &self.told {
-            Told::Plane(plane) | Told::Gap(plane, _) => Some(plane),
-            Told::Nothing | Told::NoPlane => None,
+        match &self.plane_state {
+            PlaneState::On(plane) | PlaneState::Gap(plane, _) => Some(plane),
+            PlaneState::Unknown | PlaneState::Off => None,
         }
     }
 
@@ -383,26 +383,26 @@ impl<C: Console> Presenter<C> {
     }
 
     /// What front ends do with a dma-buf; the watcher is told.
-    fn take_up(&mut self, lease: &Lease) -> Uptake {
+    fn ask_support(&mut self, lease: &Lease) -> ScanoutSupport {
         self.held.entry(lease.key).or_insert_with(|| Held {
             buffer: Arc::clone(&lease.buffer),
             geometry: lease.plane.geometry,
             import: None,
         });
-        self.take_up_held(lease.key)
+        self.ask_support_of(lease.key)
     }
 
-    fn take_up_held(&mut self, key: Key) -> Uptake {
+    fn ask_support_of(&mut self, key: Key) -> ScanoutSupport {
         let Some(Held { buffer, geometry, import }) = self.held.get(&key) else {
-            return Uptake::None;
+            return ScanoutSupport::None;
         };
-        let uptake = if self.imports && buffer.can_be_mapped() {
-            self.console.uptake(buffer.as_fd(), geometry, import.as_ref())
+        let support = if self.imports && buffer.can_be_mapped() {
+            self.console.scanout_support(buffer.as_fd(), geometry, import.as_ref())
         } else {
-            Uptake::None
+            ScanoutSupport::None
         };
-        self.wishes.uptakes.note(key, geometry, uptake);
-        uptake
+        self.wishes.supports.note(key, geometry, support);
+        support
     }
 
     /// Has front ends import a dma-buf, if they have not.
@@ -440,13 +440,13 @@ enum Standing {
 
 /// What the device told last of what is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Told {
+enum PlaneState {
     /// Nothing, or nothing that can be shown.
-    Nothing,
+    Unknown,
     /// There is no plane: the firmware may draw.
-    NoPlane,
+    Off,
     /// This plane.
-    Plane(Plane),
+    On(Plane),
     /// There is none, but so far it may only be away while the guest sets a mode: this one is still shown, and was missed then first.
     Gap(Plane, Duration),
 }

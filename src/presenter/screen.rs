@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::console::{Console, Severity, Uptake};
+use crate::console::{Console, ScanoutSupport, Severity};
 use crate::damage::{Canvas, Picture, Rect};
 use crate::exchange::{Drawn, Lease, Returned, Shown, Verdict};
 use crate::memory::Memory;
@@ -11,7 +11,7 @@ use crate::plane::{Geometry, Plane};
 use crate::pool::Key;
 use crate::problem::Problem;
 
-use super::{GAP, Presenter, Showing, Standing, Told};
+use super::{GAP, PlaneState, Presenter, Showing, Standing};
 
 /// The smallest size of messages, in pixels.
 pub(super) const MESSAGE_SIZE: (u32, u32) = (640, 480);
@@ -102,10 +102,10 @@ impl<C: Console> Screen<C> {
 
 impl<C: Console> Presenter<C> {
     /// Shows a dma-buf, which the watcher took for one that front ends take so.
-    pub(super) fn show_buffer(&mut self, lease: &Lease, taken_for: Uptake) -> Showing {
-        match self.take_up(lease) {
-            Uptake::Import => (),
-            Uptake::ReadBack if taken_for == Uptake::ReadBack => (),
+    pub(super) fn show_buffer(&mut self, lease: &Lease, assumed: ScanoutSupport) -> Showing {
+        match self.ask_support(lease) {
+            ScanoutSupport::Import => (),
+            ScanoutSupport::ReadBack if assumed == ScanoutSupport::ReadBack => (),
             _ => return Showing::Not(Verdict::Again),
         }
         self.note_plane(lease.plane);
@@ -143,8 +143,8 @@ impl<C: Console> Presenter<C> {
 
     /// Shows a picture that was read.
     pub(super) fn show_drawn(&mut self, drawn: &Drawn, now: Duration) -> Showing {
-        if let Some((lease, taken_for)) = &drawn.lease {
-            if self.take_up(lease) != *taken_for {
+        if let Some((lease, assumed)) = &drawn.lease {
+            if self.ask_support(lease) != *assumed {
                 return Showing::Not(Verdict::Again);
             }
         }
@@ -216,7 +216,7 @@ impl<C: Console> Presenter<C> {
         Showing::Done
     }
 
-    pub(super) fn show_trouble(
+    pub(super) fn show_error(
         &mut self,
         message: Option<&'static str>,
         frozen: Option<(Drawn, &'static str)>,
@@ -229,7 +229,7 @@ impl<C: Console> Presenter<C> {
             _ => message,
         };
         if let Some(message) = message {
-            self.told = Told::Nothing;
+            self.plane_state = PlaneState::Unknown;
             self.hide_cursor();
             self.show_message(message);
         }
@@ -238,16 +238,16 @@ impl<C: Console> Presenter<C> {
     /// There is no plane: for a moment its picture stays. Not so the device's memory itself, which nobody knows to be the picture any more.
     pub(super) fn miss_plane(&mut self, now: Duration) {
         let shows_plane = matches!(self.screen, Screen::Scanout(_) | Screen::Surface(_));
-        match self.told {
-            Told::Plane(plane) if shows_plane => self.told = Told::Gap(plane, now),
-            Told::Gap(_, since) if shows_plane && now.saturating_sub(since) < GAP => (),
+        match self.plane_state {
+            PlaneState::On(plane) if shows_plane => self.plane_state = PlaneState::Gap(plane, now),
+            PlaneState::Gap(_, since) if shows_plane && now.saturating_sub(since) < GAP => (),
             _ => self.show_no_plane(),
         }
     }
 
     pub(super) fn show_no_plane(&mut self) {
         self.hide_cursor();
-        self.told = Told::NoPlane;
+        self.plane_state = PlaneState::Off;
         let switch_to = !matches!(self.screen, Screen::Firmware);
         if self.console.show_firmware(switch_to) {
             self.drawn_anew();
@@ -284,15 +284,15 @@ impl<C: Console> Presenter<C> {
     }
 
     fn note_plane(&mut self, plane: Plane) {
-        self.told = Told::Plane(plane);
+        self.plane_state = PlaneState::On(plane);
         self.size = (plane.geometry.width, plane.geometry.height);
     }
 
     /// What is shown from now on is no plane. That there is none, if so, still holds.
     pub(super) fn forget_plane(&mut self) {
         self.hide_cursor();
-        if let Told::Plane(_) | Told::Gap(..) = self.told {
-            self.told = Told::Nothing;
+        if let PlaneState::On(_) | PlaneState::Gap(..) = self.plane_state {
+            self.plane_state = PlaneState::Unknown;
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::config::Config;
 use crate::device::Mode;
 use crate::display::DeviceWatcher;
-use crate::exchange::{Bell, Exchange};
+use crate::exchange::{Exchange, Waker};
 use crate::watcher::Next;
 
 use super::{Call, FakeConsole, FakeDevice, Fixture, ManualClock};
@@ -19,8 +19,8 @@ const MS: Duration = Duration::from_millis(1);
 #[derive(Clone, Debug, Default)]
 pub struct Rings(Arc<AtomicUsize>);
 
-impl Bell for Rings {
-    fn ring(&self) {
+impl Waker for Rings {
+    fn wake(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -58,8 +58,8 @@ impl Apart {
         let mut fixture = Fixture::new(mode, Config { thread: true, ..config }, device);
         fixture.clock.set_time(Duration::from_secs(1));
         let (for_watcher, for_presenter) = (Rings::default(), Rings::default());
-        let bells = (Box::new(for_watcher.clone()), Box::new(for_presenter.clone()));
-        let (watcher, exchange) = fixture.display().detach(bells.0, bells.1).expect("a watcher");
+        let wakers = (Box::new(for_watcher.clone()), Box::new(for_presenter.clone()));
+        let (watcher, exchange) = fixture.display().detach(wakers.0, wakers.1).expect("a watcher");
         Self { fixture, watcher, exchange, for_watcher, for_presenter, asleep: (None, false) }
     }
 
@@ -90,10 +90,12 @@ impl Apart {
                 let event = watcher.listens_to();
                 event.is_some_and(|event| rustix::io::read(event, &mut [0; 8]).is_ok())
             };
-            let heard = self.asleep.1 && signal(&self.watcher);
+            let signalled = self.asleep.1 && signal(&self.watcher);
             let rung = self.for_watcher.take() > 0;
-            if rung || heard || self.asleep.0.is_some_and(|until| until <= now) {
-                let Next::Sleep(until) = self.watcher.turn(&self.exchange, heard) else { return };
+            if rung || signalled || self.asleep.0.is_some_and(|until| until <= now) {
+                let Next::Sleep(until) = self.watcher.turn(&self.exchange, signalled) else {
+                    return;
+                };
                 self.asleep = (until, self.watcher.listens_to().is_some());
             }
             if self.for_presenter.take() > 0 {
@@ -132,7 +134,7 @@ impl Apart {
     }
 
     /// Single looks so far that are over.
-    pub fn looked(&self) -> u64 {
-        self.fixture.console.get().looked
+    pub fn refresh_done(&self) -> u64 {
+        self.fixture.console.get().refresh_done
     }
 }

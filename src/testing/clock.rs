@@ -23,7 +23,7 @@ pub struct ManualClock {
 #[derive(Debug)]
 struct Event {
     fd: OwnedFd,
-    heard: bool,
+    listens: bool,
 }
 
 impl ManualClock {
@@ -55,7 +55,7 @@ impl ManualClock {
 
     /// Whether the eventfd of this alarm is listened to.
     pub fn listens(&self, alarm: Alarm) -> bool {
-        self.events.borrow().get(&alarm).is_some_and(|event| event.heard)
+        self.events.borrow().get(&alarm).is_some_and(|event| event.listens)
     }
 
     /// An alarm whose eventfd is listened to and has been signalled. It is not listened to any more.
@@ -63,8 +63,8 @@ impl ManualClock {
         let mut events = self.events.borrow_mut();
         let signalled = |event: &Event| rustix::io::read(&event.fd, &mut [0; 8]).is_ok();
         let (alarm, event) =
-            events.iter_mut().find(|(_, event)| event.heard && signalled(event))?;
-        event.heard = false;
+            events.iter_mut().find(|(_, event)| event.listens && signalled(event))?;
+        event.listens = false;
         Some(*alarm)
     }
 
@@ -95,13 +95,13 @@ impl Alarms for ManualClock {
     fn event(&self, alarm: Alarm) -> io::Result<OwnedFd> {
         let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let given = fd.try_clone()?;
-        self.events.borrow_mut().insert(alarm, Event { fd, heard: false });
+        self.events.borrow_mut().insert(alarm, Event { fd, listens: false });
         Ok(given)
     }
 
     fn listen(&self, alarm: Alarm, on: bool) {
         let mut events = self.events.borrow_mut();
-        events.get_mut(&alarm).expect("there is an eventfd for this alarm").heard = on;
+        events.get_mut(&alarm).expect("there is an eventfd for this alarm").listens = on;
     }
 
     fn clear_alarm(&self, alarm: Alarm) {

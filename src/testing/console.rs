@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use drm_fourcc::DrmFourcc;
 
-use crate::console::{Console, CursorImage, Severity, Uptake};
+use crate::console::{Console, CursorImage, ScanoutSupport, Severity};
 use crate::damage::{Canvas, Rect};
 use crate::memory::Memory;
 use crate::plane::Geometry;
@@ -24,7 +24,7 @@ pub struct FakeConsole(Rc<RefCell<State>>);
 #[derive(Debug, Default)]
 pub struct State {
     /// What front ends do with dma-bufs.
-    pub uptake: Uptake,
+    pub support: ScanoutSupport,
     /// If not empty, the only formats that it imports.
     pub formats: Vec<DrmFourcc>,
     /// Whether there is a framebuffer of the firmware.
@@ -46,7 +46,7 @@ pub struct State {
     /// The buffers that are imported: their numbers, inodes and geometries.
     pub imports: BTreeMap<u32, (u64, Geometry)>,
     /// Single looks that are over.
-    pub looked: u64,
+    pub refresh_done: u64,
     /// Messages, without traces.
     pub log: Vec<(Severity, String)>,
     calls: Vec<Call>,
@@ -221,19 +221,19 @@ impl Console for FakeConsole {
     type Import = Import;
     type Canvas = FakeCanvas;
 
-    fn uptake(
+    fn scanout_support(
         &self,
         buffer: BorrowedFd<'_>,
         geometry: &Geometry,
         import: Option<&Import>,
-    ) -> Uptake {
+    ) -> ScanoutSupport {
         let state = self.get();
         if let Some(Import(number)) = import {
             let (inode, imported) = &state.imports[number];
             assert_eq!((metadata(buffer).ino(), geometry), (*inode, imported), "import {number}");
         }
         let knows = state.formats.is_empty() || state.formats.contains(&geometry.format.fourcc);
-        if knows { state.uptake } else { Uptake::None }
+        if knows { state.support } else { ScanoutSupport::None }
     }
 
     fn import(&self, buffer: BorrowedFd<'_>, geometry: &Geometry) -> Import {
@@ -365,8 +365,8 @@ impl Console for FakeConsole {
         self.set().calls.push(Call::RequestRefresh);
     }
 
-    fn looked(&self) {
-        self.set().looked += 1;
+    fn refresh_done(&self) {
+        self.set().refresh_done += 1;
     }
 
     fn log(&self, severity: Severity, message: fmt::Arguments<'_>) {

@@ -9,8 +9,8 @@ mod apart;
 mod clock;
 mod console;
 mod device;
-mod odd;
 pub mod script;
+mod wrong_file;
 
 use std::cell::{RefCell, RefMut};
 use std::fs::{self, File};
@@ -32,7 +32,7 @@ pub use apart::{Apart, Rings};
 pub use clock::ManualClock;
 pub use console::{Call, FakeCanvas, FakeConsole, Image, Import, SeenMemory, Shows};
 pub use device::{Counts, Errors, FakeDevice, FakeEdid, FakeRegion, Write};
-pub use odd::Odd;
+pub use wrong_file::WrongFile;
 
 /// A display that several may use, in turns.
 pub type SharedDisplay = Rc<RefCell<Option<Display<FakeDevice, FakeConsole, ManualClock>>>>;

@@ -11,14 +11,15 @@ use std::time::Duration;
 use drm_fourcc::DrmFourcc;
 
 use crate::config::Config;
-use crate::console::{Monitor, Uptake};
+use crate::console::{Monitor, ScanoutSupport};
 use crate::device::Mode;
 use crate::display::Display;
 use crate::plane::PlaneInfo;
 use crate::pool::Limits;
 
 use super::{
-    Apart, Errors, FakeConsole, FakeDevice, FakeEdid, FakeRegion, Fixture, ManualClock, Memfds, Odd,
+    Apart, Errors, FakeConsole, FakeDevice, FakeEdid, FakeRegion, Fixture, ManualClock, Memfds,
+    WrongFile,
 };
 
 type TestedDisplay = Display<FakeDevice, FakeConsole, ManualClock>;
@@ -37,7 +38,8 @@ const HANDLES: u32 = 5;
 
 const EDID_REGION: u32 = 9;
 
-const UPTAKES: [Uptake; 3] = [Uptake::None, Uptake::ReadBack, Uptake::Import];
+const UPTAKES: [ScanoutSupport; 3] =
+    [ScanoutSupport::None, ScanoutSupport::ReadBack, ScanoutSupport::Import];
 
 const ERRNOS: [i32; 12] = [
     libc::ENOENT,
@@ -154,8 +156,8 @@ impl Bytes<'_> {
     /// A file of a device's; once in a while something else.
     pub(crate) fn file(&mut self, files: &Memfds, len: u64) -> File {
         let choice = self.byte();
-        match Odd::ALL.get(usize::from(choice >> 5)) {
-            Some(odd) if choice & 0x10 != 0 => odd.open(),
+        match WrongFile::ALL.get(usize::from(choice >> 5)) {
+            Some(wrong) if choice & 0x10 != 0 => wrong.open(),
             _ => files.create(len, choice & 1 != 0),
         }
     }
@@ -295,8 +297,8 @@ fn play(script: &[u8], new: impl FnOnce(Mode, Config, &FakeDevice) -> Halves) {
         ..Config::default()
     };
     let mut halves = new(mode, config, &device);
-    halves.fixture().console.set().uptake =
-        if choices & 16 != 0 { Uptake::Import } else { Uptake::None };
+    halves.fixture().console.set().support =
+        if choices & 16 != 0 { ScanoutSupport::Import } else { ScanoutSupport::None };
     for _ in 0..MAX_STEPS {
         if bytes.0.is_empty() {
             break;
@@ -395,7 +397,7 @@ fn step(halves: &mut Halves, bytes: &mut Bytes<'_>) {
         14 => device.set().region_errors = bytes.errors(),
         15 => device.set().read_errors = bytes.errors(),
         16 => device.set().write_errors = bytes.errors(),
-        17 => fixture.console.set().uptake = UPTAKES[usize::from(bytes.byte()) % UPTAKES.len()],
+        17 => fixture.console.set().support = UPTAKES[usize::from(bytes.byte()) % UPTAKES.len()],
         18 => fixture.console.set().firmware = bytes.flag(),
         19 => {
             let block = bytes.flag();

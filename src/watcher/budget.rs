@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// A look that has taken so long makes no more calls than it must. Not a tenth of it is needed for a large picture that is read piece by
 /// piece from a process.
-pub(crate) const LOOK_MOST: Duration = Duration::from_secs(1);
+pub(crate) const POLL_MOST: Duration = Duration::from_secs(1);
 
 /// The time of one look.
 #[derive(Clone, Copy, Debug, Default)]
@@ -28,13 +28,13 @@ impl Budget {
 
     /// Whether nothing is left of it.
     pub fn is_spent(self, now: Duration) -> bool {
-        self.spent(now) >= LOOK_MOST
+        self.spent(now) >= POLL_MOST
     }
 
     /// Fails, as a device does that does not answer, if nothing is left for one more of many pieces.
     pub fn check(self, now: Duration) -> io::Result<()> {
         if self.is_spent(now) {
-            let text = format!("all its pieces take more than {} ms", LOOK_MOST.as_millis());
+            let text = format!("all its pieces take more than {} ms", POLL_MOST.as_millis());
             return Err(io::Error::new(io::ErrorKind::TimedOut, text));
         }
         Ok(())

@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use drm_fourcc::DrmFourcc;
 
+use crate::allocate;
 use crate::clock::Clock;
-use crate::console::{Severity, Uptake};
+use crate::console::{ScanoutSupport, Severity};
 use crate::device::{Device, Failure};
 use crate::exchange::CursorView;
 use crate::format::Conversion;
 use crate::plane::{Plane, PlaneKind};
 use crate::pool::Key;
 use crate::problem::Problem;
-use crate::room;
 
 use super::{Planes, Watcher};
 
@@ -46,9 +46,9 @@ impl Presence {
         match self {
             Self::Unknown | Self::Present => true,
             Self::Unsupported => false,
-            Self::Absent(looks, until) => {
-                *looks = looks.saturating_sub(1);
-                *looks == 0 || now >= *until
+            Self::Absent(polls, until) => {
+                *polls = polls.saturating_sub(1);
+                *polls == 0 || now >= *until
             }
         }
     }
@@ -81,14 +81,14 @@ impl Presence {
 
 impl<D: Device, T: Clock> Watcher<D, T> {
     /// `imported`: front ends import the screen, and so the pointer.
-    pub(super) fn look_at_cursor(&mut self, imported: bool) -> CursorView {
+    pub(super) fn poll_cursor(&mut self, imported: bool) -> CursorView {
         let Planes::DmaBuf(planes) = &mut self.planes else { return CursorView::Unchanged };
         let now = self.clock.now();
         if self.budget.is_spent(now) || !self.cursor.is_due(now) {
             return CursorView::Unchanged;
         }
         let time = (self.budget, &self.clock);
-        match planes.look(&self.device, time, PlaneKind::Cursor, None, &mut self.counters) {
+        match planes.poll(&self.device, time, PlaneKind::Cursor, None, &mut self.counters) {
             Ok(Some((key, plane))) => {
                 self.cursor = Presence::Present;
                 self.show_cursor(key, &plane, imported).unwrap_or_else(|problem| {
@@ -148,7 +148,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         let Planes::DmaBuf(planes) = &self.planes else { return false };
         // Front ends map what they import, as do their clients.
         planes.pool.get(key).is_some_and(|buffer| buffer.dma_buf.can_be_mapped())
-            && self.uptakes.of(key, plane.geometry.format) != Some(Uptake::None)
+            && self.supports.of(key, plane.geometry.format) != Some(ScanoutSupport::None)
     }
 
     fn cursor_pixels(&mut self, key: Key, plane: &Plane) -> Result<Vec<u8>, Problem> {
@@ -160,7 +160,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         }
         let memory = buffer.memory().map_err(|error| Problem::Map { what, handle, error })?;
         let row_bytes = geometry.width as usize * 4;
-        let mut pixels = room::zeros(row_bytes * geometry.height as usize)
+        let mut pixels = allocate::zeros(row_bytes * geometry.height as usize)
             .map_err(|error| Problem::Read { what, handle, error: error.into() })?;
         let _reading =
             memory.begin_reading().map_err(|error| Problem::Read { what, handle, error })?;

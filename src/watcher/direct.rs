@@ -6,10 +6,10 @@
 use std::io;
 use std::sync::Arc;
 
+use crate::allocate;
 use crate::damage::{Source, is_nearly_all};
 use crate::memory::Memory;
 use crate::plane::Geometry;
-use crate::room;
 
 /// Rows that are looked at, evenly spread: of a picture in 4K half a megabyte of 32.
 const SAMPLE_ROWS: u32 = 32;
@@ -32,7 +32,7 @@ pub struct Direct {
     calm_frames: u32,
     frames: u64,
     /// Whether front ends were not told of the last frame.
-    untold: bool,
+    unreported: bool,
 }
 
 impl Direct {
@@ -48,7 +48,7 @@ impl Direct {
     /// The console shows this memory from now on, and front ends know.
     pub fn new(memory: Arc<Memory>, geometry: Geometry) -> io::Result<Self> {
         let sample = Sample::new(&memory, &geometry)?;
-        Ok(Self { memory, geometry, sample, calm_frames: 0, frames: 0, untold: false })
+        Ok(Self { memory, geometry, sample, calm_frames: 0, frames: 0, unreported: false })
     }
 
     /// Whether it is this memory that is shown.
@@ -63,19 +63,19 @@ impl Direct {
 
     /// Looks at the sample, and says whether front ends are to be told that all changed. If not, they are told of the next frame in any
     /// case.
-    pub fn look(&mut self) -> io::Result<bool> {
+    pub fn poll(&mut self) -> io::Result<bool> {
         let moved = self.sample.update(&self.memory)?;
         self.calm_frames =
             if is_nearly_all(moved, self.sample.rows.len()) { 0 } else { self.calm_frames + 1 };
         self.frames += 1;
         // A guest that draws more slowly than front ends refresh.
-        self.untold = moved == 0 && !self.untold;
-        Ok(!self.untold)
+        self.unreported = moved == 0 && !self.unreported;
+        Ok(!self.unreported)
     }
 
     /// Front ends are told in any case.
     pub fn tell(&mut self) {
-        self.untold = false;
+        self.unreported = false;
     }
 
     /// Whether a snapshot would pay.
@@ -107,7 +107,7 @@ impl Sample {
         let row = |n: u32| u64::from(2 * n + 1) * u64::from(geometry.height) / u64::from(2 * count);
         let rows: Vec<u64> = (0..count).map(|n| row(n) * u64::from(geometry.stride)).collect();
         let len = geometry.width as usize * 4;
-        let mut sample = Self { pixels: room::zeros(len * rows.len())?, rows, len };
+        let mut sample = Self { pixels: allocate::zeros(len * rows.len())?, rows, len };
         for (offset, row) in sample.rows.iter().zip(sample.pixels.chunks_exact_mut(len)) {
             memory.read(*offset, row)?;
         }

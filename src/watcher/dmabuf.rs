@@ -18,7 +18,7 @@ use crate::problem::Problem;
 
 use super::Counters;
 use super::budget::Budget;
-use super::looks::{ask, query};
+use super::poll::{ask, query};
 
 /// How often a refresh asks again because the guest flipped in between. A guest that flips a thousand times a second wins
 /// this race once in a while, but not four times.
@@ -61,9 +61,9 @@ struct Known {
 
 impl DmaBufPlanes {
     /// Holds nothing yet.
-    pub fn new(limits: Limits, gives_once: bool) -> Self {
+    pub fn new(limits: Limits, exports_once: bool) -> Self {
         Self {
-            pool: Pool::new(limits, gives_once),
+            pool: Pool::new(limits, exports_once),
             gate: Gate::default(),
             primary: None,
             cursor: None,
@@ -72,21 +72,21 @@ impl DmaBufPlanes {
         }
     }
 
-    /// The buffer that the plane shows now; `None` if the plane is off. `told`: what the device has just said of it.
+    /// The buffer that the plane shows now; `None` if the plane is off. `answer`: what the device has just said of it.
     ///
     /// Nothing is asked once more when the `time` of the look is spent.
-    pub fn look(
+    pub fn poll(
         &mut self,
         device: &impl Device,
         time: (Budget, &impl Clock),
         kind: PlaneKind,
-        mut told: Option<&PlaneInfo>,
+        mut answer: Option<&PlaneInfo>,
         counters: &mut Counters,
     ) -> Result<Option<(Key, Plane)>, Problem> {
         let mut attempts = 0;
         loop {
             attempts += 1;
-            let info = match told.take() {
+            let info = match answer.take() {
                 Some(info) => *info,
                 None => query(device, PlaneInfo::DMABUF, kind, counters)?,
             };
@@ -96,7 +96,7 @@ impl DmaBufPlanes {
             }
 
             let checked =
-                Plane::check(kind, &info).map_err(|error| Problem::Lie { kind, error })?;
+                Plane::check(kind, &info).map_err(|error| Problem::InvalidPlane { kind, error })?;
             let Some(plane) = checked else {
                 *self.slot(kind) = None;
                 return Ok(None);
@@ -190,8 +190,8 @@ impl DmaBufPlanes {
         counters: &mut Counters,
     ) -> Result<Key, Problem> {
         let id = plane.handle;
-        if self.pool.is_spent(id) {
-            return Err(Problem::Spent { id });
+        if self.pool.is_used_up(id) {
+            return Err(Problem::UsedUp { id });
         }
         let refused = |error| Problem::DmaBuf { id, error };
         self.gate.check().map_err(refused)?;
@@ -200,7 +200,7 @@ impl DmaBufPlanes {
         let dma_buf = self.gate.dma_buf(fd).map_err(refused)?;
         if let Err(error) = plane.fits(dma_buf.size()) {
             self.pool.refuse(id);
-            return Err(Problem::Lie { kind, error });
+            return Err(Problem::InvalidPlane { kind, error });
         }
         let key = self.pool.insert(id, plane.geometry, dma_buf);
         self.pool.evict(Some(key));
@@ -223,7 +223,7 @@ impl DmaBufPlanes {
 }
 
 /// Asks what the primary plane shows, without a look at its buffer. `None`: nothing.
-pub fn peek(device: &impl Device, counters: &mut Counters) -> io::Result<Option<PlaneInfo>> {
+pub fn check_flip(device: &impl Device, counters: &mut Counters) -> io::Result<Option<PlaneInfo>> {
     let info = ask(device, PlaneInfo::DMABUF, PlaneKind::Primary, counters)?;
     Ok((!info.is_off()).then_some(info))
 }

@@ -41,7 +41,7 @@ pub struct Edid {
     max_height: u32,
     default: (u32, u32),
     wanted: Option<Monitor>,
-    told: Option<Monitor>,
+    advertised: Option<Monitor>,
     state: State,
     alarm: Option<Duration>,
     written: u64,
@@ -115,7 +115,7 @@ impl Edid {
                 first_known([yres, max_height, DEFAULT_SIZE.1]),
             ),
             wanted: None,
-            told: None,
+            advertised: None,
             state: State::Settled,
             alarm: None,
             written: 0,
@@ -157,7 +157,7 @@ impl Edid {
             State::Settled => (),
             State::Retrying(attempt) => self.write(attempt, host),
             State::LinkDown(attempt) => {
-                if self.wanted != self.told {
+                if self.wanted != self.advertised {
                     return self.write(0, host);
                 }
                 self.state = State::Settled;
@@ -184,7 +184,7 @@ impl Edid {
         match self.try_write(wanted, host) {
             Ok(true) => {
                 self.written += 1;
-                self.told = Some(wanted);
+                self.advertised = Some(wanted);
                 self.state = State::LinkDown(attempt);
                 self.alarm = Some(host.now + LINK_DOWN);
             }

@@ -15,7 +15,7 @@ pub struct Events {
     busy: Duration,
     /// When to listen again.
     again: Duration,
-    heard: u64,
+    signals: u64,
 }
 
 impl Events {
@@ -26,8 +26,8 @@ impl Events {
     }
 
     /// The device said that something changed. Returns whether somebody wants to see it.
-    pub fn hear(&mut self, now: Duration) -> bool {
-        self.heard += 1;
+    pub fn on_event(&mut self, now: Duration) -> bool {
+        self.signals += 1;
         self.again = now + SHORTEST_PERIOD.max(self.busy);
         now < self.attention
     }
@@ -38,7 +38,7 @@ impl Events {
     }
 
     /// How often the device was heard.
-    pub fn heard(&self) -> u64 {
-        self.heard
+    pub fn signals(&self) -> u64 {
+        self.signals
     }
 }

@@ -12,9 +12,9 @@ pub(crate) mod direct;
 mod dmabuf;
 mod edid;
 mod events;
-mod looks;
 mod pacing;
 mod picture;
+mod poll;
 mod region;
 mod share;
 mod turn;
@@ -25,19 +25,19 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::allocate::OutOfMemory;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::console::{Severity, Uptake};
+use crate::console::{ScanoutSupport, Severity};
 use crate::damage::{self, Picture, Snapshot};
 use crate::device::{Device, Failure, Mode};
 use crate::exchange::{
-    Block, Counters, Facts, Lease, Notes, Remark, Shown, Uptakes, Verdict, Wishes,
+    Block, Counters, Facts, Lease, Notes, Remark, Shown, SupportCache, Verdict, Wishes,
 };
 use crate::format::Conversion;
 use crate::plane::{Geometry, Plane, PlaneInfo, PlaneKind};
 use crate::pool::{Key, User};
 use crate::problem::{self, Problem};
-use crate::room::NoRoom;
 use crate::shared_objects::{Owner, SharedObjects};
 
 use uuid::Uuid;
@@ -52,7 +52,7 @@ use events::Events;
 use pacing::Pacer;
 use picture::Drawing;
 use region::RegionPlane;
-use turn::Tempo;
+use turn::PollRate;
 
 pub use share::ShareError;
 pub use turn::{Announced, Next};
@@ -60,12 +60,12 @@ pub use turn::{Announced, Next};
 #[cfg(test)]
 pub(crate) use blank::BLACK;
 #[cfg(test)]
-pub(crate) use budget::LOOK_MOST;
+pub(crate) use budget::POLL_MOST;
 #[cfg(test)]
 pub(crate) use cursor::ABSENT_INTERVAL;
 #[cfg(test)]
-pub(crate) use looks::{LATEST, PATIENCE, RESPITE};
-pub(crate) use looks::{Look, Peek};
+pub(crate) use poll::{BACKOFF, LATEST, PATIENCE};
+pub(crate) use poll::{FlipCheck, PollRequest};
 
 /// Finds out how the device gives its planes. `Ok(None)`: it has none.
 ///
@@ -127,11 +127,11 @@ impl Pace {
 #[derive(Debug, Default)]
 struct Health {
     /// Looks in a row.
-    failing: u32,
+    failures: u32,
     /// What the last problem was about, and how it was said when it began.
-    trouble: (String, String),
+    error: (String, String),
     /// Until when it is left alone.
-    resume: Duration,
+    backoff_until: Duration,
 }
 
 /// The dma-bufs that are pinned for the console, and for a report that is under way.
@@ -139,7 +139,7 @@ struct Health {
 struct Pins {
     scanout: Option<Key>,
     cursor: Option<Key>,
-    lent: Option<Key>,
+    in_use: Option<Key>,
     reported: [Option<Key>; 2],
 }
 
@@ -152,11 +152,11 @@ pub struct Watcher<D: Device, T: Clock> {
     pins: Pins,
     /// What the wishes said last.
     shown: Shown,
-    uptakes: Uptakes,
+    supports: SupportCache,
     blocked: Block,
     redraw: bool,
     epoch: u64,
-    single_look: u64,
+    one_shot: u64,
     /// What surfaces are copied from.
     drawing: Option<Drawing>,
     /// What is shown itself.
@@ -175,9 +175,9 @@ pub struct Watcher<D: Device, T: Clock> {
     /// What the report that is under way has of it.
     reported: Reported,
     /// The dma-buf that is being read, or could not be.
-    unread: Option<(Lease, Uptake)>,
+    unread: Option<(Lease, ScanoutSupport)>,
     /// When it was last looked at for the console, and how long that was after the time before.
-    looked: Duration,
+    polled: Duration,
     since: Duration,
     /// The time of the look that is under way, or was the last.
     budget: Budget,
@@ -185,7 +185,7 @@ pub struct Watcher<D: Device, T: Clock> {
     found: Option<(PlaneInfo, Duration)>,
     counters: Counters,
     notes: Notes,
-    tempo: Tempo,
+    rate: PollRate,
     /// What the device signals when something changed, if it does.
     event: Option<OwnedFd>,
     sharing: Option<Owner<'static>>,
@@ -204,7 +204,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
             None
         });
         let planes = match mode {
-            Mode::DmaBuf => Planes::DmaBuf(DmaBufPlanes::new(config.pool, device.gives_once())),
+            Mode::DmaBuf => Planes::DmaBuf(DmaBufPlanes::new(config.pool, device.exports_once())),
             Mode::Region => Planes::Region(RegionPlane::default()),
         };
         let blanks = match mode {
@@ -220,11 +220,11 @@ impl<D: Device, T: Clock> Watcher<D, T> {
             planes,
             pins: Pins::default(),
             shown: Shown::Other,
-            uptakes: Uptakes::default(),
+            supports: SupportCache::default(),
             blocked: Block::Never,
             redraw: false,
             epoch: 0,
-            single_look: 0,
+            one_shot: 0,
             drawing: None,
             direct: None,
             hesitation: 0,
@@ -237,13 +237,13 @@ impl<D: Device, T: Clock> Watcher<D, T> {
             exact: false,
             reported: Reported::Nothing,
             unread: None,
-            looked: Duration::ZERO,
+            polled: Duration::ZERO,
             since: Duration::ZERO,
             budget: Budget::default(),
             found: None,
             counters: Counters::default(),
             notes,
-            tempo: Tempo::default(),
+            rate: PollRate::default(),
             event: None,
             sharing,
             shared: None,
@@ -299,7 +299,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
     }
 
     /// Does what the presenter wants, except looking.
-    pub fn heed(&mut self, wishes: &mut Wishes) {
+    pub fn apply_wishes(&mut self, wishes: &mut Wishes) {
         match (std::mem::take(&mut self.reported), wishes.verdict) {
             (Reported::Nothing, _) | (Reported::Given, Verdict::Again | Verdict::NoMemory) => (),
             (_, Verdict::Settled) => self.exact = false,
@@ -308,8 +308,8 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         }
         self.shown = wishes.shown;
         self.redraw = wishes.redraw;
-        self.single_look = wishes.single_look;
-        self.uptakes.clone_from(&wishes.uptakes);
+        self.one_shot = wishes.one_shot;
+        self.supports.clone_from(&wishes.supports);
         if self.blocked != wishes.blocked {
             self.blocked = wishes.blocked;
             if let (Block::Until(then), Pace::Flips(pacer)) = (self.blocked, &mut self.pace) {
@@ -366,29 +366,29 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         let memory = buffer.memory().ok()?;
         let mut picture = match Picture::new(geometry.width, geometry.height) {
             Ok(picture) => picture,
-            Err(NoRoom(bytes)) => {
+            Err(OutOfMemory(bytes)) => {
                 let Geometry { width, height, .. } = geometry;
                 self.complain(&Problem::NoSurface { width, height, bytes }, Severity::Warning);
                 return None;
             }
         };
         let _reading = memory.begin_reading().ok()?;
-        let look = damage::Look::Copy;
-        Snapshot::default().update(memory, &geometry, conversion, &mut picture, look).ok()?;
+        let comparison = damage::Comparison::Copy;
+        Snapshot::default().update(memory, &geometry, conversion, &mut picture, comparison).ok()?;
         Some(picture)
     }
 
     /// What is known.
     pub fn facts(&self) -> Facts {
-        let (pacing, heard) = match &self.pace {
+        let (pacing, signals) = match &self.pace {
             Pace::FrontEnds => (None, None),
             Pace::Flips(pacer) => (Some(pacer.period()), None),
-            Pace::Events(events) => (None, Some(events.heard())),
+            Pace::Events(events) => (None, Some(events.signals())),
         };
         Facts {
             counters: self.counters,
             pacing,
-            heard,
+            signals,
             frames: self.drawing.as_ref().map(Drawing::counts),
             edids_written: self.edid.as_ref().map(Edid::written),
             pool: match &self.planes {
@@ -403,7 +403,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
     pub fn close(&mut self) {
         if let Pace::Events(_) = std::mem::replace(&mut self.pace, Pace::FrontEnds) {
             // Asking a device that does not answer takes long.
-            if self.clock.now() >= self.health.resume {
+            if self.clock.now() >= self.health.backoff_until {
                 // One that fails has gone, or goes now.
                 let _ = self.device.signal_changes(None);
             }
@@ -425,8 +425,8 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         self.found = None;
         self.shared = None;
         self.cursor.forget();
-        self.health.resume = Duration::ZERO;
-        self.health.failing = 0;
+        self.health.backoff_until = Duration::ZERO;
+        self.health.failures = 0;
         self.mode = None;
     }
 
@@ -442,11 +442,11 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         let Self { planes: Planes::DmaBuf(DmaBufPlanes { pool, .. }), pins, .. } = self else {
             return;
         };
-        let Pins { scanout, cursor, lent, reported } = pins;
+        let Pins { scanout, cursor, in_use, reported } = pins;
         let moves = [
             (scanout, wishes.shown.key(), User::Scanout),
             (cursor, wishes.pointer, User::Cursor),
-            (lent, wishes.lent, User::FrontEnd),
+            (in_use, wishes.in_use, User::FrontEnd),
         ];
         let mut unpinned = Vec::new();
         for (pinned, now, user) in moves {

@@ -24,7 +24,7 @@ const SEARCH_STEP: Duration = Duration::from_millis(1);
 const QUIET: Duration = Duration::from_millis(300);
 
 /// So many looks may a rhythm take to be found. Flips that come less often than 10 times a second are not worth it.
-const SEARCH_LOOKS: u32 = 500;
+const SEARCH_POLLS: u32 = 500;
 
 /// How long flips without a rhythm are left alone, the first time; each time is twice as long, up to [`LONGEST_REST`].
 const SHORTEST_REST: Duration = Duration::from_secs(1);
@@ -65,7 +65,7 @@ pub struct Pacer {
     /// Until when the time is others': as long as showing the last picture took.
     free: Duration,
     seen: Option<PlaneInfo>,
-    last_look: Duration,
+    last_poll: Duration,
     /// When a front end last released the picture: until then nobody could look.
     released: Duration,
     rest: Duration,
@@ -80,7 +80,7 @@ enum State {
         /// The last flips.
         flips: Vec<Flip>,
         last_flip: Duration,
-        looks: u32,
+        polls: u32,
     },
     Resting {
         until: Duration,
@@ -119,9 +119,9 @@ impl Pacer {
     }
 
     /// This is what the device shows, `None` if nothing. Returns whether it showed something else at the last look.
-    pub fn look(&mut self, now: Duration, shows: Option<&PlaneInfo>) -> bool {
-        let blind = now.saturating_sub(self.last_look);
-        self.last_look = now;
+    pub fn poll(&mut self, now: Duration, shows: Option<&PlaneInfo>) -> bool {
+        let blind = now.saturating_sub(self.last_poll);
+        self.last_poll = now;
         let changed = self.seen.as_ref() != shows;
         // A plane that comes or goes is no flip.
         let flipped = changed && self.seen.is_some() && shows.is_some();
@@ -135,16 +135,16 @@ impl Pacer {
 
     /// The device did not answer: what was learned of it does not count.
     pub fn lose(&mut self, now: Duration) {
-        self.last_look = now;
+        self.last_poll = now;
         self.state = State::Idle;
     }
 
     /// When to look again; `None` if nobody watches.
-    pub fn next_look(&self, now: Duration) -> Option<Duration> {
+    pub fn next_poll(&self, now: Duration) -> Option<Duration> {
         let next = match &self.state {
-            State::Idle | State::Resting { .. } => self.last_look + IDLE_STEP,
-            State::Searching { .. } => self.last_look + SEARCH_STEP,
-            State::Locked(rhythm) => rhythm.next_look(self.last_look),
+            State::Idle | State::Resting { .. } => self.last_poll + IDLE_STEP,
+            State::Searching { .. } => self.last_poll + SEARCH_STEP,
+            State::Locked(rhythm) => rhythm.next_poll(self.last_poll),
         };
         (now < self.attention).then_some(next.max(self.free))
     }
@@ -163,7 +163,7 @@ impl Pacer {
             State::Idle if flipped => search(now),
             State::Resting { until } if flipped && now >= until => search(now),
             State::Idle | State::Resting { .. } => state,
-            State::Searching { mut flips, mut last_flip, looks } => {
+            State::Searching { mut flips, mut last_flip, polls } => {
                 if flipped {
                     last_flip = now;
                     flips.push(Flip { time: now.saturating_sub(blind / 2), blind });
@@ -175,11 +175,11 @@ impl Pacer {
                     State::Locked(rhythm)
                 } else if now.saturating_sub(last_flip) > QUIET {
                     State::Idle
-                } else if looks >= SEARCH_LOOKS {
+                } else if polls >= SEARCH_POLLS {
                     self.rest = (self.rest * 2).clamp(SHORTEST_REST, LONGEST_REST);
                     State::Resting { until: now + self.rest }
                 } else {
-                    State::Searching { flips, last_flip, looks: looks + 1 }
+                    State::Searching { flips, last_flip, polls: polls + 1 }
                 }
             }
             State::Locked(mut rhythm) => {
@@ -200,7 +200,7 @@ impl Pacer {
 }
 
 fn search(now: Duration) -> State {
-    State::Searching { flips: Vec::new(), last_flip: now, looks: 0 }
+    State::Searching { flips: Vec::new(), last_flip: now, polls: 0 }
 }
 
 impl Rhythm {
@@ -250,7 +250,7 @@ impl Rhythm {
         (self.period / 2).min(Duration::from_millis(8))
     }
 
-    fn next_look(&self, last: Duration) -> Duration {
+    fn next_poll(&self, last: Duration) -> Duration {
         let halfway = self.due.saturating_sub(self.period / 2);
         if self.periods % HALFWAY_PERIODS == 0 && last < halfway {
             return halfway;
@@ -329,7 +329,7 @@ mod tests {
         now: Duration,
         next_refresh: Duration,
         shown: u32,
-        looks: u32,
+        polls: u32,
         /// How long a front end holds each picture.
         hold: Duration,
         held_until: Duration,
@@ -342,7 +342,7 @@ mod tests {
                 now: Duration::ZERO,
                 next_refresh: Duration::ZERO,
                 shown: 0,
-                looks: 0,
+                polls: 0,
                 hold: Duration::ZERO,
                 held_until: Duration::ZERO,
             }
@@ -366,8 +366,8 @@ mod tests {
         fn run_until(&mut self, end: Duration) -> Option<Duration> {
             let mut seen = None;
             loop {
-                let look = self.pacer.next_look(self.now).map(|at| at.max(self.held_until));
-                let next = look.unwrap_or(self.next_refresh).min(self.next_refresh);
+                let poll = self.pacer.next_poll(self.now).map(|at| at.max(self.held_until));
+                let next = poll.unwrap_or(self.next_refresh).min(self.next_refresh);
                 if next >= end {
                     return seen;
                 }
@@ -380,8 +380,8 @@ mod tests {
                 if self.hold > Duration::ZERO {
                     self.pacer.released(self.held_until);
                 }
-                self.looks += 1;
-                let changed = self.pacer.look(self.now, Some(&plane(self.shown, 16, 16)));
+                self.polls += 1;
+                let changed = self.pacer.poll(self.now, Some(&plane(self.shown, 16, 16)));
                 if changed {
                     seen = Some(self.now);
                 }
@@ -433,14 +433,14 @@ mod tests {
                 let latencies = sorted(&seen[100..]);
                 let (median, high) =
                     (latencies[latencies.len() / 2], latencies[latencies.len() * 99 / 100]);
-                let looks = simulation.looks;
+                let polls = simulation.polls;
                 let case = format!(
-                    "{hertz} Hz, jitter {jitter:?}: {median:?} {high:?} {looks} looks, {:?}",
+                    "{hertz} Hz, jitter {jitter:?}: {median:?} {high:?} {polls} looks, {:?}",
                     simulation.pacer.period()
                 );
                 assert_eq!(latencies.len(), 1000, "{case}");
                 assert!(median <= MS / 2 && high <= MS * 3 / 2, "{case}");
-                assert!(looks < 5000, "{case}");
+                assert!(polls < 5000, "{case}");
                 assert!(simulation.pacer.period().unwrap().abs_diff(period) < MS / 5, "{case}");
             }
         }
@@ -453,12 +453,12 @@ mod tests {
             let seen =
                 simulation.run(&rhythm(7 * MS, Duration::from_secs(1) / hertz, 600, MS * jitter));
             let latencies = sorted(&seen[60..]);
-            let (median, looks) =
-                (latencies[latencies.len() / 2], simulation.looks / (600 / hertz));
+            let (median, polls) =
+                (latencies[latencies.len() / 2], simulation.polls / (600 / hertz));
             let case =
-                format!("{hertz} Hz, jitter {jitter} ms: {median:?}, {looks} looks in a second");
+                format!("{hertz} Hz, jitter {jitter} ms: {median:?}, {polls} looks in a second");
             assert!(latencies.len() > 530, "{case}, {} of 540 seen", latencies.len());
-            assert!(median <= MS && looks < 240, "{case}");
+            assert!(median <= MS && polls < 240, "{case}");
         }
     }
 
@@ -470,11 +470,11 @@ mod tests {
             let period = Duration::from_secs(1) / hertz;
             let seen = simulation.run(&rhythm(7 * MS, period, 600, MS));
             let latencies = sorted(&seen[60..]);
-            let (worst, looks) = (latencies[latencies.len() - 1], simulation.looks / (600 / hertz));
+            let (worst, polls) = (latencies[latencies.len() - 1], simulation.polls / (600 / hertz));
             let case =
-                format!("{hertz} Hz, held for {hold} ms: {worst:?}, {looks} looks in a second");
+                format!("{hertz} Hz, held for {hold} ms: {worst:?}, {polls} looks in a second");
             assert_eq!(latencies.len(), 540, "{case}");
-            assert!(worst < MS * hold + MS && looks < 160, "{case}");
+            assert!(worst < MS * hold + MS && polls < 160, "{case}");
             assert!(simulation.pacer.period().is_some(), "{case}");
         }
     }
@@ -522,40 +522,40 @@ mod tests {
             })
             .collect();
         simulation.run(&flips);
-        let looks_per_second = f64::from(simulation.looks) / at.as_secs_f64();
-        assert!(looks_per_second < 250.0, "{looks_per_second} looks in a second");
+        let polls_per_second = f64::from(simulation.polls) / at.as_secs_f64();
+        assert!(polls_per_second < 250.0, "{polls_per_second} looks in a second");
     }
 
     #[test]
     fn faster_than_anybody_can_show_is_not_followed() {
         let mut simulation = Simulation::new();
         simulation.run(&rhythm(7 * MS, MS / 2, 10_000, Duration::ZERO));
-        assert!(simulation.looks < 2500, "{} looks in 5 s", simulation.looks);
+        assert!(simulation.polls < 2500, "{} looks in 5 s", simulation.polls);
     }
 
     #[test]
     fn a_guest_that_does_not_flip_is_hardly_asked() {
         let mut simulation = Simulation::new();
         simulation.run(&rhythm(7 * MS, Duration::from_secs(1) / 60, 100, Duration::ZERO));
-        simulation.looks = 0;
+        simulation.polls = 0;
         simulation.run_until(simulation.now + Duration::from_secs(10));
-        assert!(simulation.looks < 450, "{} looks in 10 s", simulation.looks);
+        assert!(simulation.polls < 450, "{} looks in 10 s", simulation.polls);
     }
 
     #[test]
     fn nobody_looks_for_nobody() {
         let mut pacer = Pacer::default();
-        assert_eq!(pacer.next_look(Duration::ZERO), None);
+        assert_eq!(pacer.next_poll(Duration::ZERO), None);
         pacer.refreshed(MS, MS);
-        pacer.look(MS, None);
-        assert_eq!(pacer.next_look(MS), Some(MS + IDLE_STEP));
-        assert_eq!(pacer.next_look(MS + ATTENTION), None);
+        pacer.poll(MS, None);
+        assert_eq!(pacer.next_poll(MS), Some(MS + IDLE_STEP));
+        assert_eq!(pacer.next_poll(MS + ATTENTION), None);
     }
 
     #[test]
     fn looking_leaves_time_to_others() {
         let mut pacer = Pacer::default();
         pacer.refreshed(MS, 150 * MS);
-        assert_eq!(pacer.next_look(MS), Some(151 * MS));
+        assert_eq!(pacer.next_poll(MS), Some(151 * MS));
     }
 }

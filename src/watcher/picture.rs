@@ -2,11 +2,11 @@
 
 use std::io;
 
-use crate::damage::{Counts, Look, Picture, Rect, Snapshot, Source};
+use crate::allocate::OutOfMemory;
+use crate::damage::{Comparison, Counts, Picture, Rect, Snapshot, Source};
 use crate::exchange::SharedPicture;
 use crate::format::{Conversion, Format};
 use crate::plane::Geometry;
-use crate::room::NoRoom;
 
 /// A picture that is kept equal to a plane.
 pub struct Drawing {
@@ -20,10 +20,10 @@ pub struct Drawing {
 
 impl Drawing {
     /// Makes room for pictures like this. It is drawn by the first update.
-    pub fn new(geometry: &Geometry, conversion: Conversion) -> Result<Self, NoRoom> {
+    pub fn new(geometry: &Geometry, conversion: Conversion) -> Result<Self, OutOfMemory> {
         let Geometry { width, height, .. } = *geometry;
         let mut snapshot = Snapshot::default();
-        snapshot.make_room(geometry, conversion)?;
+        snapshot.prepare_surface(geometry, conversion)?;
         let picture = SharedPicture::new(Picture::new(width, height)?);
         Ok(Self { picture, width, height, snapshot, drawn: None })
     }
@@ -44,13 +44,14 @@ impl Drawing {
         geometry: &Geometry,
         conversion: Conversion,
         source: &dyn Source,
-        look: Look,
+        comparison: Comparison,
     ) -> io::Result<Vec<Rect>> {
-        let look = if self.drawn == Some(geometry.format) { look } else { Look::Copy };
+        let comparison =
+            if self.drawn == Some(geometry.format) { comparison } else { Comparison::Copy };
         self.drawn = None;
         let Self { picture, snapshot, .. } = self;
         let damage = picture.with(|picture| {
-            snapshot.update(source, geometry, conversion, picture, look).map(<[Rect]>::to_vec)
+            snapshot.update(source, geometry, conversion, picture, comparison).map(<[Rect]>::to_vec)
         })?;
         self.drawn = Some(geometry.format);
         Ok(damage)

@@ -15,7 +15,7 @@ use vfio_bindings::bindings::vfio::VFIO_PCI_NUM_REGIONS;
 
 use super::Counters;
 use super::budget::Budget;
-use super::looks::query;
+use super::poll::query;
 
 /// The plane of a device in region mode.
 #[derive(Debug, Default)]
@@ -23,7 +23,7 @@ pub struct RegionPlane {
     gate: Gate,
     known: Option<Known>,
     /// What the device said at the last look.
-    told: Option<PlaneInfo>,
+    answer: Option<PlaneInfo>,
 }
 
 #[derive(Debug)]
@@ -81,19 +81,20 @@ impl<D: Device, T: Clock> Source for RegionSource<'_, D, T> {
 impl RegionPlane {
     /// What the plane shows now; `None` if the plane is off. The last value says that its pixels come from elsewhere than before.
     /// `again`: what the device said at the last look still holds.
-    pub fn look(
+    pub fn poll(
         &mut self,
         device: &impl Device,
         again: bool,
         counters: &mut Counters,
     ) -> Result<Option<(Plane, Conversion, bool)>, Problem> {
         let kind = PlaneKind::Primary;
-        let info = match self.told.take().filter(|_| again) {
+        let info = match self.answer.take().filter(|_| again) {
             Some(info) => info,
             None => query(device, PlaneInfo::REGION, kind, counters)?,
         };
-        self.told = Some(info);
-        let checked = Plane::check(kind, &info).map_err(|error| Problem::Lie { kind, error })?;
+        self.answer = Some(info);
+        let checked =
+            Plane::check(kind, &info).map_err(|error| Problem::InvalidPlane { kind, error })?;
         let Some(plane) = checked else { return Ok(None) };
         let format = plane.geometry.format;
         let conversion = Conversion::to_xrgb8888(format)
@@ -110,7 +111,7 @@ impl RegionPlane {
         Ok(Some((plane, conversion, moved)))
     }
 
-    /// The pixels of the plane that [`RegionPlane::look`] found, for what is left of a look's time.
+    /// The pixels of the plane that [`RegionPlane::poll`] found, for what is left of a look's time.
     pub fn source<'a, D: Device, T: Clock>(
         &'a self,
         device: &'a D,
@@ -121,7 +122,7 @@ impl RegionPlane {
         Some(RegionSource { pixels, device, clock, budget })
     }
 
-    /// The memory of the plane that [`RegionPlane::look`] found, if it has some.
+    /// The memory of the plane that [`RegionPlane::poll`] found, if it has some.
     pub fn memory(&self) -> Option<&Arc<Memory>> {
         match &self.known.as_ref()?.pixels {
             Pixels::Memory(memory) => Some(memory),

@@ -53,7 +53,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         // Nobody may look at the console, so that what is known may be old.
         let time = (Budget::new(self.clock.now()), &self.clock);
         let (key, plane) = planes
-            .look(&self.device, time, PlaneKind::Primary, None, &mut self.counters)
+            .poll(&self.device, time, PlaneKind::Primary, None, &mut self.counters)
             .map_err(ShareError::Plane)?
             .ok_or(ShareError::NoPlane)?;
         planes.check_passing_on(key, plane.handle).map_err(ShareError::Plane)?;

@@ -12,8 +12,8 @@ use crate::exchange::{Call, CursorView, Exchange, Report, Shown, Verdict, View, 
 use crate::plane::{Plane, PlaneInfo};
 use crate::pool::Key;
 
-use super::looks::{Look, Peek};
 use super::pacing::ATTENTION;
+use super::poll::{FlipCheck, PollRequest};
 use super::{Pace, Reported, Watcher};
 
 /// Something that changed goes on changing for a while.
@@ -24,7 +24,7 @@ const STEP: Duration = Duration::from_millis(15);
 const SHORT_STEP: Duration = Duration::from_micros(7_500);
 
 /// So many looks in a row found something.
-const BUSY_LOOKS: u32 = 8;
+const BUSY_POLLS: u32 = 8;
 
 /// Between looks while nothing changes, and when nothing has for [`LONG`].
 const REST_STEP: Duration = Duration::from_millis(66);
@@ -45,7 +45,7 @@ pub enum Next {
 
 /// How fast things change.
 #[derive(Debug, Default)]
-pub(super) struct Tempo {
+pub(super) struct PollRate {
     /// When something changed last.
     changed: Duration,
     /// Looks in a row that found something.
@@ -62,15 +62,15 @@ pub(super) struct Tempo {
     answered: u64,
     answers: u64,
     /// Whether the last look was one.
-    was_single: bool,
+    was_one_shot: bool,
     /// What the last report said of the pointer, and of the rest if that was no picture.
     pointer: Option<(Key, Plane, Option<Vec<u8>>)>,
-    told: Option<Told>,
+    no_picture: Option<NoPicture>,
 }
 
 /// What there was to see, if it was no picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Told {
+enum NoPicture {
     Off,
     Message(&'static str),
 }
@@ -81,15 +81,15 @@ enum Found {
     /// Nothing new.
     Nothing,
     /// Something is wrong since just now, which may pass, or is another thing.
-    Trouble,
+    Error,
     /// Something moved.
     Motion,
 }
 
-impl Tempo {
+impl PollRate {
     fn step(&self, now: Duration) -> Duration {
         match now.saturating_sub(self.changed) {
-            still if still <= RESTLESS && self.hits >= BUSY_LOOKS => SHORT_STEP,
+            still if still <= RESTLESS && self.hits >= BUSY_POLLS => SHORT_STEP,
             still if still <= RESTLESS => STEP,
             still if still <= LONG => REST_STEP,
             _ => LONG_REST_STEP,
@@ -97,10 +97,10 @@ impl Tempo {
     }
 
     /// A look began and ended then. `step`: the time between looks, if others say when to.
-    fn looked(&mut self, began: Duration, ended: Duration, found: Found, step: Option<Duration>) {
+    fn polled(&mut self, began: Duration, ended: Duration, found: Found, step: Option<Duration>) {
         match found {
             Found::Nothing => self.hits /= 2,
-            Found::Trouble => (self.changed, self.hits) = (ended, 0),
+            Found::Error => (self.changed, self.hits) = (ended, 0),
             Found::Motion => (self.changed, self.hits) = (ended, self.hits.saturating_add(1)),
         }
         self.expected = false;
@@ -115,13 +115,13 @@ impl Tempo {
 }
 
 impl<D: Device, T: Clock> Watcher<D, T> {
-    /// One turn: does what is wanted and what is due, and leaves what it found. `heard`: the device has said that something changed.
-    pub fn turn(&mut self, exchange: &Exchange, heard: bool) -> Next {
-        if heard {
+    /// One turn: does what is wanted and what is due, and leaves what it found. `signalled`: the device has said that something changed.
+    pub fn turn(&mut self, exchange: &Exchange, signalled: bool) -> Next {
+        if signalled {
             // Whether somebody watches is known below.
-            self.hear();
+            self.on_event();
             self.expect_change();
-            self.tempo.expected = true;
+            self.rate.expected = true;
         }
         let Some(mut wishes) = exchange.wishes() else {
             // A report waits to be shown.
@@ -131,25 +131,25 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         };
         let was_reset = self.epoch != wishes.epoch;
         if let Some((when, _)) = wishes.refreshed {
-            self.tempo.attention = when + ATTENTION;
+            self.rate.attention = when + ATTENTION;
         }
-        self.tempo.expected |= self.uptakes.changes() != wishes.uptakes.changes();
-        self.tempo.expected |= wishes.redraw && !self.redraw;
-        self.heed(&mut wishes);
+        self.rate.expected |= self.supports.changes() != wishes.supports.changes();
+        self.rate.expected |= wishes.redraw && !self.redraw;
+        self.apply_wishes(&mut wishes);
         if wishes.stop {
             self.close();
             return Next::Over;
         }
         if was_reset {
-            self.tempo = Tempo {
-                attention: self.tempo.attention,
-                answered: self.tempo.answered,
-                ..Tempo::default()
+            self.rate = PollRate {
+                attention: self.rate.attention,
+                answered: self.rate.answered,
+                ..PollRate::default()
             };
         }
-        let answers = std::mem::take(&mut self.tempo.answers);
+        let answers = std::mem::take(&mut self.rate.answers);
         if wishes.verdict == Verdict::Settled {
-            self.tempo.answered = self.tempo.answered.max(answers);
+            self.rate.answered = self.rate.answered.max(answers);
         }
         if wishes.epoch % 2 == 1 {
             // Nobody calls a device that is being reset.
@@ -160,7 +160,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
             self.subscribe_again();
         }
         self.tell_monitor_if_due();
-        let report = self.look_if_due(&wishes);
+        let report = self.poll_if_due(&wishes);
         let left = report.is_some();
         exchange.leave(report, self.take_notes(), self.facts());
         let next = if left { None } else { self.next_turn() };
@@ -177,51 +177,51 @@ impl<D: Device, T: Clock> Watcher<D, T> {
     /// When to look again, if nobody wants to before.
     fn next_turn(&self) -> Option<Duration> {
         let now = self.clock.now();
-        if now >= self.tempo.attention {
+        if now >= self.rate.attention {
             return None;
         }
-        let expected = self.tempo.expected && !self.rests(now);
-        let poll = if expected { self.tempo.free } else { self.tempo.next };
-        let next = self.next_look(now).map_or(poll, |next| next.min(poll));
-        Some(next.max(self.tempo.free).max(self.health.resume))
+        let expected = self.rate.expected && !self.backs_off(now);
+        let poll = if expected { self.rate.free } else { self.rate.next };
+        let next = self.next_poll(now).map_or(poll, |next| next.min(poll));
+        Some(next.max(self.rate.free).max(self.health.backoff_until))
     }
 
-    fn look_if_due(&mut self, wishes: &Wishes) -> Option<Report> {
+    fn poll_if_due(&mut self, wishes: &Wishes) -> Option<Report> {
         let began = self.clock.now();
-        let single = wishes.single_look > self.tempo.answered;
-        let mut look = Look { exact: single, verdict: wishes.verdict };
+        let single = wishes.one_shot > self.rate.answered;
+        let mut request = PollRequest { exact: single, verdict: wishes.verdict };
         let wanted = single || wishes.verdict != Verdict::Settled;
         if !wanted {
-            if began < self.tempo.free || began >= self.tempo.attention {
+            if began < self.rate.free || began >= self.rate.attention {
                 return None;
             }
-            let due = self.tempo.expected || began >= self.tempo.next;
-            match self.peek() {
-                Peek::Nothing if !due => {
+            let due = self.rate.expected || began >= self.rate.next;
+            match self.check_flip() {
+                FlipCheck::Nothing if !due => {
                     let ended = self.clock.now();
-                    self.tempo.rest(began, ended);
+                    self.rate.rest(began, ended);
                     return None;
                 }
-                Peek::Nothing | Peek::Changed => (),
-                Peek::Failed(report) => return self.news(*report, false).0,
+                FlipCheck::Nothing | FlipCheck::Changed => (),
+                FlipCheck::Failed(report) => return self.news(*report, false).0,
             }
         }
         if single {
-            look.verdict = Verdict::Settled;
+            request.verdict = Verdict::Settled;
             // Who looks once does not wait, but who does again and again leaves the device to the guest.
-            if self.tempo.was_single && began < self.tempo.free {
-                self.tempo.expected = true;
+            if self.rate.was_one_shot && began < self.rate.free {
+                self.rate.expected = true;
                 return None;
             }
         }
-        self.tempo.was_single = single;
-        let report = self.look(look);
+        self.rate.was_one_shot = single;
+        let report = self.poll(request);
         let ended = self.clock.now();
         let Some(mut report) = report else {
             // It is left alone.
-            let expected = self.tempo.expected;
-            self.looked(began, ended, Found::Nothing);
-            self.tempo.expected = expected;
+            let expected = self.rate.expected;
+            self.polled(began, ended, Found::Nothing);
+            self.rate.expected = expected;
             if !single {
                 return None;
             }
@@ -235,7 +235,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
             self.share_known();
         }
         let (report, found) = self.news(report, single);
-        self.looked(began, self.clock.now(), found);
+        self.polled(began, self.clock.now(), found);
         report
     }
 
@@ -244,25 +244,25 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         let scanout = match (&report.view, self.shown) {
             (View::Undecided(_), _) => return report,
             (View::Buffer(lease, _), _) => Some(lease.key),
-            (View::Same | View::Trouble { message: None, .. }, Shown::Scanout(key)) => Some(key),
+            (View::Same | View::Error { message: None, .. }, Shown::Scanout(key)) => Some(key),
             _ => None,
         };
-        self.tempo.answers = wishes.single_look;
+        self.rate.answers = wishes.one_shot;
         report.captured = scanout.and_then(|key| Some((key, self.capture(key)?)));
         report
     }
 
-    fn looked(&mut self, began: Duration, ended: Duration, found: Found) {
+    fn polled(&mut self, began: Duration, ended: Duration, found: Found) {
         // Such a device says when something changed, but not that it has gone, nor that it fails no more.
         let step = matches!(self.pace, Pace::Events(_)).then_some(LONG_REST_STEP);
-        self.tempo.looked(began, ended, found, step);
+        self.rate.polled(began, ended, found, step);
     }
 
     /// A report that says something new, or that somebody waits for; and what was found.
     fn news(&mut self, report: Report, awaited: bool) -> (Option<Report>, Found) {
-        let told = match &report.view {
-            View::Off => Some(Told::Off),
-            View::Trouble { message: Some(message), .. } => Some(Told::Message(message)),
+        let no_picture = match &report.view {
+            View::Off => Some(NoPicture::Off),
+            View::Error { message: Some(message), .. } => Some(NoPicture::Message(message)),
             _ => None,
         };
         let pointer = match &report.cursor {
@@ -273,11 +273,11 @@ impl<D: Device, T: Clock> Watcher<D, T> {
             }
         };
         // The presenter waits for a plane that was away, whether or not its picture changed meanwhile.
-        let is_back = told.is_none() && self.tempo.told == Some(Told::Off);
+        let is_back = no_picture.is_none() && self.rate.no_picture == Some(NoPicture::Off);
         let seen = match &report.view {
             View::Same => false,
             _ if is_back => true,
-            View::Off => self.tempo.told != told || self.shown != Shown::Other,
+            View::Off => self.rate.no_picture != no_picture || self.shown != Shown::Other,
             View::Buffer(lease, _) => self.shown != Shown::Scanout(lease.key),
             View::Picture(drawn) => {
                 let size = (drawn.plane.geometry.width, drawn.plane.geometry.height);
@@ -285,22 +285,24 @@ impl<D: Device, T: Clock> Watcher<D, T> {
                 self.shown != Shown::Surface(size.0, size.1, key) || !drawn.damage.is_empty()
             }
             View::Memory { changed, .. } => *changed || self.shown != Shown::Memory,
-            View::Undecided(_) | View::Trouble { .. } => true,
+            View::Undecided(_) | View::Error { .. } => true,
         };
-        let moved = pointer.as_ref().is_some_and(|pointer| *pointer != self.tempo.pointer);
+        let moved = pointer.as_ref().is_some_and(|pointer| *pointer != self.rate.pointer);
         let found = match &report.view {
-            View::Trouble { message: Some(_), .. } if told == self.tempo.told => Found::Nothing,
-            View::Trouble { .. } => Found::Trouble,
+            View::Error { message: Some(_), .. } if no_picture == self.rate.no_picture => {
+                Found::Nothing
+            }
+            View::Error { .. } => Found::Error,
             _ if seen || moved => Found::Motion,
             _ => Found::Nothing,
         };
         if seen || moved || awaited || report.redrawn {
             // These leave the presenter with what it was told before.
-            if !matches!(report.view, View::Undecided(_) | View::Trouble { message: None, .. }) {
-                self.tempo.told = told;
+            if !matches!(report.view, View::Undecided(_) | View::Error { message: None, .. }) {
+                self.rate.no_picture = no_picture;
             }
             if let Some(pointer) = pointer {
-                self.tempo.pointer = pointer;
+                self.rate.pointer = pointer;
             }
             return (Some(report), found);
         }
@@ -382,8 +384,8 @@ impl<D: Device, T: Clock> Device for Announced<D, T> {
         self.device.keeps_ids()
     }
 
-    fn gives_once(&self) -> bool {
-        self.device.gives_once()
+    fn exports_once(&self) -> bool {
+        self.device.exports_once()
     }
 
     fn signal_changes(&self, event: Option<BorrowedFd<'_>>) -> io::Result<()> {

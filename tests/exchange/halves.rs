@@ -10,7 +10,7 @@ use crate::sync::{self, Arc, AtomicBool, Chime, Ordering};
 #[allow(dead_code, reason = "the tests do not use all of it")]
 mod meeting;
 
-pub use meeting::{Bell, Call, Ending, Exchange};
+pub use meeting::{Call, Ending, Exchange, Waker};
 
 /// What must be let go of by the watcher, as a dma-buf must.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ impl Drop for Token {
 #[derive(Debug)]
 pub struct Report {
     pub epoch: u64,
-    pub single_look: u64,
+    pub one_shot: u64,
     pub token: Token,
 }
 
@@ -42,9 +42,9 @@ pub enum Verdict {
 }
 
 #[derive(Clone, Debug, Default)]
-pub struct Uptakes;
+pub struct SupportCache;
 
-impl Uptakes {
+impl SupportCache {
     #[expect(clippy::unused_self, reason = "the signature is that of what it stands in for")]
     pub fn changes(&self) -> u64 {
         0
@@ -55,14 +55,14 @@ impl Uptakes {
 pub struct Wishes {
     pub epoch: u64,
     pub refreshed: Option<(Duration, Duration)>,
-    pub single_look: u64,
+    pub one_shot: u64,
     pub verdict: Verdict,
     pub redraw: bool,
     pub shown: u8,
     pub pointer: u8,
-    pub lent: u8,
+    pub in_use: u8,
     pub blocked: u8,
-    pub uptakes: Uptakes,
+    pub supports: SupportCache,
     pub monitor: Option<u8>,
     pub returned: Vec<Returned>,
     pub stop: bool,
@@ -84,9 +84,9 @@ impl Notes {
 #[derive(Clone, Debug, Default)]
 pub struct Facts;
 
-impl Bell for Chime {
-    fn ring(&self) {
-        Self::ring(self);
+impl Waker for Chime {
+    fn wake(&self) {
+        Self::wake(self);
     }
 }
 
@@ -107,8 +107,8 @@ pub struct Meeting {
 impl Meeting {
     pub fn new() -> Arc<Self> {
         let (for_watcher, for_presenter) = (Arc::new(Chime::default()), Arc::new(Chime::default()));
-        let bell = |chime: &Arc<Chime>| Box::new(Shared(Arc::clone(chime)));
-        let exchange = Exchange::new(bell(&for_watcher), bell(&for_presenter), Facts);
+        let waker = |chime: &Arc<Chime>| Box::new(Shared(Arc::clone(chime)));
+        let exchange = Exchange::new(waker(&for_watcher), waker(&for_presenter), Facts);
         Arc::new(Self { exchange, device: Device::default(), for_watcher, for_presenter })
     }
 
@@ -122,10 +122,10 @@ impl Meeting {
             if wishes.stop {
                 return;
             }
-            let Wishes { epoch, single_look, .. } = wishes;
+            let Wishes { epoch, one_shot, .. } = wishes;
             drop(wishes);
             if epoch % 2 == 0 && self.call() {
-                let report = Report { epoch, single_look, token: Token };
+                let report = Report { epoch, one_shot, token: Token };
                 let notes = Notes { remarks: vec![1], retired: Vec::new() };
                 self.exchange.leave(Some(report), notes, Facts);
             }
@@ -150,9 +150,9 @@ impl Meeting {
 #[derive(Debug)]
 struct Shared(Arc<Chime>);
 
-impl Bell for Shared {
-    fn ring(&self) {
-        self.0.ring();
+impl Waker for Shared {
+    fn wake(&self) {
+        self.0.wake();
     }
 }
 
@@ -177,7 +177,7 @@ impl Presenter {
         self.heard += arrival.notes.remarks.len();
         if let Some(report) = arrival.report {
             if report.epoch == self.wishes.epoch {
-                self.answered = report.single_look;
+                self.answered = report.one_shot;
                 self.wishes.returned.push(Returned::Token(report.token));
             } else {
                 self.wishes.returned.push(Returned::Report(report));
@@ -187,10 +187,10 @@ impl Presenter {
     }
 
     /// Somebody looks once, and waits.
-    pub fn look_once(&mut self) {
-        self.wishes.single_look += 1;
+    pub fn want_one_shot(&mut self) {
+        self.wishes.one_shot += 1;
         self.meeting.exchange.post(&mut self.wishes);
-        while self.answered < self.wishes.single_look {
+        while self.answered < self.wishes.one_shot {
             self.meeting.for_presenter.wait();
             self.refresh();
         }

@@ -2,7 +2,7 @@
 
 use drm_fourcc::DrmFourcc;
 
-use crate::console::Uptake;
+use crate::console::ScanoutSupport;
 use crate::plane::PlaneInfo;
 use crate::testing::{Call, Errors, Fixture, Image, Shows, cursor, plane};
 use crate::watcher::ABSENT_INTERVAL;
@@ -356,13 +356,13 @@ fn an_image_that_cannot_be_read_any_more_is_hidden() {
 fn it_follows_the_screen_between_scanout_and_surface() {
     let mut fixture = with_cursor();
     for _ in 0..3 {
-        fixture.console.set().uptake = Uptake::None;
+        fixture.console.set().support = ScanoutSupport::None;
         let calls = fixture.refresh();
         assert_eq!(calls[0], Call::ScanoutCursor(None, None), "{calls:?}");
         assert!(calls.contains(&Call::MoveSurfaceCursor(10, 20)), "{calls:?}");
         assert_eq!(fixture.console.get().shows, Shows::Surface(32, 16));
 
-        fixture.console.set().uptake = Uptake::Import;
+        fixture.console.set().support = ScanoutSupport::Import;
         let calls = fixture.refresh();
         assert_eq!(calls[0], Call::SurfaceCursor(None), "{calls:?}");
         assert!(calls.contains(&Call::MoveScanoutCursor(10, 20)), "{calls:?}");

@@ -3,11 +3,11 @@
 use std::fs::File;
 
 use crate::config::Config;
-use crate::console::Uptake;
+use crate::console::ScanoutSupport;
 use crate::device::Mode;
 use crate::memory::UNCLOSED_MOST;
-use crate::testing::{Call, FakeDevice, FakeRegion, Fixture, Odd, cursor, plane};
-use crate::watcher::RESPITE;
+use crate::testing::{Call, FakeDevice, FakeRegion, Fixture, WrongFile, cursor, plane};
+use crate::watcher::BACKOFF;
 
 use super::{scanout, shown, status};
 
@@ -36,13 +36,13 @@ fn what_is_no_memory_is_refused_by_its_kind_and_the_picture_comes_back() {
             Mode::DmaBuf => "GET_GFX_DMABUF of id 16",
             Mode::Region => "GET_REGION_INFO of the graphics region 16",
         };
-        for (odd, kind) in [
-            (Odd::Socket, "a socket"),
-            (Odd::Pipe, "a pipe"),
-            (Odd::Directory, "a directory"),
-            (Odd::Device, "a character device"),
+        for (wrong, kind) in [
+            (WrongFile::Socket, "a socket"),
+            (WrongFile::Pipe, "a pipe"),
+            (WrongFile::Directory, "a directory"),
+            (WrongFile::Device, "a character device"),
         ] {
-            let mut fixture = fixture(mode, odd.open());
+            let mut fixture = fixture(mode, wrong.open());
             for _ in 0..20 {
                 fixture.refresh();
             }
@@ -54,7 +54,7 @@ fn what_is_no_memory_is_refused_by_its_kind_and_the_picture_comes_back() {
 
             let memory = fixture.device.files().with(&vec![0x33; 1 << 16], true);
             give(&fixture.device, mode, memory);
-            fixture.pass(RESPITE);
+            fixture.pass(BACKOFF);
             fixture.refresh();
             assert_eq!(shown(&mut fixture), [0x3333_3333; 32 * 16]);
             assert_eq!(fixture.console.take_log(), [""; 0]);
@@ -65,9 +65,9 @@ fn what_is_no_memory_is_refused_by_its_kind_and_the_picture_comes_back() {
 #[test]
 fn what_may_shrink_or_is_in_huge_pages_is_read_and_not_mapped() {
     for mode in [Mode::DmaBuf, Mode::Region] {
-        for odd in [Odd::Unsealed, Odd::HugePages] {
-            let mut fixture = fixture(mode, odd.open());
-            fixture.console.set().uptake = Uptake::Import;
+        for wrong in [WrongFile::Unsealed, WrongFile::HugePages] {
+            let mut fixture = fixture(mode, wrong.open());
+            fixture.console.set().support = ScanoutSupport::Import;
             fixture.refresh();
             assert_eq!(shown(&mut fixture), [0; 32 * 16], "front ends would map it");
             assert!(fixture.console.get().imports.is_empty());
@@ -103,7 +103,7 @@ fn nor_is_a_scanout_shared_that_may_shrink() {
 #[test]
 fn what_cannot_be_closed_is_not_asked_for_again_and_again() {
     for mode in [Mode::DmaBuf, Mode::Region] {
-        let (socket, other_end) = Odd::lingering();
+        let (socket, other_end) = WrongFile::lingering();
         let mut fixture = fixture(mode, socket);
         fixture.device.set().gives_away = true;
         let mut other_ends = vec![other_end];
@@ -113,13 +113,13 @@ fn what_cannot_be_closed_is_not_asked_for_again_and_again() {
             let calls = counts.gets.len() + counts.regions as usize;
             assert_eq!(calls, turn.min(UNCLOSED_MOST));
             if turn >= UNCLOSED_MOST {
-                fixture.pass(RESPITE);
+                fixture.pass(BACKOFF);
                 continue;
             }
-            let (socket, other_end) = Odd::lingering();
+            let (socket, other_end) = WrongFile::lingering();
             give(&fixture.device, mode, socket);
             other_ends.push(other_end);
-            fixture.pass(RESPITE);
+            fixture.pass(BACKOFF);
         }
         assert!(fixture.console.take_log().last().unwrap().contains("cannot be closed"));
         drop(other_ends);

@@ -9,13 +9,13 @@ use drm_fourcc::{DrmFourcc, DrmModifier};
 use serde_json::json;
 
 use crate::config::Config;
-use crate::console::Uptake;
+use crate::console::ScanoutSupport;
 use crate::damage::Rect;
 use crate::device::Mode;
 use crate::plane::PlaneInfo;
 use crate::pool::Limits;
 use crate::testing::{Call, Errors, FakeDevice, Fixture, Shows, plane};
-use crate::watcher::{LOOK_MOST, PATIENCE};
+use crate::watcher::{PATIENCE, POLL_MOST};
 
 use super::{OFF, dma_buf_device, errors, is_update, scanout, shown, status, surface};
 
@@ -41,12 +41,12 @@ fn a_plane_is_imported_scanned_out_and_then_only_updated() {
 #[test]
 fn nobody_reads_back_what_can_be_read_fast() {
     let mut fixture = surface();
-    fixture.console.set().uptake = Uptake::ReadBack;
+    fixture.console.set().support = ScanoutSupport::ReadBack;
     let whole = Rect::full(32, 16);
     assert_eq!(fixture.refresh(), [Call::ShowSurface(32, 16), Call::UpdateSurface(whole)]);
     assert_eq!(fixture.refresh(), []);
     // A front end comes that shows it.
-    fixture.console.set().uptake = Uptake::Import;
+    fixture.console.set().support = ScanoutSupport::Import;
     let scanout = [Call::Import(0), Call::Scanout(0), Call::UpdateScanout(whole)];
     assert_eq!(fixture.refresh(), scanout);
 }
@@ -58,7 +58,7 @@ fn what_is_slow_to_read_or_cannot_be_read_is_read_back() {
 
     let mut slow = surface();
     slow.clock.set_step(Duration::from_millis(1));
-    slow.console.set().uptake = Uptake::ReadBack;
+    slow.console.set().support = ScanoutSupport::ReadBack;
     assert_eq!(slow.refresh(), scanout);
     // The verdict is on buffers like it, and lasts as long as the mode.
     slow.clock.set_step(Duration::ZERO);
@@ -71,12 +71,12 @@ fn what_is_slow_to_read_or_cannot_be_read_is_read_back() {
     let mut plane = plane(1, 32, 16);
     plane.drm_format_mod = DrmModifier::I915_x_tiled.into();
     tiled.device.set().primary = plane;
-    tiled.console.set().uptake = Uptake::ReadBack;
+    tiled.console.set().support = ScanoutSupport::ReadBack;
     assert_eq!(tiled.refresh(), scanout);
 
     let config = Config { read_back: true, ..Config::default() };
     let mut wanted = Fixture::new(Mode::DmaBuf, config, &dma_buf_device());
-    wanted.console.set().uptake = Uptake::ReadBack;
+    wanted.console.set().support = ScanoutSupport::ReadBack;
     assert_eq!(wanted.refresh(), scanout);
 }
 
@@ -117,13 +117,13 @@ fn who_loses_the_race_slowly_does_not_try_again() {
     fixture.device.take_gets();
     fixture.device.set().primary = plane(77, 32, 16);
     let clock = fixture.clock.clone();
-    fixture.device.on_each_call(move || clock.set_time(clock.time() + LOOK_MOST / 2));
+    fixture.device.on_each_call(move || clock.set_time(clock.time() + POLL_MOST / 2));
     let began = fixture.clock.time();
     fixture.refresh();
     assert_eq!(fixture.device.take_gets(), [77]);
     assert_eq!(
         fixture.clock.time().saturating_sub(began),
-        LOOK_MOST,
+        POLL_MOST,
         "nor is it asked for its cursor"
     );
 }
@@ -416,10 +416,10 @@ fn flips_of_equal_size_stay_on_the_surface() {
 fn front_ends_come_and_go_and_the_picture_stays_right() {
     let mut fixture = surface();
     for _ in 0..3 {
-        fixture.console.set().uptake = Uptake::None;
+        fixture.console.set().support = ScanoutSupport::None;
         fixture.refresh();
         assert_eq!(shown(&mut fixture), [0x1111_1111; 32 * 16]);
-        fixture.console.set().uptake = Uptake::Import;
+        fixture.console.set().support = ScanoutSupport::Import;
         let calls = fixture.refresh();
         assert!(calls.contains(&Call::Scanout(0)), "{calls:?}");
         assert_eq!(fixture.console.scanned_out(), inode(&fixture, 1));
@@ -433,7 +433,7 @@ fn front_ends_come_and_go_and_the_picture_stays_right() {
 fn a_user_can_have_surfaces_only() {
     let config = Config { import: false, ..Config::default() };
     let mut fixture = Fixture::new(Mode::DmaBuf, config, &super::dma_buf_device());
-    fixture.console.set().uptake = Uptake::Import;
+    fixture.console.set().support = ScanoutSupport::Import;
     fixture.refresh();
     assert_eq!(fixture.console.get().shows, Shows::Surface(32, 16));
 }
@@ -459,7 +459,7 @@ fn what_neither_front_end_nor_cpu_can_show_is_said_and_does_not_flicker() {
                 "fake: format {name} can only be shown by a display with OpenGL (gl=on) that knows it"
             )]
         );
-        fixture.console.set().uptake = Uptake::Import;
+        fixture.console.set().support = ScanoutSupport::Import;
         fixture.refresh();
         assert_eq!(fixture.console.scanned_out(), inode(&fixture, 2));
     }
@@ -504,7 +504,7 @@ fn a_dma_buf_that_cannot_be_mapped_is_said_with_what_to_do() {
     }
     assert_eq!(fixture.console.take_log(), [""; 0]);
     assert_eq!(fixture.device.take_gets(), [1, 2]);
-    fixture.console.set().uptake = Uptake::Import;
+    fixture.console.set().support = ScanoutSupport::Import;
     fixture.refresh();
     assert_eq!(fixture.console.get().shows, Shows::Scanout(0));
 }
@@ -566,7 +566,7 @@ fn loans_need_not_be_balanced() {
 fn what_is_lent_is_not_evicted() {
     let config = Config { pool: Limits { count: 1, bytes: 1 << 30 }, ..Config::default() };
     let mut fixture = Fixture::new(Mode::DmaBuf, config, &super::dma_buf_device());
-    fixture.console.set().uptake = Uptake::Import;
+    fixture.console.set().support = ScanoutSupport::Import;
     fixture.refresh();
     fixture.display().block(true);
     fixture.display().reset();
@@ -586,7 +586,7 @@ fn what_is_lent_is_not_evicted() {
 fn planes_of_any_size_come_and_go_within_the_limits() {
     let config = Config { pool: Limits { count: 100, bytes: 1 << 20 }, ..Config::default() };
     let mut fixture = Fixture::new(Mode::DmaBuf, config, &FakeDevice::default());
-    fixture.console.set().uptake = Uptake::Import;
+    fixture.console.set().support = ScanoutSupport::Import;
     for id in 1..50 {
         fixture.device.set().primary = plane(id, 256, 256);
         // Larger than any sum of buffers may be: only what is on screen stays.
@@ -602,8 +602,12 @@ fn planes_of_any_size_come_and_go_within_the_limits() {
 #[test]
 fn what_is_drawn_while_front_ends_change_is_shown() {
     let mut fixture = surface();
-    for (byte, uptake) in [(0x21, Uptake::None), (0x22, Uptake::ReadBack), (0x23, Uptake::None)] {
-        fixture.console.set().uptake = uptake;
+    for (byte, support) in [
+        (0x21, ScanoutSupport::None),
+        (0x22, ScanoutSupport::ReadBack),
+        (0x23, ScanoutSupport::None),
+    ] {
+        fixture.console.set().support = support;
         fixture.device.draw(1, 0, &[byte; 32 * 16 * 4]);
         fixture.refresh();
         assert_eq!(shown(&mut fixture), [u32::from(byte) * 0x0101_0101; 32 * 16]);
@@ -612,14 +616,14 @@ fn what_is_drawn_while_front_ends_change_is_shown() {
 
 #[test]
 fn what_is_beyond_the_limits_is_shown_all_the_same() {
-    for uptake in [Uptake::None, Uptake::ReadBack, Uptake::Import] {
+    for support in [ScanoutSupport::None, ScanoutSupport::ReadBack, ScanoutSupport::Import] {
         let config = Config { pool: Limits { count: 1, bytes: 1 }, ..Config::default() };
         let mut fixture = Fixture::new(Mode::DmaBuf, config, &dma_buf_device());
-        fixture.console.set().uptake = uptake;
+        fixture.console.set().support = support;
         for id in 2..5 {
             fixture.device.show(plane(id, 32, 16), 0);
             fixture.refresh();
-            assert_eq!(status(&mut fixture, "/plane/handle"), id, "{uptake:?}");
+            assert_eq!(status(&mut fixture, "/plane/handle"), id, "{support:?}");
             assert_eq!(status(&mut fixture, "/pool/buffers"), 1);
         }
         assert_eq!(fixture.device.take_gets(), [2, 3, 4]);
@@ -635,7 +639,7 @@ fn a_scanout_can_be_captured() {
     let picture = fixture.display().capture().unwrap();
     assert_eq!((picture.width, picture.height), (32, 16));
     assert_eq!(picture.pixels[..12], [0x11, 0x11, 0x11, 0x11, 9, 9, 9, 9, 0x11, 0x11, 0x11, 0x11]);
-    fixture.console.set().uptake = Uptake::None;
+    fixture.console.set().support = ScanoutSupport::None;
     fixture.refresh();
     assert!(fixture.display().capture().is_none(), "a surface is there already");
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::clock::Alarm;
 use crate::config::Config;
-use crate::console::Uptake;
+use crate::console::ScanoutSupport;
 use crate::device::Mode;
 use crate::testing::{Call, Errors, FakeDevice, Fixture, plane};
 
@@ -15,7 +15,7 @@ const MS: Duration = Duration::from_millis(1);
 fn with_events(mode: Mode, device: &FakeDevice) -> Fixture {
     device.set().has_events = true;
     let fixture = Fixture::new(mode, Config { events: true, ..Config::default() }, device);
-    fixture.console.set().uptake = Uptake::Import;
+    fixture.console.set().support = ScanoutSupport::Import;
     fixture
 }
 
@@ -79,9 +79,9 @@ fn a_device_that_storms_is_heard_250_times_a_second() {
             })
             .sum()
     };
-    let heard = storm(&mut fixture);
+    let signals = storm(&mut fixture);
     // The first at once.
-    assert!((240..=1 + 250).contains(&heard), "{heard} times");
+    assert!((240..=1 + 250).contains(&signals), "{signals} times");
     // A refresh that takes long leaves as much time to others.
     fixture.clock.set_step(10 * MS);
     fixture.refresh();
@@ -144,7 +144,7 @@ fn a_device_without_events_is_paced_and_nothing_is_said() {
     fixture.refresh();
     assert_eq!(fixture.console.take_log(), [""; 0]);
     assert!(status(&mut fixture, "/events").is_null());
-    assert!(fixture.alarm_in(Alarm::Look).is_some());
+    assert!(fixture.alarm_in(Alarm::Poll).is_some());
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn a_device_that_fails_is_paced_and_the_user_is_told() {
     let log = fixture.console.take_log();
     assert_eq!(log.len(), 1, "{log:?}");
     assert!(log[0].contains("cannot say when something changed: Protocol error"), "{log:?}");
-    assert!(fixture.alarm_in(Alarm::Look).is_some());
+    assert!(fixture.alarm_in(Alarm::Poll).is_some());
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::clock::Alarm;
 use crate::config::Config;
 use crate::device::Mode;
 use crate::testing::{Call, Errors, Fixture, plane};
-use crate::watcher::RESPITE;
+use crate::watcher::BACKOFF;
 
 use super::{dma_buf_device, region, rotating, scanout, status};
 
@@ -55,7 +55,7 @@ fn without_flips_nobody_is_asked_to_refresh() {
     fixture.refresh();
     assert_eq!(pass(&mut fixture, 60 * 1000 * MS), 0);
     // Nobody refreshed for a minute: nobody watches.
-    assert_eq!(fixture.alarm_in(Alarm::Look), None);
+    assert_eq!(fixture.alarm_in(Alarm::Poll), None);
     assert!(status(&mut fixture, "/pacing/looks").as_u64().unwrap() < 40);
 }
 
@@ -104,9 +104,9 @@ fn while_a_front_end_holds_the_picture_there_is_no_look() {
     let asked = status(&mut fixture, "/queries");
     assert_eq!(pass(&mut fixture, 1000 * MS), 0);
     assert_eq!(status(&mut fixture, "/queries"), asked);
-    assert_eq!(fixture.alarm_in(Alarm::Look), None, "nobody is woken again and again");
+    assert_eq!(fixture.alarm_in(Alarm::Poll), None, "nobody is woken again and again");
     fixture.display().block(false);
-    assert!(fixture.alarm_in(Alarm::Look).is_some());
+    assert!(fixture.alarm_in(Alarm::Poll).is_some());
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn a_device_that_is_silent_once_is_left_alone_for_a_second() {
     while fixture.console.take_log().is_empty() {
         fixture.pass(MS);
     }
-    fixture.pass(RESPITE);
+    fixture.pass(BACKOFF);
     let asked = status(&mut fixture, "/queries").as_u64();
     fixture.refresh();
     assert!(status(&mut fixture, "/queries").as_u64() > asked);
@@ -140,6 +140,6 @@ fn a_region_and_a_display_without_pacing_are_looked_at_only_when_asked() {
     let config = Config { pacing: false, ..Config::default() };
     for mut fixture in [region(), Fixture::new(Mode::DmaBuf, config, &dma_buf_device())] {
         fixture.refresh();
-        assert_eq!(fixture.alarm_in(Alarm::Look), None);
+        assert_eq!(fixture.alarm_in(Alarm::Poll), None);
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use drm_fourcc::DrmFourcc;
 
 use crate::config::Config;
-use crate::console::Uptake;
+use crate::console::ScanoutSupport;
 use crate::device::Mode;
 use crate::plane::{Plane, PlaneInfo, PlaneKind};
 use crate::testing::{FakeDevice, Fixture, plane, script};
@@ -59,7 +59,7 @@ fn whatever_a_device_says_no_more_is_read_than_there_is() {
     let mut random = fastrand::Rng::with_seed(2);
     let mut shown = 0;
     for mode in [Mode::DmaBuf, Mode::Region] {
-        for uptake in [Uptake::None, Uptake::ReadBack, Uptake::Import] {
+        for support in [ScanoutSupport::None, ScanoutSupport::ReadBack, ScanoutSupport::Import] {
             let device = FakeDevice::default();
             for id in 0..3 {
                 let file = device.files().create(random.u64(1..16384), random.bool());
@@ -67,7 +67,7 @@ fn whatever_a_device_says_no_more_is_read_than_there_is() {
                 device.add_region(id, random.u64(1..16384), 0);
             }
             let mut fixture = Fixture::new(mode, Config::default(), &device);
-            fixture.console.set().uptake = uptake;
+            fixture.console.set().support = support;
             for _ in 0..5000 {
                 device.set().primary = lie(&mut random);
                 device.set().cursor = lie(&mut random);

@@ -12,7 +12,7 @@ use crate::damage::{BAND_ROWS, Rect};
 use crate::device::Mode;
 use crate::plane::PlaneInfo;
 use crate::testing::{Call, Errors, FakeDevice, FakeRegion, Fixture, Shows, plane};
-use crate::watcher::{BLACK, LATEST, LOOK_MOST, PATIENCE};
+use crate::watcher::{BLACK, LATEST, PATIENCE, POLL_MOST};
 
 use super::{OFF, errors, region, shown, status};
 
@@ -207,7 +207,7 @@ fn pieces_that_come_just_in_time_are_not_waited_for_for_ever() {
         let began = fixture.clock.time();
         fixture.refresh();
         let took = fixture.clock.time().saturating_sub(began);
-        assert!(took <= LOOK_MOST + 2 * JUST_IN_TIME, "{took:?}");
+        assert!(took <= POLL_MOST + 2 * JUST_IN_TIME, "{took:?}");
         // And it is left to the guest for twice as long.
         fixture.pass((2 * took).saturating_sub(Duration::from_millis(1)));
         let reads = fixture.device.get().counts.reads;
@@ -403,9 +403,9 @@ fn blank(vendor: u8, width: u32) -> Fixture {
 
 /// What is said of zeros over time; halfway, `draw` is done.
 fn said_of_zeros(mut fixture: Fixture, draw: impl Fn(&mut Fixture)) -> usize {
-    for look in 0..20 {
+    for poll in 0..20 {
         fixture.refresh();
-        if look == 4 {
+        if poll == 4 {
             draw(&mut fixture);
         }
         fixture.clock.set_time(fixture.clock.time() + BLACK / 8);

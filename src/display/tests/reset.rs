@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use crate::config::Config;
-use crate::console::Uptake;
+use crate::console::ScanoutSupport;
 use crate::device::Mode;
 use crate::plane::PlaneInfo;
 use crate::testing::{Call, Errors, Fixture, Shows, cursor, plane};
-use crate::watcher::RESPITE;
+use crate::watcher::BACKOFF;
 
 use super::{OFF, dma_buf_device, errors, region, rotating, scanout, shown, status, surface};
 
@@ -113,8 +113,8 @@ fn a_thousand_resets_end_where_they_began() {
             for id in 1..=buffers {
                 device.set().primary = plane(id, 16, 16);
                 // Now and then as a surface, so that there are mappings too.
-                fixture.console.set().uptake =
-                    if id % 4 == 0 { Uptake::None } else { Uptake::Import };
+                fixture.console.set().support =
+                    if id % 4 == 0 { ScanoutSupport::None } else { ScanoutSupport::Import };
                 fixture.refresh();
             }
         };
@@ -183,7 +183,7 @@ fn a_hundred_thousand_flips_get_each_buffer_once_while_the_pool_has_room() {
 fn a_guest_with_a_new_buffer_at_each_flip_does_not_grow_the_pool() {
     let device = dma_buf_device();
     let mut fixture = Fixture::new(Mode::DmaBuf, Config::default(), &device);
-    fixture.console.set().uptake = Uptake::Import;
+    fixture.console.set().support = ScanoutSupport::Import;
     for id in 2..2000 {
         device.show(plane(id, 32, 16), 0);
         fixture.refresh();
@@ -217,7 +217,7 @@ fn a_device_that_is_gone_is_said_once_and_asked_seldom() {
         assert_eq!(errors(&mut fixture, "query"), u64::from(asked) + 1);
 
         fixture.device.set().primary_errors = Errors::default();
-        fixture.pass(RESPITE);
+        fixture.pass(BACKOFF);
         fixture.refresh();
         assert!(matches!(fixture.console.get().shows, Shows::Scanout(_)), "it is back");
         assert!(fixture.console.get().cursor.is_some());
@@ -236,7 +236,7 @@ fn a_device_that_does_not_answer_is_left_alone_for_a_while() {
         assert_eq!(fixture.refresh(), []);
     }
     assert_eq!(fixture.device.get().counts.primary, queries);
-    fixture.pass(RESPITE);
+    fixture.pass(BACKOFF);
     assert_eq!(fixture.refresh()[0], Call::Scanout(0), "what it told still holds");
 }
 

@@ -4,7 +4,7 @@ use std::env;
 use std::fs;
 use std::process::Command;
 
-use crate::console::Uptake;
+use crate::console::ScanoutSupport;
 use crate::testing::{Fixture, plane};
 
 use super::rotating;
@@ -83,7 +83,8 @@ fn resets() {
     for buffers in [1, 3, 8, 16] {
         for surfaces in [false, true] {
             let mut fixture = rotating(buffers);
-            fixture.console.set().uptake = if surfaces { Uptake::None } else { Uptake::Import };
+            fixture.console.set().support =
+                if surfaces { ScanoutSupport::None } else { ScanoutSupport::Import };
             measure(&format!("{buffers} buffers, surfaces: {surfaces}"), 1000, |_| {
                 for id in 1..=buffers {
                     flip(&mut fixture, id);

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use drm_fourcc::DrmFourcc;
 
 use crate::config::Config;
-use crate::console::Uptake;
+use crate::console::ScanoutSupport;
 use crate::damage::BAND_ROWS;
 use crate::device::Mode;
 use crate::plane::PlaneInfo;
@@ -103,7 +103,7 @@ fn pictures_are_the_same_with_every_switch_on_and_off() {
         device.set().primary = plane(if mode == Mode::DmaBuf { 1 } else { REGION }, 64, 48);
         let [mut fast, mut plain] =
             [Config::default(), off].map(|config| Fixture::new(mode, config, &device));
-        fast.console.set().uptake = Uptake::ReadBack;
+        fast.console.set().support = ScanoutSupport::ReadBack;
         let mut before = VecDeque::new();
         let (mut surfaces, mut late, mut video, mut was_off) = (0, 0, 0, false);
         for frame in 0..FRAMES {

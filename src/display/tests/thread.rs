@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::clock::Alarm;
 use crate::config::Config;
-use crate::console::{Monitor, Uptake};
+use crate::console::{Monitor, ScanoutSupport};
 use crate::device::Mode;
 use crate::plane::PlaneInfo;
 use crate::testing::{Apart, Call, Counts, Errors, FakeDevice, FakeEdid, Shows, cursor, plane};
@@ -26,7 +26,7 @@ pub(super) fn region() -> Apart {
 
 pub(super) fn scanout() -> Apart {
     let apart = Apart::new(Mode::DmaBuf, Config::default(), &dma_buf_device());
-    apart.fixture.console.set().uptake = Uptake::Import;
+    apart.fixture.console.set().support = ScanoutSupport::Import;
     apart
 }
 
@@ -38,7 +38,7 @@ fn with_events() -> Apart {
     device.set().has_events = true;
     let config = Config { events: true, ..Config::default() };
     let mut apart = Apart::new(Mode::DmaBuf, config, &device);
-    apart.fixture.console.set().uptake = Uptake::Import;
+    apart.fixture.console.set().support = ScanoutSupport::Import;
     apart.live(100 * MS);
     assert_eq!(apart.handle(), 1);
     apart
@@ -95,11 +95,11 @@ fn what_front_ends_do_with_it_is_asked_first_and_followed() {
     assert_eq!(apart.fixture.refresh(), [], "it is not known yet what they do with it");
     apart.turn();
     assert_eq!(apart.fixture.refresh()[..2], [Call::Import(0), Call::Scanout(0)]);
-    for uptake in [Uptake::None, Uptake::Import, Uptake::None] {
-        apart.fixture.console.set().uptake = uptake;
+    for support in [ScanoutSupport::None, ScanoutSupport::Import, ScanoutSupport::None] {
+        apart.fixture.console.set().support = support;
         apart.run(300 * MS);
-        let expected = match uptake {
-            Uptake::Import => Shows::Scanout(0),
+        let expected = match support {
+            ScanoutSupport::Import => Shows::Scanout(0),
             _ => Shows::Surface(32, 16),
         };
         assert_eq!(apart.fixture.console.get().shows, expected);
@@ -118,14 +118,14 @@ fn a_single_look_began_after_it_was_wanted_and_is_over_once() {
     apart.turn();
     apart.fixture.device.draw_region(16, 0, &[0x33; 64]);
     apart.fixture.refresh_as(false);
-    assert_eq!(apart.looked(), 0);
+    assert_eq!(apart.refresh_done(), 0);
     apart.turn();
-    assert_eq!(apart.looked(), 0);
+    assert_eq!(apart.refresh_done(), 0);
     apart.fixture.refresh();
-    assert_eq!(apart.looked(), 1);
+    assert_eq!(apart.refresh_done(), 1);
     assert_eq!(shown(&mut apart.fixture)[0], 0x3333_3333);
     apart.run(300 * MS);
-    assert_eq!(apart.looked(), 1);
+    assert_eq!(apart.refresh_done(), 1);
 }
 
 #[test]
@@ -133,13 +133,13 @@ fn who_looks_once_waits_for_no_device_longer_than_a_moment() {
     let mut apart = region();
     apart.fixture.refresh_as(false);
     apart.fixture.pass(99 * MS);
-    assert_eq!(apart.looked(), 0);
+    assert_eq!(apart.refresh_done(), 0);
     apart.fixture.pass(MS);
-    assert_eq!(apart.looked(), 1);
+    assert_eq!(apart.refresh_done(), 1);
     // Nor longer than there is a display.
     apart.fixture.refresh_as(false);
     apart.fixture.display().close();
-    assert_eq!(apart.looked(), 2);
+    assert_eq!(apart.refresh_done(), 2);
     assert_eq!(apart.fixture.alarm_in(Alarm::Answer), None);
 }
 
@@ -183,7 +183,7 @@ fn nobody_calls_a_device_that_is_being_reset_and_what_it_said_before_is_forgotte
         apart.fixture.display().reset_done();
         apart.run(300 * MS);
         assert_ne!(apart.fixture.console.message().as_deref(), Some(OFF));
-        if apart.fixture.console.get().uptake == Uptake::None {
+        if apart.fixture.console.get().support == ScanoutSupport::None {
             assert_eq!(shown(&mut apart.fixture), [0x3333_3333; PIXELS]);
         }
     }
@@ -324,8 +324,9 @@ fn random_steps_of_both_end_with_the_truth() {
                     device.set().primary = plane(random.u32(1..=3), 32, 16);
                 }
                 11 => {
-                    let uptakes = [Uptake::None, Uptake::Import, Uptake::ReadBack];
-                    apart.fixture.console.set().uptake = uptakes[random.usize(..3)];
+                    let supports =
+                        [ScanoutSupport::None, ScanoutSupport::Import, ScanoutSupport::ReadBack];
+                    apart.fixture.console.set().support = supports[random.usize(..3)];
                 }
                 12 => apart.fixture.display().block(random.bool()),
                 13 => {
@@ -341,12 +342,12 @@ fn random_steps_of_both_end_with_the_truth() {
             }
         }
         apart.fixture.display().block(false);
-        apart.fixture.console.set().uptake = Uptake::None;
+        apart.fixture.console.set().support = ScanoutSupport::None;
         device.draw_all(0x5a);
         apart.run(Duration::from_secs(3));
         assert_eq!(shown(&mut apart.fixture), [0x5a5a_5a5a; PIXELS], "seed {seed}");
-        assert!(apart.looked() <= wanted, "seed {seed}");
-        assert_eq!(apart.looked() > 0, wanted > 0, "seed {seed}");
+        assert!(apart.refresh_done() <= wanted, "seed {seed}");
+        assert_eq!(apart.refresh_done() > 0, wanted > 0, "seed {seed}");
         if mode == Mode::DmaBuf {
             assert_eq!(status(&mut apart.fixture, "/pool/violations"), 0, "seed {seed}");
         }
@@ -432,7 +433,7 @@ fn a_flip_that_a_front_end_held_up_is_shown_when_it_lets_go() {
 fn a_scanout_that_is_not_taken_any_more_is_replaced_at_once() {
     for mut apart in [scanout(), with_events()] {
         apart.live(Duration::from_secs(10));
-        apart.fixture.console.set().uptake = Uptake::None;
+        apart.fixture.console.set().support = ScanoutSupport::None;
         apart.live(35 * MS);
         assert_eq!(apart.fixture.console.get().shows, Shows::Surface(32, 16));
     }
@@ -468,7 +469,7 @@ fn a_watcher_that_fails_says_so_and_holds_up_nobody() {
         assert_eq!(apart.fixture.refresh(), [], "it is said once");
         apart.fixture.refresh_as(false);
         apart.fixture.pass(100 * MS);
-        assert_eq!(apart.looked(), 1);
+        assert_eq!(apart.refresh_done(), 1);
         apart.fixture.display().reset();
         apart.fixture.display().reset_done();
         apart.fixture.refresh();
@@ -520,13 +521,13 @@ fn a_scanout_that_is_shown_at_the_second_attempt_is_captured() {
     // Front ends do something else with it than was thought.
     apart.fixture.refresh_as(false);
     apart.turn();
-    let looks = apart.looked();
-    apart.fixture.console.set().uptake = Uptake::ReadBack;
+    let polls = apart.refresh_done();
+    apart.fixture.console.set().support = ScanoutSupport::ReadBack;
     apart.fixture.display().arrived();
-    apart.fixture.console.set().uptake = Uptake::Import;
-    assert_eq!(apart.looked(), looks, "it could not be shown");
+    apart.fixture.console.set().support = ScanoutSupport::Import;
+    assert_eq!(apart.refresh_done(), polls, "it could not be shown");
     apart.live(20 * MS);
-    assert_eq!(apart.looked(), looks + 1);
+    assert_eq!(apart.refresh_done(), polls + 1);
     assert!(apart.fixture.display().capture().is_some());
 }
 
@@ -556,8 +557,8 @@ fn what_is_off_or_wrong_is_drawn_again_once() {
             apart.fixture.display().invalidate();
             let queries = apart.queries();
             apart.live(1000 * MS);
-            let looks = apart.queries() - queries;
-            assert!((4..=8).contains(&looks), "{looks} looks in a second");
+            let polls = apart.queries() - queries;
+            assert!((4..=8).contains(&polls), "{polls} looks in a second");
         }
     }
 }
@@ -572,8 +573,8 @@ fn a_device_that_lies_is_no_moving_picture() {
     assert_eq!(apart.fixture.console.message().as_deref(), lie, "it is said soon");
     let queries = apart.queries();
     apart.live(1000 * MS);
-    let looks = apart.queries() - queries;
-    assert!((10..=20).contains(&looks), "{looks} looks in a second");
+    let polls = apart.queries() - queries;
+    assert!((10..=20).contains(&polls), "{polls} looks in a second");
 }
 
 #[test]
@@ -581,14 +582,14 @@ fn who_looks_once_is_not_put_off_by_others_who_do() {
     // Others want a look while the one before is under way, again and again. To tell one is to tell all, so it waits for a moment.
     let mut apart = region();
     apart.run(100 * MS);
-    for looks in 1..10 {
+    for polls in 1..10 {
         for _ in 0..11 {
             apart.fixture.refresh_as(false);
             apart.turn();
             apart.fixture.refresh_as(false);
             apart.fixture.pass(10 * MS);
         }
-        assert!(apart.looked() >= looks);
+        assert!(apart.refresh_done() >= polls);
     }
     // Nor does a device that does not answer have them wait for longer.
     let mut apart = region();
@@ -596,24 +597,24 @@ fn who_looks_once_is_not_put_off_by_others_who_do() {
         apart.fixture.refresh_as(false);
         apart.fixture.pass(10 * MS);
     }
-    assert!(apart.looked() >= 2);
+    assert!(apart.refresh_done() >= 2);
 }
 
 #[test]
 fn each_single_look_began_after_it_was_wanted() {
     let mut apart = region();
     apart.run(100 * MS);
-    let looked = apart.looked();
+    let refresh_done = apart.refresh_done();
     apart.fixture.refresh_as(false);
     apart.turn();
     // The look for the first one has been.
     apart.fixture.device.draw_region(16, 0, &[0x33; 64]);
     apart.fixture.refresh_as(false);
     apart.fixture.refresh_as(false);
-    assert_eq!(apart.looked(), looked, "who wanted the second would be told, too");
+    assert_eq!(apart.refresh_done(), refresh_done, "who wanted the second would be told, too");
     apart.turn();
     apart.fixture.refresh();
-    assert_eq!(apart.looked(), looked + 1);
+    assert_eq!(apart.refresh_done(), refresh_done + 1);
     assert_eq!(shown(&mut apart.fixture)[0], 0x3333_3333);
     assert_eq!(apart.fixture.alarm_in(Alarm::Answer), None);
 }
@@ -625,7 +626,7 @@ fn a_capture_stays_for_who_asked_whoever_asks_next() {
     apart.fixture.refresh_as(false);
     apart.turn();
     apart.fixture.refresh();
-    assert_eq!(apart.looked(), 1);
+    assert_eq!(apart.refresh_done(), 1);
     apart.fixture.refresh_as(false);
     assert!(apart.fixture.display().capture().is_some());
     // Who had to give up gets none of before.
@@ -633,7 +634,7 @@ fn a_capture_stays_for_who_asked_whoever_asks_next() {
     apart.fixture.refresh();
     apart.fixture.refresh_as(false);
     apart.fixture.pass(2000 * MS);
-    assert_eq!(apart.looked(), 3);
+    assert_eq!(apart.refresh_done(), 3);
     assert!(apart.fixture.display().capture().is_none());
 }
 

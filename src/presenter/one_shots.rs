@@ -8,7 +8,7 @@ use std::time::Duration;
 /// The console cannot tell apart who waits: once it is told, everybody has what there is. So it is told when there was a look for everybody, or
 /// when somebody has waited for long enough.
 #[derive(Debug, Default)]
-pub(super) struct SingleLooks {
+pub(super) struct OneShots {
     /// The last one that was wanted.
     wanted: u64,
     /// The last one that is over.
@@ -16,7 +16,7 @@ pub(super) struct SingleLooks {
     /// Those in between, the oldest first.
     waiting: VecDeque<Waiting>,
     /// Since when the oldest has been waited for of those that are over, if nobody was told yet.
-    untold: Option<Duration>,
+    unreported: Option<Duration>,
 }
 
 /// Those up to this number, of which the first has been waited for since then.
@@ -30,7 +30,7 @@ struct Waiting {
 /// look that has not begun.
 const MOST: usize = 2;
 
-impl SingleLooks {
+impl OneShots {
     /// The last one that is wanted.
     pub fn wanted(&self) -> u64 {
         self.wanted
@@ -53,7 +53,7 @@ impl SingleLooks {
 
     /// Since when somebody has waited.
     pub fn waits_since(&self) -> Option<Duration> {
-        self.untold.or_else(|| self.waiting.front().map(|oldest| oldest.since))
+        self.unreported.or_else(|| self.waiting.front().map(|oldest| oldest.since))
     }
 
     /// There was a look for all up to this one. Returns whether that is news.
@@ -61,7 +61,7 @@ impl SingleLooks {
         self.over = self.over.max(number);
         let mut is_news = false;
         while let Some(oldest) = self.waiting.front().filter(|oldest| oldest.number <= number) {
-            self.untold.get_or_insert(oldest.since);
+            self.unreported.get_or_insert(oldest.since);
             self.waiting.pop_front();
             is_news = true;
         }
@@ -75,7 +75,7 @@ impl SingleLooks {
 
     /// Whether those who have waited are to be told.
     pub fn take_answer(&mut self) -> bool {
-        self.waiting.is_empty() && self.untold.take().is_some()
+        self.waiting.is_empty() && self.unreported.take().is_some()
     }
 }
 
@@ -89,41 +89,41 @@ mod tests {
 
     #[test]
     fn nobody_is_told_before_there_was_a_look_that_began_after_he_wanted_it() {
-        let mut looks = SingleLooks::default();
-        looks.want(at(0));
-        let began = looks.wanted();
-        looks.want(at(1));
-        assert!(looks.answer(began), "there was a look for the first");
-        assert!(!looks.take_answer(), "but telling him would tell the second");
-        assert_eq!(looks.waits_since(), Some(at(0)), "he still waits");
-        assert!(looks.answer(looks.wanted()));
-        assert!(looks.take_answer());
-        assert!(!looks.take_answer(), "once");
+        let mut polls = OneShots::default();
+        polls.want(at(0));
+        let began = polls.wanted();
+        polls.want(at(1));
+        assert!(polls.answer(began), "there was a look for the first");
+        assert!(!polls.take_answer(), "but telling him would tell the second");
+        assert_eq!(polls.waits_since(), Some(at(0)), "he still waits");
+        assert!(polls.answer(polls.wanted()));
+        assert!(polls.take_answer());
+        assert!(!polls.take_answer(), "once");
     }
 
     #[test]
     fn a_third_has_a_look_of_its_own_while_one_for_two_is_under_way() {
-        let mut looks = SingleLooks::default();
-        looks.want(at(0));
-        looks.want(at(1));
-        let began = looks.wanted();
-        looks.want(at(2));
-        looks.answer(began);
-        assert!(looks.waits_since().is_some());
-        assert!(!looks.take_answer());
-        assert!(looks.awaits(looks.wanted()));
-        looks.answer(looks.wanted());
-        assert!(looks.take_answer());
+        let mut polls = OneShots::default();
+        polls.want(at(0));
+        polls.want(at(1));
+        let began = polls.wanted();
+        polls.want(at(2));
+        polls.answer(began);
+        assert!(polls.waits_since().is_some());
+        assert!(!polls.take_answer());
+        assert!(polls.awaits(polls.wanted()));
+        polls.answer(polls.wanted());
+        assert!(polls.take_answer());
     }
 
     #[test]
     fn who_has_waited_for_long_enough_is_told_whoever_else_waits() {
-        let mut looks = SingleLooks::default();
-        assert!(!looks.give_up(), "nobody waits");
-        looks.want(at(0));
-        looks.want(at(99));
-        assert!(looks.give_up());
-        assert!(looks.take_answer());
-        assert_eq!(looks.waits_since(), None);
+        let mut polls = OneShots::default();
+        assert!(!polls.give_up(), "nobody waits");
+        polls.want(at(0));
+        polls.want(at(99));
+        assert!(polls.give_up());
+        assert!(polls.take_answer());
+        assert_eq!(polls.waits_since(), None);
     }
 }

@@ -14,16 +14,16 @@ const STEP: usize = 5;
 
 /// What one glance tells the next.
 #[derive(Debug, Default)]
-pub(super) struct Glances {
+pub(super) struct Sampler {
     /// The first row of the next one's sample.
     sample: usize,
     /// For how many more each band is compared.
     warmth: Vec<u8>,
 }
 
-impl Glances {
-    /// Brings up to date what [`Look::Glance`](super::Look::Glance) takes, and notes what changed of each row.
-    pub fn look(
+impl Sampler {
+    /// Brings up to date what [`Comparison::Sampled`](super::Look::Glance) takes, and notes what changed of each row.
+    pub fn update(
         &mut self,
         one_in: usize,
         rows: &mut Rows<'_>,

@@ -13,7 +13,7 @@ use rustix::pipe::pipe;
 /// What a descriptor leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it")]
-pub enum Odd {
+pub enum WrongFile {
     Socket,
     Pipe,
     Directory,
@@ -23,7 +23,7 @@ pub enum Odd {
     HugePages,
 }
 
-impl Odd {
+impl WrongFile {
     /// All of them.
     pub const ALL: [Self; 6] =
         [Self::Socket, Self::Pipe, Self::Directory, Self::Device, Self::Unsealed, Self::HugePages];

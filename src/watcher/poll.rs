@@ -4,15 +4,15 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::allocate::OutOfMemory;
 use crate::clock::Clock;
-use crate::console::{Severity, Uptake};
+use crate::console::{ScanoutSupport, Severity};
 use crate::damage::{self, BAND_ROWS, Source};
 use crate::device::{Device, Failure};
 use crate::exchange::{Block, CursorView, Drawn, Lease, Remark, Report, Shown, Verdict, View};
 use crate::format::Conversion;
 use crate::plane::{Geometry, Plane, PlaneInfo, PlaneKind};
 use crate::pool::{Buffer, Key};
-use crate::room::NoRoom;
 
 use super::budget::Budget;
 use super::direct::Direct;
@@ -32,18 +32,18 @@ const FRESH: Duration = Duration::from_millis(1);
 pub(crate) const PATIENCE: u32 = 3;
 
 /// A device that is gone or silent, or gives what it should not, is left alone for this long.
-pub(crate) const RESPITE: Duration = Duration::from_secs(1);
+pub(crate) const BACKOFF: Duration = Duration::from_secs(1);
 
 /// A look that somebody wants.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Look {
+pub(crate) struct PollRequest {
     /// All that it shows must be what the device shows then: no other follows soon.
     pub exact: bool,
     /// What came of the last report: if need be, what led to it is looked at again.
     pub verdict: Verdict,
 }
 
-impl Look {
+impl PollRequest {
     fn again(self) -> bool {
         self.verdict != Verdict::Settled
     }
@@ -51,7 +51,7 @@ impl Look {
 
 /// What a look beside the front ends' refreshes came to.
 #[derive(Debug)]
-pub(crate) enum Peek {
+pub(crate) enum FlipCheck {
     /// Nothing new, or it was not time to look.
     Nothing,
     /// The guest flipped, or its plane came or went.
@@ -92,35 +92,35 @@ pub(super) fn query(
 
 /// One in how many rows need be looked at, where looks are so far apart.
 fn sample(since: Duration) -> usize {
-    let looks = LATEST.as_micros() / since.as_micros().max(1);
+    let polls = LATEST.as_micros() / since.as_micros().max(1);
     (0..=BAND_ROWS.ilog2())
         .rev()
         .map(|n| 1 << n)
-        .find(|one_in| *one_in as u128 <= looks)
+        .find(|one_in| *one_in as u128 <= polls)
         .unwrap_or(1)
 }
 
 impl<D: Device, T: Clock> Watcher<D, T> {
     /// Looks at the device, unless it is left alone, or reset meanwhile.
-    pub(crate) fn look(&mut self, look: Look) -> Option<Report> {
+    pub(crate) fn poll(&mut self, request: PollRequest) -> Option<Report> {
         let now = self.clock.now();
         self.budget = Budget::new(now);
-        if look.exact {
+        if request.exact {
             self.found = None;
         }
-        if !look.again() {
-            self.exact |= look.exact;
-            self.since = now.saturating_sub(self.looked);
-            self.looked = now;
+        if !request.again() {
+            self.exact |= request.exact;
+            self.since = now.saturating_sub(self.polled);
+            self.polled = now;
         }
-        if self.rests(now) {
+        if self.backs_off(now) {
             return None;
         }
         self.unread = None;
         let mut cursor = CursorView::Unchanged;
         let seen = match self.planes {
-            Planes::DmaBuf(_) => self.look_at_dmabuf(now, look.again()),
-            Planes::Region(_) => self.look_at_region(look),
+            Planes::DmaBuf(_) => self.poll_dmabuf(now, request.again()),
+            Planes::Region(_) => self.poll_region(request),
         };
         self.reported = match seen {
             Ok(View::Picture(_)) => Reported::Drawn,
@@ -129,14 +129,14 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         };
         let view = match seen {
             Ok(View::Off) => {
-                self.health.failing = 0;
+                self.health.failures = 0;
                 self.mode = None;
                 View::Off
             }
             Ok(view @ View::Undecided(_)) => view,
             Ok(view) => {
-                self.health.failing = 0;
-                cursor = self.look_at_cursor(matches!(view, View::Buffer(..)));
+                self.health.failures = 0;
+                cursor = self.poll_cursor(matches!(view, View::Buffer(..)));
                 view
             }
             // Whoever resets it will want another look.
@@ -147,8 +147,8 @@ impl<D: Device, T: Clock> Watcher<D, T> {
     }
 
     pub(super) fn report(&self, view: View, cursor: CursorView) -> Report {
-        let Self { epoch, single_look, redraw, .. } = *self;
-        Report { epoch, single_look, redrawn: redraw, view, cursor, captured: None }
+        let Self { epoch, one_shot, redraw, .. } = *self;
+        Report { epoch, one_shot, redrawn: redraw, view, cursor, captured: None }
     }
 
     /// Something changed: all of it is to be seen.
@@ -157,36 +157,36 @@ impl<D: Device, T: Clock> Watcher<D, T> {
     }
 
     /// Whether the device is left alone. A front end that has not released what it was given must not be given more.
-    pub(super) fn rests(&self, now: Duration) -> bool {
-        self.blocked == Block::Held || now < self.health.resume
+    pub(super) fn backs_off(&self, now: Duration) -> bool {
+        self.blocked == Block::Held || now < self.health.backoff_until
     }
 
-    fn look_at_dmabuf(&mut self, now: Duration, again: bool) -> Result<View, Problem> {
+    fn poll_dmabuf(&mut self, now: Duration, again: bool) -> Result<View, Problem> {
         let Planes::DmaBuf(planes) = &mut self.planes else { return Ok(View::Off) };
         let known = planes.primary().copied().filter(|_| again);
         let fresh = self.found.as_ref().filter(|(_, at)| now.saturating_sub(*at) <= FRESH);
-        let told = known.or(fresh.map(|(info, _)| *info));
+        let answer = known.or(fresh.map(|(info, _)| *info));
         let kind = PlaneKind::Primary;
         let time = (self.budget, &self.clock);
-        let shown = planes.look(&self.device, time, kind, told.as_ref(), &mut self.counters)?;
+        let shown = planes.poll(&self.device, time, kind, answer.as_ref(), &mut self.counters)?;
         // What the pacer was told is no second look.
-        let asked = told.is_none() || planes.primary() != told.as_ref();
+        let asked = answer.is_none() || planes.primary() != answer.as_ref();
         if let (Pace::Flips(pacer), true) = (&mut self.pace, asked) {
-            pacer.look(self.clock.now(), planes.primary());
+            pacer.poll(self.clock.now(), planes.primary());
         }
         let Some((key, plane)) = shown else { return Ok(View::Off) };
         self.note_mode(&plane);
         let Some(lease) = self.lease(key, &plane, kind) else { return Ok(View::Off) };
         // Front ends map what they import, as do their clients.
-        let uptake = if self.config.import && lease.buffer.can_be_mapped() {
-            self.uptakes.of(key, plane.geometry.format)
+        let support = if self.config.import && lease.buffer.can_be_mapped() {
+            self.supports.of(key, plane.geometry.format)
         } else {
-            Some(Uptake::None)
+            Some(ScanoutSupport::None)
         };
-        match uptake {
+        match support {
             None => Ok(View::Undecided(lease)),
-            Some(Uptake::Import) => Ok(View::Buffer(lease, Uptake::Import)),
-            Some(Uptake::ReadBack)
+            Some(ScanoutSupport::Import) => Ok(View::Buffer(lease, ScanoutSupport::Import)),
+            Some(ScanoutSupport::ReadBack)
                 if self.config.read_back || !self.is_fast_to_read(key, &plane) =>
             {
                 // The front end waits for what it reads back, on the main loop.
@@ -195,11 +195,11 @@ impl<D: Device, T: Clock> Watcher<D, T> {
                     handle: plane.handle,
                     error,
                 })?;
-                Ok(View::Buffer(lease, Uptake::ReadBack))
+                Ok(View::Buffer(lease, ScanoutSupport::ReadBack))
             }
-            Some(uptake) => {
-                self.unread = Some((lease.clone(), uptake));
-                let read = self.read(lease, uptake)?;
+            Some(support) => {
+                self.unread = Some((lease.clone(), support));
+                let read = self.read(lease, support)?;
                 self.unread = None;
                 Ok(read)
             }
@@ -213,7 +213,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
     }
 
     /// Reads a dma-buf for a surface.
-    fn read(&mut self, lease: Lease, uptake: Uptake) -> Result<View, Problem> {
+    fn read(&mut self, lease: Lease, support: ScanoutSupport) -> Result<View, Problem> {
         let (key, plane) = (lease.key, lease.plane);
         let Planes::DmaBuf(planes) = &mut self.planes else { return Ok(View::Off) };
         let Some(buffer) = planes.pool.get_mut(key) else { return Ok(View::Off) };
@@ -224,8 +224,8 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         if self.shown.key() != Some(key) {
             self.exact = true;
         }
-        let look = self.closeness();
-        self.make_room(&plane, conversion)?;
+        let comparison = self.closeness();
+        self.prepare_surface(&plane, conversion)?;
         let Self { drawing: Some(drawing), planes: Planes::DmaBuf(planes), .. } = self else {
             return Ok(View::Off);
         };
@@ -235,28 +235,28 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         let _reading =
             memory.begin_reading().map_err(|error| Problem::Read { what, handle, error })?;
         let damage = drawing
-            .update(&plane.geometry, conversion, memory, look)
+            .update(&plane.geometry, conversion, memory, comparison)
             .map_err(|error| Problem::Read { what, handle, error })?;
-        let lease = Some((lease, uptake));
+        let lease = Some((lease, support));
         Ok(View::Picture(Drawn { plane, lease, picture: drawing.picture(), damage }))
     }
 
-    fn look_at_region(&mut self, look: Look) -> Result<View, Problem> {
+    fn poll_region(&mut self, request: PollRequest) -> Result<View, Problem> {
         let Planes::Region(region) = &mut self.planes else { return Ok(View::Off) };
         let Some((plane, conversion, moved)) =
-            region.look(&self.device, look.again(), &mut self.counters)?
+            region.poll(&self.device, request.again(), &mut self.counters)?
         else {
             return Ok(View::Off);
         };
-        if look.verdict != Verdict::NoMemory {
-            if let Some(view) = self.look_at_memory(&plane, conversion) {
+        if request.verdict != Verdict::NoMemory {
+            if let Some(view) = self.poll_memory(&plane, conversion) {
                 self.note_mode(&plane);
                 return Ok(view);
             }
         }
         self.exact |= moved;
         let closeness = self.closeness();
-        self.make_room(&plane, conversion)?;
+        self.prepare_surface(&plane, conversion)?;
         let Self {
             drawing: Some(drawing),
             planes: Planes::Region(region),
@@ -306,12 +306,12 @@ impl<D: Device, T: Clock> Watcher<D, T> {
     }
 
     /// The region's memory itself, where it is better to show that, or to go on with it, than a copy.
-    fn look_at_memory(&mut self, plane: &Plane, conversion: Conversion) -> Option<View> {
+    fn poll_memory(&mut self, plane: &Plane, conversion: Conversion) -> Option<View> {
         let Planes::Region(region) = &self.planes else { return None };
         let geometry = plane.geometry;
         if let Some(direct) = self.direct.as_mut().filter(|d| d.shows(region.memory())) {
             // What cannot be read is no reason to hesitate, and the copy will say so.
-            let tell = direct.look().ok()?;
+            let tell = direct.poll().ok()?;
             if direct.is_calm() {
                 self.hesitation = direct.hesitation(self.hesitation);
                 return None;
@@ -337,21 +337,21 @@ impl<D: Device, T: Clock> Watcher<D, T> {
     }
 
     /// How closely a surface is compared with what it shows.
-    fn closeness(&self) -> damage::Look {
+    fn closeness(&self) -> damage::Comparison {
         if self.redraw || !self.config.compare {
-            damage::Look::Copy
+            damage::Comparison::Copy
         } else if self.exact || !self.config.glance {
-            damage::Look::Compare
+            damage::Comparison::Compare
         } else {
             match sample(self.since) {
-                1 => damage::Look::Compare,
-                one_in => damage::Look::Glance(one_in),
+                1 => damage::Comparison::Compare,
+                one_in => damage::Comparison::Sampled(one_in),
             }
         }
     }
 
     /// Makes sure that there is something to draw on, which is what the console shows, or will.
-    fn make_room(&mut self, plane: &Plane, conversion: Conversion) -> Result<(), Problem> {
+    fn prepare_surface(&mut self, plane: &Plane, conversion: Conversion) -> Result<(), Problem> {
         let geometry = &plane.geometry;
         let (width, height) = (geometry.width, geometry.height);
         let is_shown = matches!(self.shown, Shown::Surface(w, h, _) if (w, h) == (width, height));
@@ -359,7 +359,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
             // What the other took is there for this one.
             self.drawing = None;
             let drawing = Drawing::new(geometry, conversion);
-            self.drawing = Some(drawing.map_err(|NoRoom(bytes)| Problem::NoSurface {
+            self.drawing = Some(drawing.map_err(|OutOfMemory(bytes)| Problem::NoSurface {
                 width,
                 height,
                 bytes,
@@ -371,20 +371,20 @@ impl<D: Device, T: Clock> Watcher<D, T> {
     /// What there is to see of a device that does not show anything, and what to say.
     fn fail(&mut self, problem: &Problem) -> View {
         let health = &mut self.health;
-        health.failing += 1;
-        let lasting = !problem.is_passing() || health.failing > PATIENCE;
+        health.failures += 1;
+        let lasting = !problem.is_passing() || health.failures > PATIENCE;
         let failure = problem.failure();
         if matches!(failure, Some(Failure::Gone | Failure::Silent)) || problem.is_refusal() {
             let now = self.clock.now();
-            health.resume = now + RESPITE.max(self.budget.spent(now) * REST_SHARE);
+            health.backoff_until = now + BACKOFF.max(self.budget.spent(now) * REST_SHARE);
         }
         let mut remarks = Vec::new();
         let topic = problem.topic();
-        if health.failing == 1 || health.trouble.0 != topic {
-            health.trouble = (topic, problem.to_string());
+        if health.failures == 1 || health.error.0 != topic {
+            health.error = (topic, problem.to_string());
         }
         if lasting || problem.is_worth_saying() {
-            let (topic, text) = &health.trouble;
+            let (topic, text) = &health.error;
             let topic = if problem.concerns_all_buffers() { topic } else { text };
             remarks.extend(Self::complaint(topic.clone(), problem, Severity::Error));
         } else {
@@ -406,7 +406,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         if failure == Some(Failure::Gone) {
             self.invalidate_planes();
         }
-        View::Trouble { remarks, unread, message, frozen }
+        View::Error { remarks, unread, message, frozen }
     }
 
     /// What the memory that is shown holds now.
@@ -415,8 +415,9 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         let (memory, geometry) = direct.picture();
         let conversion = Conversion::to_xrgb8888(geometry.format)?;
         let mut drawing = Drawing::new(&geometry, conversion).ok()?;
-        let look = damage::Look::Copy;
-        let damage = drawing.update(&geometry, conversion, &**memory as &dyn Source, look).ok()?;
+        let comparison = damage::Comparison::Copy;
+        let damage =
+            drawing.update(&geometry, conversion, &**memory as &dyn Source, comparison).ok()?;
         let plane = Plane { geometry, handle: 0, position: (0, 0), hotspot: None };
         let picture = drawing.picture();
         self.drawing = Some(drawing);
@@ -433,43 +434,43 @@ impl<D: Device, T: Clock> Watcher<D, T> {
     }
 
     /// Looks whether the guest flipped, if it is time to.
-    pub(crate) fn peek(&mut self) -> Peek {
+    pub(crate) fn check_flip(&mut self) -> FlipCheck {
         let now = self.clock.now();
-        let rests = self.rests(now);
-        let Pace::Flips(pacer) = &mut self.pace else { return Peek::Nothing };
-        if rests || pacer.next_look(now).is_none_or(|at| at > now) {
-            return Peek::Nothing;
+        let backs_off = self.backs_off(now);
+        let Pace::Flips(pacer) = &mut self.pace else { return FlipCheck::Nothing };
+        if backs_off || pacer.next_poll(now).is_none_or(|at| at > now) {
+            return FlipCheck::Nothing;
         }
-        self.counters.looks += 1;
+        self.counters.polls += 1;
         self.budget = Budget::new(now);
-        match dmabuf::peek(&self.device, &mut self.counters) {
+        match dmabuf::check_flip(&self.device, &mut self.counters) {
             Ok(shows) => {
                 let now = self.clock.now();
-                if !pacer.look(now, shows.as_ref()) {
-                    return Peek::Nothing;
+                if !pacer.poll(now, shows.as_ref()) {
+                    return FlipCheck::Nothing;
                 }
                 self.found = shows.map(|info| (info, now));
                 self.expect_change();
-                Peek::Changed
+                FlipCheck::Changed
             }
             // Asking again would take as long.
             Err(error) if matches!(Failure::of(&error), Failure::Gone | Failure::Silent) => {
                 let view = self.fail(&Problem::Query { kind: PlaneKind::Primary, error });
-                Peek::Failed(Box::new(self.report(view, CursorView::Unchanged)))
+                FlipCheck::Failed(Box::new(self.report(view, CursorView::Unchanged)))
             }
             // The next look will tell.
             Err(_) => {
                 pacer.lose(self.clock.now());
-                Peek::Nothing
+                FlipCheck::Nothing
             }
         }
     }
 
     /// The device says that something changed. Returns whether somebody wants to see it.
-    pub(crate) fn hear(&mut self) -> bool {
+    pub(crate) fn on_event(&mut self) -> bool {
         let now = self.clock.now();
         let Pace::Events(events) = &mut self.pace else { return false };
-        let wanted = events.hear(now);
+        let wanted = events.on_event(now);
         if wanted {
             self.expect_change();
         }
@@ -477,11 +478,11 @@ impl<D: Device, T: Clock> Watcher<D, T> {
     }
 
     /// When to look beside the front ends' refreshes, or to listen to the device again.
-    pub(crate) fn next_look(&self, now: Duration) -> Option<Duration> {
+    pub(crate) fn next_poll(&self, now: Duration) -> Option<Duration> {
         match &self.pace {
-            _ if self.rests(now) => None,
+            _ if self.backs_off(now) => None,
             Pace::FrontEnds => None,
-            Pace::Flips(pacer) => pacer.next_look(now),
+            Pace::Flips(pacer) => pacer.next_poll(now),
             Pace::Events(events) => {
                 events.next(now).filter(|after| !after.is_zero()).map(|after| now + after)
             }
@@ -492,7 +493,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
     pub(crate) fn listens(&self, now: Duration) -> Option<bool> {
         match &self.pace {
             Pace::Events(events) => {
-                Some(!self.rests(now) && events.next(now).is_some_and(|after| after.is_zero()))
+                Some(!self.backs_off(now) && events.next(now).is_some_and(|after| after.is_zero()))
             }
             _ => None,
         }

@@ -7,33 +7,33 @@ use std::io;
 
 /// There is no memory for so many bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NoRoom(pub u64);
+pub struct OutOfMemory(pub u64);
 
-impl fmt::Display for NoRoom {
+impl fmt::Display for OutOfMemory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "there is no memory for {} bytes", self.0)
     }
 }
 
-impl std::error::Error for NoRoom {}
+impl std::error::Error for OutOfMemory {}
 
-impl From<NoRoom> for io::Error {
-    fn from(error: NoRoom) -> Self {
+impl From<OutOfMemory> for io::Error {
+    fn from(error: OutOfMemory) -> Self {
         Self::new(io::ErrorKind::OutOfMemory, error)
     }
 }
 
 /// So many zeros.
-pub fn zeros(len: usize) -> Result<Vec<u8>, NoRoom> {
+pub fn zeros(len: usize) -> Result<Vec<u8>, OutOfMemory> {
     let mut bytes = Vec::new();
     resize(&mut bytes, len)?;
     Ok(bytes)
 }
 
 /// As [`Vec::resize`], with zeros.
-pub fn resize(bytes: &mut Vec<u8>, len: usize) -> Result<(), NoRoom> {
+pub fn resize(bytes: &mut Vec<u8>, len: usize) -> Result<(), OutOfMemory> {
     let more = len.saturating_sub(bytes.len());
-    bytes.try_reserve_exact(more).map_err(|_| NoRoom(len as u64))?;
+    bytes.try_reserve_exact(more).map_err(|_| OutOfMemory(len as u64))?;
     bytes.resize(len, 0);
     Ok(())
 }
