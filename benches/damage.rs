@@ -1,5 +1,6 @@
-//! What looking for damage costs, by what happens on the screen; and how a look at a picture in which nothing changed compares
-//! with one plain read of the same memory, which no look can do without.
+//! What looking for damage costs, by what happens on the screen; and how a look at a picture in
+//! which nothing changed compares with one plain read of the same memory, which no look can do
+//! without.
 
 #![expect(missing_docs, reason = "criterion's macro makes a public function")]
 

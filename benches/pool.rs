@@ -53,7 +53,8 @@ fn known(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A guest that makes a new buffer for each flip: one comes, one goes. What the kernel takes for the file does not count.
+/// A guest that makes a new buffer for each flip: one comes, one goes. What the kernel takes for
+/// the file does not count.
 fn new(criterion: &mut Criterion) {
     let mut pool = Pool::new(Limits::default(), false);
     let mut id = 0;

@@ -1,5 +1,6 @@
-//! Lookups of shared objects by several threads at once, beside those in a map under one mutex, which is how QEMU's own table
-//! works. `benches/c/shared_objects.c` compares with QEMU's code itself.
+//! Lookups of shared objects by several threads at once, beside those in a map under one mutex,
+//! which is how QEMU's own table works. `benches/c/shared_objects.c` compares with QEMU's code
+//! itself.
 
 #![expect(missing_docs, reason = "criterion's macro makes a public function")]
 

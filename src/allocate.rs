@@ -1,11 +1,12 @@
-//! Memory whose amount somebody else decides: where there is none, that is an error, which says how much it was.
+//! Allocations whose size somebody else decides: failing is an error that names the size, not an
+//! abort.
 
 #![forbid(unsafe_code)]
 
 use std::fmt;
 use std::io;
 
-/// There is no memory for so many bytes.
+/// There is no memory for this many bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutOfMemory(pub u64);
 
@@ -23,14 +24,14 @@ impl From<OutOfMemory> for io::Error {
     }
 }
 
-/// So many zeros.
+/// Returns zeroed bytes.
 pub fn zeros(len: usize) -> Result<Vec<u8>, OutOfMemory> {
     let mut bytes = Vec::new();
     resize(&mut bytes, len)?;
     Ok(bytes)
 }
 
-/// As [`Vec::resize`], with zeros.
+/// Like [`Vec::resize`], with zeros.
 pub fn resize(bytes: &mut Vec<u8>, len: usize) -> Result<(), OutOfMemory> {
     let more = len.saturating_sub(bytes.len());
     bytes.try_reserve_exact(more).map_err(|_| OutOfMemory(len as u64))?;

@@ -1,4 +1,4 @@
-//! Time, and being called when it comes.
+//! The host's time and alarms.
 
 #![forbid(unsafe_code)]
 
@@ -6,45 +6,44 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-/// A clock. Times are since some moment that never changes.
+/// A monotonic clock. Times count from some fixed moment.
 pub trait Clock {
     /// Monotonic time.
     fn now(&self) -> Duration;
 }
 
-/// Alarms of a display whose halves are stepped on one thread.
+/// Alarms of a display.
 pub trait Alarms: Clock {
-    /// The same time, for a watcher.
+    /// The type of the watcher's clock.
     type Time: Clock;
 
-    /// The clock of a watcher.
+    /// Returns the same clock for a watcher, which may be on another thread.
     fn watch(&self) -> Self::Time;
 
-    /// Calls the display's `alarm` once, after this time, instead of when it was set to before.
+    /// Calls the display's `alarm` once, after this time; replaces an earlier setting.
     fn set_alarm(&self, alarm: Alarm, after: Duration);
 
-    /// Makes an eventfd for this alarm, and gives it away for others to signal. Once somebody has, [`Alarms::listen`] has the alarm
-    /// called.
+    /// Creates an eventfd for this alarm, for others to signal. See [`Alarms::listen`].
     fn event(&self, alarm: Alarm) -> io::Result<OwnedFd>;
 
-    /// Calls the display's `alarm` once, when the eventfd has been signalled; or does not any more.
+    /// Calls the display's `alarm` once, when the eventfd has been signalled; or stops that.
     fn listen(&self, alarm: Alarm, on: bool);
 
-    /// Forgets what was set, and its eventfd.
+    /// Clears the alarm, and closes its eventfd.
     fn clear_alarm(&self, alarm: Alarm);
 }
 
 /// What a display wants to be woken for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Alarm {
-    /// The next step of telling the guest about its monitor.
+    /// The next step of an EDID update.
     Edid,
-    /// The next look at the device, beside those that front ends ask for.
+    /// The next poll of the device, besides those for front ends.
     Poll,
-    /// The device says that something changed.
+    /// The device signalled a change.
     Change,
-    /// Who looks once waits no longer.
+    /// A one-shot refresh has waited long enough.
     Answer,
-    /// A plane that went has not come back.
+    /// The plane has not come back.
     Gap,
 }

@@ -1,37 +1,42 @@
-//! What a user may choose.
+//! What a user may choose: the properties and `x-display-options` of a display.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::pool::Limits;
 
-/// What a user may choose of a display. [`Config::apply`] sets the fields that have a key.
+/// What a user may choose. [`Config::apply`] sets the fields that have a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "they are switches")]
 pub struct Config {
-    /// Preferred pixels in a row; 0: the most that the device can do.
+    /// Preferred width in pixels; 0: the largest the device supports.
     pub xres: u32,
-    /// Preferred rows; 0: the most that the device can do.
+    /// Preferred height in pixels; 0: the largest the device supports.
     pub yres: u32,
-    /// Whether other devices of the VM may be given the scanout.
+    /// Whether the scanout may be shared with other devices of the VM.
     pub share: bool,
     /// How many dma-bufs to hold: `pool-buffers`, `pool-bytes`.
     pub pool: Limits,
-    /// Whether front ends may import dma-bufs; if not, all is shown as a surface: `import`.
+    /// Whether front ends may import dma-bufs; if not, everything is shown as a surface: `import`.
     pub import: bool,
-    /// Whether a front end that only copies dma-bufs back into memory gets them even if we can read them: `read-back`.
+    /// Whether a front end that only reads dma-bufs back gets them even if the CPU can read them:
+    /// `read-back`.
     pub read_back: bool,
-    /// Whether surfaces are compared with the frame before, so that only what changed is passed on: `compare`.
+    /// Whether surfaces are compared with the previous frame, so that only changes are passed on:
+    /// `compare`.
     pub compare: bool,
-    /// Whether, where refreshes follow one another, a sample of the rows is compared, and what is around those that changed: `glance`.
+    /// Whether only a sample of the rows is compared at refreshes in quick succession, and what is
+    /// around those that changed: `glance`.
     pub glance: bool,
-    /// Whether front ends are shown a region's memory itself while everything in it moves: `direct`. Found by comparing.
+    /// Whether front ends are shown a region's memory itself while everything in it moves:
+    /// `direct`. Needs `compare`.
     pub direct: bool,
-    /// Whether the device is looked at when the guest is about to flip, not only when a front end asks: `pacing`.
+    /// Whether the device is polled when the guest is about to flip, not only when a front end
+    /// refreshes: `pacing`.
     pub pacing: bool,
-    /// Whether a device that can is to say when something changed, instead: `events`.
+    /// Whether a device that can signals changes, instead: `events`.
     pub events: bool,
-    /// Whether the device is asked on a thread of its own, if the host gives one: `thread`.
+    /// Whether the device is polled on a thread of its own, if the host provides one: `thread`.
     pub thread: bool,
 }
 
@@ -54,7 +59,7 @@ impl Default for Config {
     }
 }
 
-/// Keys for users, and what may be said of them, for people. The C header names these.
+/// Keys for users, with their values in words. The C header documents these.
 const KEYS: [(&str, &str); 5] = [
     ("import", SWITCH),
     ("events", SWITCH),
@@ -63,7 +68,7 @@ const KEYS: [(&str, &str); 5] = [
     ("pool-bytes", "a number of bytes from 1 on, which may end in K, M or G"),
 ];
 
-/// Keys for tests and benches, which compare what is shown with and without; they may go at any time.
+/// Keys for tests and benches, which compare pictures with and without; not a stable interface.
 const TEST_KEYS: [(&str, &str); 5] = [
     ("read-back", SWITCH),
     ("compare", SWITCH),
@@ -74,18 +79,18 @@ const TEST_KEYS: [(&str, &str); 5] = [
 
 const SWITCH: &str = "on or off";
 
-/// Why options are none.
+/// Why options are invalid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OptionError {
-    /// There is no such key.
+    /// Unknown key.
     Key(String),
-    /// The key takes another kind of value.
+    /// Invalid value.
     Value {
         /// The key.
         key: &'static str,
-        /// What was said of it.
+        /// The value.
         value: String,
-        /// What may be said of it.
+        /// The valid values, in words.
         allowed: &'static str,
     },
 }
@@ -108,9 +113,10 @@ impl fmt::Display for OptionError {
 impl std::error::Error for OptionError {}
 
 impl Config {
-    /// Sets what `options` says: `key=value`, separated by commas. An empty string says nothing.
+    /// Applies options of the form `key=value`, separated by commas. An empty string changes
+    /// nothing.
     ///
-    /// On an error, what stands before it is set already.
+    /// On an error, the options before it have been applied.
     pub fn apply(&mut self, options: &str) -> Result<(), OptionError> {
         options.split(',').filter(|option| !option.is_empty()).try_for_each(|option| {
             let (key, value) = option.split_once('=').unwrap_or((option, ""));

@@ -16,15 +16,15 @@ use crate::plane::Geometry;
 
 /// The console of one device.
 pub trait Console {
-    /// What the host keeps of a dma-buf, for instance a texture. Made by [`Console::import`], given
-    /// back to [`Console::release`].
+    /// What the host keeps of a dma-buf, such as a texture. Made by [`Console::import`], returned
+    /// to [`Console::release`].
     type Import;
 
     /// The pixels of a surface.
     type Canvas: Canvas;
 
-    /// What the front ends would do with this dma-buf. May change at any time. `import`: if it was
-    /// prepared before.
+    /// Returns what the front ends would do with this dma-buf, which may change at any time.
+    /// `import`: its import, if there is one.
     fn scanout_support(
         &self,
         buffer: BorrowedFd<'_>,
@@ -32,61 +32,61 @@ pub trait Console {
         import: Option<&Self::Import>,
     ) -> ScanoutSupport;
 
-    /// Prepares a dma-buf for the front ends. The descriptor stays open, and the geometry the same,
-    /// until it is released.
+    /// Imports a dma-buf for the front ends. The descriptor stays open until the import is
+    /// released.
     fn import(&self, buffer: BorrowedFd<'_>, geometry: &Geometry) -> Self::Import;
 
-    /// Ends an import; it is not shown any more.
+    /// Releases an import that is off screen.
     fn release(&self, import: Self::Import);
 
     /// Shows a dma-buf.
     fn scanout(&self, import: &Self::Import);
 
-    /// A part of the dma-buf that is shown may have changed.
+    /// Reports that a part of the scanout may have changed.
     fn update_scanout(&self, part: Rect);
 
-    /// Shows a new surface of this many pixels. The canvas is valid until the console shows
-    /// something else. `None` if the host has no memory for it: the console shows what it did.
+    /// Shows a new surface. The canvas is valid until the console shows something else. `None` if
+    /// the host has no memory for it: the console keeps what it shows.
     fn show_surface(&self, width: u32, height: u32) -> Option<Self::Canvas>;
 
-    /// Shows a picture in XRGB8888 in memory that others draw into, as a surface of its own. Front
-    /// ends read it when they want to; whoever still does holds the memory, also when the console
-    /// shows something else. `false` if the host cannot: the console shows what it did.
+    /// Shows XRGB8888 pixels in memory that others draw into, as a surface. Front ends read it at
+    /// any time, and hold the memory as long as they do, even when the console shows something
+    /// else. `false` if the host cannot: the console keeps what it shows.
     ///
     /// `stride * height` bytes are [in place](Memory::in_place).
     fn show_memory(&self, memory: &Arc<Memory>, geometry: &Geometry) -> bool;
 
-    /// A part of the surface, or of the memory, has changed.
+    /// Reports that a part of the surface, or of the memory, has changed.
     fn update_surface(&self, part: Rect);
 
     /// Shows a line of text instead of a picture.
     fn show_message(&self, width: u32, height: u32, text: &str);
 
-    /// Shows the framebuffer of the firmware, or what changed of it. `false` if there is none.
+    /// Shows the firmware's framebuffer, or what changed of it. `false` if there is none.
     ///
-    /// `switch_to`: the console shows something else until now.
+    /// `switch_to`: the console has been showing something else.
     fn show_firmware(&self, switch_to: bool) -> bool;
 
-    /// Shows a dma-buf as the pointer, above a scanout. `None` hides it.
+    /// Shows a dma-buf as the cursor above a scanout; `None` hides it.
     fn scanout_cursor(&self, cursor: Option<&Self::Import>, hotspot: Option<(u32, u32)>);
 
-    /// Moves the pointer above a scanout: its upper left corner.
+    /// Moves the cursor above a scanout: its upper left corner.
     fn move_scanout_cursor(&self, x: i32, y: i32);
 
-    /// Defines the pointer above a surface, or above a scanout if the front ends do not take the
-    /// dma-buf of its pointer. `None` hides it.
+    /// Sets the cursor above a surface, or above a scanout if front ends do not import the cursor's
+    /// dma-buf; `None` hides it.
     fn surface_cursor(&self, cursor: Option<&CursorImage<'_>>);
 
-    /// Moves that pointer: its upper left corner, as QEMU's virtio-gpu means it and SPICE takes it.
+    /// Moves that cursor: its upper left corner, as QEMU's virtio-gpu and SPICE have it.
     fn move_surface_cursor(&self, x: i32, y: i32);
 
-    /// Has the front ends refresh soon, as if their timer had gone off: the guest flipped.
+    /// Makes the front ends refresh soon, as if their timers had fired: the guest flipped.
     fn request_refresh(&self);
 
-    /// Who looked once has what there is to see.
+    /// A one-shot refresh is complete.
     fn refresh_done(&self);
 
-    /// Says something to the user, or to a developer.
+    /// Logs a message for the user, or for a developer.
     fn log(&self, severity: Severity, message: fmt::Arguments<'_>);
 }
 
@@ -104,7 +104,7 @@ pub enum ScanoutSupport {
     Import = 2,
 }
 
-/// The pixels of a pointer.
+/// The pixels of a cursor.
 #[derive(Clone, Copy, Debug)]
 pub struct CursorImage<'a> {
     /// Width in pixels.

@@ -1,12 +1,13 @@
 //! What changed in a frame buffer that somebody else draws into.
 //!
-//! Nobody says what was drawn, so it is found by comparing, row by row, with what was read before. Rows that differ are copied, and
-//! compared again with the copy, in [tiles](TILE_PIXELS): the shown picture is thus a snapshot. Whatever happens to the source
-//! meanwhile, all that is shown was read, and all that was read is compared again at the next look, or within some [glances](Look::Glance).
+//! Nobody reports what was drawn, so rows are compared with what was read before. Rows that differ
+//! are copied, and compared again with the copy, in [tiles](TILE_PIXELS): the picture on screen is
+//! a snapshot. Whatever happens to the source meanwhile, everything shown was read, and everything
+//! read is compared again at the next update, or within some [samples](Comparison::Sampled).
 //!
-//! While nearly everything moves, comparing finds nothing to save. It is then left out for `BLIND_FRAMES` frames, in which
-//! all rows are copied and reported. A frame without any change does not end that by itself: guests draw video more slowly than front ends
-//! refresh.
+//! While nearly everything moves, comparing saves nothing. It is then skipped for `BLIND_FRAMES`
+//! frames, in which all rows are copied and reported. A frame without any change does not end that
+//! by itself: guests draw video more slowly than front ends refresh.
 
 #![forbid(unsafe_code)]
 
@@ -24,22 +25,24 @@ use sample::Sampler;
 /// Bytes read at a time from a source that is not mapped: half of a small second-level cache.
 const BAND_BYTES: usize = 128 << 10;
 
-/// Changed rows this close together, at most, are one rectangle: the granularity of VNC's dirty bits. Glances take them together, too.
+/// Changed rows this close together are one rectangle: the granularity of VNC's dirty bits. Samples
+/// take them together, too.
 pub const BAND_ROWS: usize = 16;
 
-/// Columns are told apart in groups of as many pixels: 16 cache lines, or 4 of VNC's dirty bits.
+/// Width of a group of columns in pixels: 16 cache lines, or 4 of VNC's dirty bits.
 pub const TILE_PIXELS: usize = 64;
 
-/// No more rectangles than this come from one frame; neighbours are joined where there are more.
+/// Maximum number of rectangles of one frame; neighbours are joined where there are more.
 pub const MAX_RECTS: usize = 32;
 
-/// After so many frames in a row in which nearly all rows changed, looking stops.
+/// Frames in a row in which nearly all rows changed, after which comparing stops.
 const BUSY_FRAMES: u32 = 4;
 
-/// So many frames in a row without any change count neither for nor against it: guests that draw video are slower than front ends.
+/// This many frames in a row without any change count neither for nor against it: guests that draw
+/// video are slower than front ends.
 const STILL_FRAMES: u32 = 2;
 
-/// For so many frames nobody looks; then one is compared again.
+/// Frames without comparing; then one is compared again.
 const BLIND_FRAMES: u32 = 15;
 
 /// A rectangle of a picture, in pixels.
@@ -53,7 +56,7 @@ pub struct Rect {
 }
 
 impl Rect {
-    /// The whole of a picture.
+    /// Returns the whole of a picture.
     pub fn full(width: u32, height: u32) -> Self {
         Self { x: 0, y: 0, width, height }
     }
@@ -66,7 +69,7 @@ impl Rect {
         self.y + self.height
     }
 
-    /// The smallest rectangle around both.
+    /// Returns the smallest rectangle around both.
     fn join(&self, other: &Self) -> Self {
         let (x, y) = (self.x.min(other.x), self.y.min(other.y));
         Self {
@@ -99,7 +102,7 @@ pub struct Picture {
 }
 
 impl Picture {
-    /// A black one.
+    /// Allocates a black picture.
     pub fn new(width: u32, height: u32) -> Result<Self, OutOfMemory> {
         let pixels = allocate::zeros(width as usize * height as usize * 4)?;
         Ok(Self { width, height, pixels })
@@ -118,31 +121,33 @@ impl Canvas for Picture {
 
 /// A frame buffer that somebody else draws into.
 pub trait Source {
-    /// Copies bytes from an offset on.
+    /// Copies bytes at an offset.
     fn read(&self, offset: u64, to: &mut [u8]) -> io::Result<()>;
 
-    /// Whether it is memory: then reading it piece by piece costs no more than at once, and comparing less than reading.
+    /// Whether it is mapped memory: reading that in pieces costs no more than at once, and
+    /// comparing less than reading.
     fn is_mapped(&self) -> bool;
 
-    /// Whether these bytes lie at this offset. Asked of memory only.
+    /// Whether these bytes are at this offset. Called only for mapped memory.
     fn equals(&self, offset: u64, bytes: &[u8]) -> bool;
 }
 
-/// How closely to look.
+/// How to compare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Comparison {
-    /// All is copied, and said to have changed: for a new canvas, another size or format, and after an error, which leaves the canvas
-    /// partly updated.
+    /// Copy everything, and report all of it: for a new canvas, another size or format, and after
+    /// an error, which leaves the canvas partly updated.
     Copy,
-    /// Every row is compared.
+    /// Compare every row.
     Compare,
-    /// One row in so many is compared, each time another one. Where it changed, so are all rows of its band, and of the bands beside one that
-    /// changed, now and for some glances to come. So what is as high as those rows are apart is seen at once and whole, and a single row
-    /// after so many glances. A power of two, up to [`BAND_ROWS`].
+    /// Compare one row in this many, each time another one. Where it changed, all rows of its band,
+    /// and of the bands beside it, are compared, now and for some samples to come. So a change as
+    /// high as those rows are apart is seen at once and whole, and a single row after this many
+    /// samples. A power of two, up to [`BAND_ROWS`].
     Sampled(usize),
 }
 
-/// Frames so far, by how they were looked at.
+/// Frames so far, by how they were compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "as in `Look`")]
 pub struct Counts {
@@ -155,22 +160,22 @@ pub struct Counts {
 #[derive(Debug, Default)]
 pub struct Snapshot {
     band: Vec<u8>,
-    /// The rows as they were read, where they are not what is shown.
+    /// The rows as they were read, if they are converted for the canvas.
     unconverted: Vec<u8>,
     /// What changed of each row.
     changed: Vec<Option<Columns>>,
     damage: Vec<Rect>,
     samples: Sampler,
-    /// Looks that found nearly all rows changed, one after the other.
+    /// Updates in a row that found nearly all rows changed.
     busy_frames: u32,
-    /// Looks since then that found nothing changed.
+    /// Updates since then that found nothing changed.
     still_frames: u32,
     blind_frames: u32,
     counts: Counts,
 }
 
 impl Snapshot {
-    /// Makes room for pictures like this before one is looked at.
+    /// Allocates memory for pictures like this.
     pub fn prepare_surface(
         &mut self,
         geometry: &Geometry,
@@ -183,7 +188,7 @@ impl Snapshot {
         allocate::resize(&mut self.unconverted, len)
     }
 
-    /// Brings the canvas up to date, and says which parts of it changed.
+    /// Updates the canvas. Returns which parts of it changed.
     pub fn update<'a>(
         &'a mut self,
         source: &dyn Source,
@@ -194,7 +199,7 @@ impl Snapshot {
     ) -> io::Result<&'a [Rect]> {
         let update = match update {
             _ if self.blind_frames > 0 => Comparison::Copy,
-            // Of what is not mapped, all rows of a band are read as fast as a few of them.
+            // If not mapped, all rows of a band are read as fast as a few of them.
             Comparison::Sampled(one_in) if !source.is_mapped() && one_in < BAND_ROWS => {
                 Comparison::Compare
             }
@@ -233,13 +238,13 @@ impl Snapshot {
         Ok(&self.damage)
     }
 
-    /// How many frames there were so far.
+    /// Returns the number of frames so far.
     pub fn counts(&self) -> Counts {
         self.counts
     }
 
-    /// Whether the last look found that nearly everything moves, as did so many before it that came after not looking for a while: then
-    /// nothing is gained by a snapshot.
+    /// Whether nearly everything moved at the last update, and at this many before it that followed
+    /// frames without comparing: a snapshot is then useless.
     pub fn is_useless(&self, times: u32) -> bool {
         self.blind_frames == BLIND_FRAMES && self.busy_frames >= BUSY_FRAMES + times
     }
@@ -279,7 +284,7 @@ struct Columns {
     width: u32,
 }
 
-/// What is shown, and what is known of the source by it.
+/// The picture on screen, and what is known of the source by it.
 struct Shown<'a> {
     pixels: &'a mut [u8],
     stride: usize,
@@ -318,7 +323,7 @@ impl<'a> Shown<'a> {
         }
     }
 
-    /// Shows these bytes of a row, which were read, in these columns.
+    /// Converts bytes of a row to these columns of the canvas.
     fn convert(&mut self, y: u32, bytes: Range<usize>, columns: Columns) {
         if !self.conversion.is_identity() {
             let y = y as usize;
@@ -363,7 +368,7 @@ impl<'a> Rows<'a> {
         Ok(())
     }
 
-    /// Whether one of these rows is not what is known of it.
+    /// Whether one of these rows has changed.
     fn differ(
         &mut self,
         rows: impl Iterator<Item = usize>,
@@ -383,7 +388,7 @@ impl<'a> Rows<'a> {
         Ok(false)
     }
 
-    /// Brings rows up to date, and notes which of their columns changed.
+    /// Updates rows, and notes which of their columns changed.
     fn update_all(
         &mut self,
         rows: Range<usize>,
@@ -396,7 +401,7 @@ impl<'a> Rows<'a> {
         Ok(())
     }
 
-    /// Brings a row up to date, and says which of its columns changed.
+    /// Updates a row. Returns which of its columns changed.
     fn update(&mut self, y: u32, shown: &mut Shown<'_>) -> io::Result<Option<Columns>> {
         let known = shown.known(y);
         if self.source.is_mapped() && self.source.equals(self.offset(y), known) {
@@ -414,14 +419,15 @@ impl<'a> Rows<'a> {
         Ok(Some(columns))
     }
 
-    /// A row as it is now, or was a moment ago: what is not mapped is read together with the rows that follow.
+    /// Returns a row as it is now, or was a moment ago: if not mapped, it is read together with the
+    /// rows that follow.
     fn get(&mut self, y: u32) -> io::Result<&[u8]> {
         let at_once = if self.source.is_mapped() { 0 } else { BAND_BYTES };
         let rows = (at_once / self.stride).clamp(1, BAND_ROWS);
         self.read(y, u32::try_from(rows).unwrap_or(1))
     }
 
-    /// As [`Rows::get`], read together with those that follow, so many in all.
+    /// Like [`Rows::get`], reading this many rows together.
     fn read(&mut self, y: u32, rows: u32) -> io::Result<&[u8]> {
         if !self.held.contains(&y) {
             let rows = rows.min(self.height - y);
@@ -434,14 +440,14 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// Bytes of a row that are pixels.
+/// Returns the bytes of a row without padding.
 fn row_len(geometry: &Geometry) -> usize {
     let stride = geometry.stride as usize;
     let row = geometry.format.row_bytes(geometry.width);
     row.map_or(stride, |bytes| usize::try_from(bytes).unwrap_or(stride))
 }
 
-/// Whether so many of all rows are too many for comparing to pay.
+/// Whether too many rows changed for comparing to pay.
 pub fn is_nearly_all(changed: usize, rows: usize) -> bool {
     changed > rows - rows / 8
 }
@@ -458,7 +464,7 @@ fn add(damage: &mut Vec<Rect>, rect: Rect) {
     damage.push(rect);
 }
 
-/// From the first changed byte to the last one, both widened to whole tiles of this many bytes.
+/// Returns the range from the first to the last changed byte, widened to whole tiles.
 fn changed_bytes(new: &[u8], old: &[u8], tile: usize) -> Option<Range<usize>> {
     let differs = |(new, old): (&[u8], &[u8])| new != old;
     let mut tiles = new.chunks(tile).zip(old.chunks(tile));
@@ -725,7 +731,8 @@ mod tests {
     fn what_a_glance_finds_is_followed_as_far_as_it_reaches() {
         for mut fixture in Fixture::both() {
             fixture.let_cool();
-            // A frame of a window whose sides are thin, and which one row of the sample meets, whichever it is.
+            // A frame of a window whose sides are thin, and which one row of the sample meets,
+            // whichever it is.
             for y in 3..97 {
                 fixture.set(70, y, 1);
             }

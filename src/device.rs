@@ -1,7 +1,7 @@
 //! What a vfio device offers to a display.
 //!
-//! Kernel drivers answer with ioctls, processes over vfio-user with messages; both look like this trait. Errors are
-//! those of the device, as errno values in [`io::Error`].
+//! Kernel drivers answer with ioctls, processes with vfio-user messages; both look like this trait.
+//! Errors are the device's, as errno values in [`io::Error`].
 
 #![forbid(unsafe_code)]
 
@@ -14,17 +14,19 @@ use crate::plane::PlaneInfo;
 
 /// A vfio device, seen from its display.
 pub trait Device {
-    /// How messages to the user name the device.
+    /// Returns the device's name for messages.
     fn name(&self) -> &str;
 
-    /// `VFIO_DEVICE_QUERY_GFX_PLANE`. `info` holds the question; on success the answer has taken its place.
+    /// `VFIO_DEVICE_QUERY_GFX_PLANE`. `info` holds the question; on success the answer has taken
+    /// its place.
     fn query_plane(&self, info: &mut PlaneInfo) -> io::Result<()>;
 
-    /// `VFIO_DEVICE_GET_GFX_DMABUF`. The descriptor belongs to the caller, as does one more reference to the dma-buf.
+    /// `VFIO_DEVICE_GET_GFX_DMABUF`. The descriptor belongs to the caller, as does one more
+    /// reference to the dma-buf.
     fn get_dmabuf(&self, id: u32) -> io::Result<OwnedFd>;
 
-    /// `VFIO_DEVICE_GET_REGION_INFO`. Any index may be asked for: those of graphics regions lie beyond
-    /// `num_regions` with some drivers.
+    /// `VFIO_DEVICE_GET_REGION_INFO`. Any index may be asked for: those of graphics regions lie
+    /// beyond `num_regions` with some drivers.
     fn region(&self, index: u32) -> io::Result<RegionInfo>;
 
     /// Reads from a region without mapping it. Fills `buf` or fails.
@@ -33,31 +35,35 @@ pub trait Device {
     /// Writes to a region without mapping it. Writes all of `buf` or fails.
     fn write_region(&self, index: u32, offset: u64, buf: &[u8]) -> io::Result<()>;
 
-    /// Whether a dma-buf's id means that buffer for as long as a descriptor of it is open, even over a reset.
+    /// Whether a dma-buf's id means that buffer for as long as a descriptor of it is open, even
+    /// over a reset.
     ///
     /// Kernel drivers see that. A process does not see who holds what it gave away.
     fn keeps_ids(&self) -> bool;
 
-    /// Whether it must not be asked for the same dma-buf twice, be it after that was closed: the kernel's mbochs gives back pages then
-    /// that it did not take.
+    /// Quirk: the exporter must not be asked for the same dma-buf twice, even after the first was
+    /// closed. The kernel's mbochs then frees pages that it did not allocate.
     fn exports_once(&self) -> bool {
         false
     }
 
-    /// `VFIO_DEVICE_SET_IRQS` for the display interrupt (docs/display-events.md): from now on the device signals this eventfd when
-    /// what it shows has changed. `None`: it does not any more. [`Failure::Unsupported`] if it has no such interrupt.
+    /// `VFIO_DEVICE_SET_IRQS` for the display interrupt (docs/display-events.md): the device
+    /// signals this eventfd when its picture changes; `None` ends that. [`Failure::Unsupported`] if
+    /// it has no such interrupt.
     fn signal_changes(&self, _event: Option<BorrowedFd<'_>>) -> io::Result<()> {
         Err(io::Error::from_raw_os_error(libc::ENOTTY))
     }
 
-    /// Index of the region that takes the EDID, found by its type capability; `None` if the device has none.
+    /// Index of the region that takes the EDID, found by its type capability; `None` if the device
+    /// has none.
     fn edid_region(&self) -> Option<u32>;
 
-    /// Writes an EDID for a monitor like this into `blob`, which is zero, and returns its length. The host does, and asks nobody.
+    /// Writes an EDID for this monitor into `blob`, which is zeroed, and returns its length. The
+    /// host makes it, without asking the device.
     fn generate_edid(&self, monitor: &Monitor, blob: &mut [u8]) -> usize;
 }
 
-/// How a device gives its planes. It is a fixed property of the device.
+/// How a device gives its planes: a fixed property of the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// As dma-bufs.
@@ -78,9 +84,9 @@ impl fmt::Display for Mode {
 /// A region of a device.
 #[derive(Debug)]
 pub struct RegionInfo {
-    /// Bytes in the region, as the device says.
+    /// Size in bytes, as the device says.
     pub size: u64,
-    /// Where its memory can be mapped from; `None`: it must be read with [`Device::read_region`].
+    /// Where to map its memory from; `None`: read it with [`Device::read_region`].
     pub memory: Option<RegionMemory>,
 }
 
@@ -91,16 +97,17 @@ pub struct RegionMemory {
     pub fd: OwnedFd,
     /// Where in the file the region begins, in bytes.
     pub offset: u64,
-    /// Whether the file is the vfio device itself, which the host has opened. Any other comes from the device.
+    /// Whether the file is the vfio device itself, opened by the host. Any other came from the
+    /// device.
     pub is_device: bool,
 }
 
-/// What the error of a call means for the display.
+/// What a device call's error means for the display.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// The same call may succeed soon.
     Transient,
-    /// What was asked for is not there: for a get, the guest flipped after the query.
+    /// What was asked for is not there: the guest flipped between query and get.
     NotThere,
     /// The device does not have this.
     Unsupported,
@@ -110,12 +117,12 @@ pub enum Failure {
     Gone,
     /// The device was not asked: see [`NotAsked`].
     NotAsked,
-    /// Anything else: what was asked for cannot be had.
+    /// Anything else.
     Other,
 }
 
 impl Failure {
-    /// Sorts an error of a device.
+    /// Classifies an error of a device.
     pub fn of(error: &io::Error) -> Self {
         match error.raw_os_error() {
             None if NotAsked::is(error) => Self::NotAsked,
@@ -126,14 +133,15 @@ impl Failure {
             Some(
                 libc::ENODEV | libc::EPIPE | libc::ECONNRESET | libc::ENOTCONN | libc::ESHUTDOWN,
             ) => Self::Gone,
-            // Each call was answered, but all of them took too long.
+            // Each call was answered, but all of them together took too long.
             None if error.kind() == io::ErrorKind::TimedOut => Self::Silent,
             _ => Self::Other,
         }
     }
 }
 
-/// A device that is being reset is left alone, also by who had begun to look at it. It is no error of the device's, which cannot cause it.
+/// The device was not called, since it is being reset. Not an error of the device, which cannot
+/// cause it.
 #[derive(Clone, Copy, Debug)]
 pub struct NotAsked;
 

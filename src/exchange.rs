@@ -1,8 +1,10 @@
-//! What the two halves of a display tell one another: reports one way, wishes the other.
+//! What the two halves of a display tell each other: reports one way, wishes the other.
 //!
-//! The watcher talks to the device, the presenter to the console. One [`Report`] is under way at most: before the next look the presenter
-//! has applied it, and its [`Wishes`] say what the console shows since then. Wishes are state, not a queue: what is not wanted any more is
-//! forgotten. What must not be lost, however many reports are left out, is in the [`Notes`].
+//! The watcher talks to the device, the presenter to the console. At most one [`Report`] is under
+//! way: the presenter applies it before the next poll, and its [`Wishes`] say what the console
+//! shows since. Wishes are state, not a queue: what is no longer wanted is forgotten. What must not
+//! be lost, however many reports are skipped, goes into the [`Notes`]. Nothing here calls a device
+//! or a console.
 
 #![forbid(unsafe_code)]
 
@@ -24,83 +26,84 @@ use crate::memory::{DmaBuf, Memory};
 use crate::plane::{Geometry, Plane};
 use crate::pool::Key;
 
-/// What the meeting place is built on, by name, so that `tests/exchange_model.rs` can build it on a model checker's instead.
+/// The locks that `meeting` uses, by name, so that `tests/exchange_model.rs` can replace them with
+/// a model checker's.
 mod sync {
     pub use std::sync::{Mutex, MutexGuard};
 }
 
-/// What the watcher found at one look.
+/// What the watcher found at one poll.
 #[derive(Debug)]
 pub struct Report {
-    /// See [`Wishes::epoch`]: a report of another one is about a device that is not any more.
+    /// See [`Wishes::epoch`]: a report of another epoch is about the device before a reset.
     pub epoch: u64,
-    /// See [`Wishes::one_shot`]: the last one that was wanted when this look began.
+    /// See [`Wishes::one_shot`]: the last one that was wanted when this poll began.
     pub one_shot: u64,
-    /// Whether the look knew that all is to be drawn again.
+    /// Whether the poll knew that everything must be drawn again.
     pub redrawn: bool,
-    /// What there is to see.
+    /// What there is to show.
     pub view: View,
-    /// The pointer above it.
+    /// The cursor above it.
     pub cursor: CursorView,
-    /// A dma-buf that front ends import, or go on showing, and its pixels, for who looks once.
+    /// The pixels of a dma-buf that front ends import, for a one-shot refresh.
     pub captured: Option<(Key, Picture)>,
 }
 
-/// What there is to see.
+/// What there is to show.
 #[derive(Debug)]
 pub enum View {
-    /// Nothing else than before, as far as can be told.
+    /// The same as before, as far as is known.
     Same,
     /// No plane.
     Off,
-    /// A dma-buf, of which nobody knows yet what front ends do with it.
+    /// A dma-buf; front ends have not been asked yet what they do with it.
     Undecided(Lease),
-    /// A dma-buf for front ends to import, as they do with others like it.
+    /// A dma-buf for front ends to import, as they did others like it.
     Buffer(Lease, ScanoutSupport),
     /// A picture that was read.
     Picture(Drawn),
-    /// Memory to be shown itself; `changed`: front ends are to be told.
+    /// Memory to be shown itself.
     Memory {
-        /// What is in it.
+        /// The plane in it.
         plane: Plane,
-        /// It.
+        /// The memory.
         memory: Arc<Memory>,
-        /// Whether front ends are to be told that it changed.
+        /// Whether to tell front ends that it changed.
         changed: bool,
     },
-    /// Something is wrong.
+    /// No picture, because of an error.
     Error {
-        /// What there is to say.
+        /// What to log.
         remarks: Vec<Remark>,
-        /// The dma-buf that cannot be read, and what the watcher took front ends to do with it.
+        /// The dma-buf that cannot be read, and what the watcher assumed front ends to do with it.
         unread: Option<(Lease, ScanoutSupport)>,
-        /// What to show then, `None`: what is shown.
+        /// What to show; `None`: keep what is shown.
         message: Option<&'static str>,
-        /// Instead of memory that was shown itself, of which nobody knows whether it still is the picture: what it held last. If there is no
-        /// room for it, the text.
+        /// Replaces memory that was shown itself, which may hold anything by now: its last content,
+        /// or the text if there is no memory for a copy.
         frozen: Option<(Drawn, &'static str)>,
     },
 }
 
-/// A dma-buf that the presenter may use until it is told that the pool has let go of it.
+/// A dma-buf that the presenter may use until the watcher says that the pool retired it.
 #[derive(Clone, Debug)]
 pub struct Lease {
-    /// Its name in the pool.
+    /// Its key in the pool.
     pub key: Key,
-    /// What it shows.
+    /// The plane in it.
     pub plane: Plane,
     /// The dma-buf.
     pub buffer: Arc<DmaBuf>,
 }
 
-/// A picture as the watcher drew it, and what of it is not as before.
+/// A picture that the watcher read, and what changed of it.
 #[derive(Debug)]
 pub struct Drawn {
-    /// What was drawn.
+    /// The plane that was read.
     pub plane: Plane,
-    /// Where it was read from, and what the watcher took front ends to do with that.
+    /// The dma-buf it was read from, and what the watcher assumed front ends to do with that.
     pub lease: Option<(Lease, ScanoutSupport)>,
-    /// The picture, which stays as it is until this report is applied.
+    /// The pixels, which do not change until this report is applied.
     pub picture: SharedPicture,
     /// What changed.
     pub damage: Vec<Rect>,
@@ -111,44 +114,45 @@ pub struct Drawn {
 pub struct SharedPicture(Arc<Mutex<Picture>>);
 
 impl SharedPicture {
-    /// Shares it.
+    /// Shares a picture.
     pub fn new(picture: Picture) -> Self {
         Self(Arc::new(Mutex::new(picture)))
     }
 
-    /// Uses it. Nobody waits: the halves take turns.
+    /// Uses the picture. Never blocks: the halves take turns.
     pub fn with<R>(&self, act: impl FnOnce(&mut Picture) -> R) -> R {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// The pointer.
+/// The cursor.
 #[derive(Debug)]
 pub enum CursorView {
-    /// As it was: nobody asked, or there was no answer.
+    /// As before: the device was not asked, or did not answer.
     Unchanged,
     /// There is none.
     Hidden,
-    /// This one. The pixels, for above a surface; if front ends are to take the buffer, only where reading is cheap.
+    /// This one, and its pixels, for above a surface. If front ends import the buffer, they are
+    /// there only where reading is cheap.
     Shown(Lease, Option<Vec<u8>>),
 }
 
-/// What the console shows, as far as the watcher must know.
+/// What the console shows, as far as the watcher needs to know.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Shown {
-    /// Nothing of the device's, and nothing that could be drawn on.
+    /// Nothing of the device, and nothing to draw on.
     #[default]
     Other,
     /// A dma-buf.
     Scanout(Key),
-    /// A surface of this width and height, and what was last read for it.
+    /// A surface: width, height, and the dma-buf last read for it.
     Surface(u32, u32, Option<Key>),
     /// The memory of the last report.
     Memory,
 }
 
 impl Shown {
-    /// The dma-buf that it came from.
+    /// Returns the dma-buf it came from.
     pub fn key(&self) -> Option<Key> {
         match self {
             Self::Scanout(key) => Some(*key),
@@ -158,76 +162,78 @@ impl Shown {
     }
 }
 
-/// What the presenter wants of the watcher: a state.
+/// What the presenter wants of the watcher. State, not events.
 #[derive(Debug, Default)]
 pub struct Wishes {
-    /// Counts resets, twice each: it is odd while the device is being reset, and then nobody calls it.
+    /// Counts resets, twice each. Odd while the device is being reset, and then nobody calls it.
     pub epoch: u64,
     /// When a front end last refreshed, and how long that took.
     pub refreshed: Option<(Duration, Duration)>,
-    /// Who looks once, for instance to take a screenshot, wants a look that begins after this number was counted up.
+    /// Number of the last one-shot refresh, as for a screenshot: it wants a poll that begins after
+    /// this was counted up.
     pub one_shot: u64,
-    /// What came of the last report.
+    /// What became of the last report.
     pub verdict: Verdict,
-    /// Front ends want to see all again.
+    /// Front ends want everything drawn again.
     pub redraw: bool,
     /// What the console shows.
     pub shown: Shown,
-    /// The dma-buf of the pointer.
+    /// The dma-buf of the cursor.
     pub pointer: Option<Key>,
-    /// The dma-buf that a front end was given, and has not given back.
+    /// The dma-buf that a front end is using, and has not released.
     pub in_use: Option<Key>,
-    /// Nothing new may be shown until it is given back; or when it was, last.
+    /// Whether a front end blocks new pictures (`gl_block`), or until when one did.
     pub blocked: Block,
     /// What front ends do with dma-bufs.
     pub supports: SupportCache,
-    /// What the guest shall believe of its monitor.
+    /// Monitor properties to advertise to the guest.
     pub monitor: Option<Monitor>,
-    /// What the presenter held, to be let go of where that may take its time.
+    /// What the presenter no longer needs, for the watcher to drop: that may take long.
     pub returned: Vec<Returned>,
-    /// All is over.
+    /// The display is closing.
     pub stop: bool,
 }
 
-/// What came of a report.
+/// What became of a report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Verdict {
-    /// It was shown, or nothing can be.
+    /// Shown, or there is nothing to be done.
     #[default]
     Settled,
-    /// It cannot be shown as it is: what led to it is looked at again, with the wishes of now.
+    /// It cannot be shown as it is: the watcher works on the same answer again, with the new
+    /// wishes.
     Again,
-    /// So, and the console did not take the memory that it was offered.
+    /// Like [`Verdict::Again`], since the console cannot show the memory itself.
     NoMemory,
 }
 
-/// Whether a front end has what is shown.
+/// Whether a front end is using what is shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Block {
-    /// None ever had.
+    /// None ever was.
     #[default]
     Never,
-    /// One has.
+    /// One is.
     Held,
-    /// One had until then.
+    /// One was, until then.
     Until(Duration),
 }
 
-/// Something of the device that is closed, or not mapped any more, when it is dropped.
+/// Something of the device that is closed or unmapped when it is dropped.
 #[derive(Debug)]
 pub enum Returned {
     /// A dma-buf.
     Buffer(Arc<DmaBuf>),
     /// A region's memory.
     Memory(Arc<Memory>),
-    /// All that came with a report which is not shown.
+    /// A report that is not shown.
     Report(Box<Report>),
 }
 
-/// Formats whose uptake is remembered: no device has as many.
+/// Maximum number of formats that are remembered: no device has as many.
 const MOST_FORMATS: usize = 64;
 
-/// What front ends do with dma-bufs, as far as they were asked.
+/// What front ends answered when asked what they do with dma-bufs.
 #[derive(Clone, Debug, Default)]
 pub struct SupportCache {
     by_key: HashMap<Key, ScanoutSupport>,
@@ -236,14 +242,15 @@ pub struct SupportCache {
 }
 
 impl SupportCache {
-    /// What they do with this one, or else, if they imported the last one like it, probably.
+    /// Returns what they do with this one; if not asked, import is assumed if they imported the
+    /// last one of that format.
     pub fn of(&self, key: Key, format: Format) -> Option<ScanoutSupport> {
         let like_it =
             || self.by_format.get(&format).filter(|support| **support == ScanoutSupport::Import);
         self.by_key.get(&key).or_else(like_it).copied()
     }
 
-    /// They were asked.
+    /// Remembers an answer.
     pub fn note(&mut self, key: Key, geometry: &Geometry, support: ScanoutSupport) {
         if self.by_format.len() >= MOST_FORMATS {
             self.by_format.clear();
@@ -253,49 +260,49 @@ impl SupportCache {
         self.by_format.insert(geometry.format, support);
     }
 
-    /// How often they changed their minds.
+    /// Returns how often an answer changed.
     pub fn changes(&self) -> u64 {
         self.changes
     }
 
-    /// The pool let go of it.
+    /// Forgets a buffer that the pool retired.
     pub fn forget(&mut self, key: Key) {
         self.by_key.remove(&key);
     }
 }
 
-/// What is said beside the reports.
+/// What the watcher says besides reports; none of it may be lost.
 #[derive(Debug, Default)]
 pub struct Notes {
-    /// For the user, or counted.
+    /// To be logged or counted.
     pub remarks: Vec<Remark>,
-    /// Dma-bufs that the pool let go of: nobody shows them.
+    /// Dma-bufs that the pool retired: nobody shows them.
     pub retired: Vec<Key>,
 }
 
-/// Something to say.
+/// Something to log or count.
 #[derive(Debug)]
 pub enum Remark {
-    /// To the user, unless the same was said of this topic just now.
+    /// For the user, unless the same topic was logged just now.
     Say {
-        /// How much it matters.
+        /// The severity.
         severity: Severity,
-        /// What is the same in texts that mean the same.
+        /// Equal for texts with the same meaning.
         topic: String,
-        /// The words.
+        /// The text.
         text: String,
     },
-    /// Counted as an error of this kind.
+    /// Counts an error of this category.
     Count(&'static str),
-    /// For those who trace.
+    /// For tracing.
     Trace(String),
 }
 
-/// Remarks at most that wait: a presenter that does not come need not hear all of it.
+/// Maximum number of remarks that wait for the presenter.
 const MOST_REMARKS: usize = 256;
 
 impl Notes {
-    /// Says something.
+    /// Logs something.
     pub fn say(&mut self, severity: Severity, what: &impl fmt::Display) {
         let text = what.to_string();
         self.add(Remark::Say { severity, topic: text.clone(), text });
@@ -306,14 +313,14 @@ impl Notes {
         self.add(Remark::Trace(what.to_string()));
     }
 
-    /// One more remark, if there is room.
+    /// Adds a remark, if there is room.
     pub fn add(&mut self, remark: Remark) {
         if self.remarks.len() < MOST_REMARKS {
             self.remarks.push(remark);
         }
     }
 
-    /// What was said later.
+    /// Appends later notes.
     pub fn append(&mut self, notes: Self) {
         self.retired.extend(notes.retired);
         for remark in notes.remarks {

@@ -169,7 +169,8 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// An empty pool. `exports_once`: of a device of [that kind](crate::device::Device::gives_once).
+    /// An empty pool. `exports_once`: of a device of [that
+    /// kind](crate::device::Device::gives_once).
     pub fn new(limits: Limits, exports_once: bool) -> Self {
         Self {
             limits,

@@ -1,4 +1,4 @@
-//! What can go wrong at a refresh, in words that name the call and the value.
+//! What can go wrong with a picture, in messages that name the call and the value.
 
 use std::fmt;
 use std::io;
@@ -27,7 +27,7 @@ pub enum Problem {
 }
 
 impl Problem {
-    /// Whether the next refresh may well succeed, so that the picture need not go yet.
+    /// Whether the next poll may well succeed, so that the picture can stay.
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Query { error, .. }
@@ -43,14 +43,14 @@ impl Problem {
         }
     }
 
-    /// Whether it is worth a message at its first occurrence: what passes by itself is not.
+    /// Whether the first occurrence is worth a message: what passes by itself is not.
     pub fn is_worth_saying(&self) -> bool {
         !matches!(self, Self::Query { error, .. } | Self::Get { error, .. }
             if Failure::of(error) == Failure::Transient)
     }
 
-    /// Whether the host has told the user already: it alone knows why a connection ended, and knows it also when nobody looks at
-    /// the display.
+    /// Whether the host has told the user already: it knows why a connection ended, even when
+    /// nobody looks at the display.
     pub fn is_known(&self) -> bool {
         match self {
             Self::Query { error, .. }
@@ -61,13 +61,13 @@ impl Problem {
         }
     }
 
-    /// Whether asking again would take one more descriptor that has to be closed again.
+    /// Whether a retry would bring one more descriptor that must be refused and closed.
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::DmaBuf { error, .. } | Self::RegionMemory { error, .. }
             if Refused::is(error))
     }
 
-    /// How the device failed, if it was the device that refused.
+    /// Returns how the device call failed, if it was one.
     pub fn failure(&self) -> Option<Failure> {
         match self {
             Self::Query { error, .. }
@@ -78,7 +78,7 @@ impl Problem {
         }
     }
 
-    /// A name for counting.
+    /// Returns the category for counting.
     pub fn category(&self) -> &'static str {
         match self {
             Self::Query { .. } => "query",
@@ -94,7 +94,8 @@ impl Problem {
         }
     }
 
-    /// What is the same when the same thing goes wrong with another buffer: a guest flips, and its ids differ.
+    /// Returns a key that is equal for the same error with another buffer: a guest flips, and its
+    /// ids differ.
     pub fn topic(&self) -> String {
         match self {
             Self::Get { error, .. }
@@ -107,12 +108,13 @@ impl Problem {
         }
     }
 
-    /// Whether it is said once for all buffers: if the CPU cannot read one, it cannot read the others either, in whatever mode.
+    /// Whether it is said once for all buffers: if the CPU cannot read one, it cannot read the
+    /// others either, in whatever mode.
     pub fn concerns_all_buffers(&self) -> bool {
         matches!(self, Self::Map { .. })
     }
 
-    /// The few words that fit on a screen.
+    /// Returns the message for the screen.
     pub fn headline(&self) -> &'static str {
         match self.failure() {
             Some(Failure::Gone) => "The device is gone.",

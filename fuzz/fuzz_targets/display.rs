@@ -1,4 +1,5 @@
-//! A device, a guest and a user who do anything, around a display: see `vfio_display::testing::script`.
+//! A device, a guest and a user who do anything, around a display: see
+//! `vfio_display::testing::script`.
 
 #![no_main]
 

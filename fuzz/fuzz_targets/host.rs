@@ -1,4 +1,5 @@
-//! A host in C that says and does anything that the header allows: see `vfio_display::capi::script`.
+//! A host in C that says and does anything that the header allows: see
+//! `vfio_display::capi::script`.
 
 #![no_main]
 

@@ -1,8 +1,10 @@
-//! A host that does what a string of bytes says, for a device that answers as they say: for fuzzing, and for random tests.
+//! A host that does what a string of bytes says, for a device that answers as they say: for
+//! fuzzing, and for random tests.
 //!
-//! It keeps to the rules of the header: its pointers are valid, and it says how large its tables are. Within these, it leaves callbacks
-//! out, fails, calls back from within its callbacks, and calls whatever there is in any order. Whatever the bytes are, nothing must panic,
-//! all that the console is told to show must be there, and everything must come back in the end.
+//! It keeps to the rules of the header: its pointers are valid, and it says how large its tables
+//! are. Within these, it leaves callbacks out, fails, calls back from within its callbacks, and
+//! calls whatever there is in any order. Whatever the bytes are, nothing must panic, all that the
+//! console is told to show must be there, and everything must come back in the end.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
@@ -58,7 +60,8 @@ const OPTIONS: [&CStr; 8] = [
 pub fn run(script: &[u8]) {
     static QUIET: Once = Once::new();
     QUIET.call_once(|| glib::log_set_default_handler(|_, _, _| ()));
-    // The device's bytes come after the host's: it answers as it does, whatever the host goes on to do.
+    // The device's bytes come after the host's: it answers as it does, whatever the host goes on to
+    // do.
     let (split, rest) = script.split_first().map_or((0, script), |(split, rest)| (*split, rest));
     let (ours, theirs) = rest.split_at(rest.len() * usize::from(split) / 256);
     let files = Memfds::default();

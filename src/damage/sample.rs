@@ -1,28 +1,30 @@
-//! Glances: most of what is shown did not change, so that it is enough to look at some of it.
+//! Sampled comparison: most of the picture does not change, so it is enough to compare some rows.
 
 use std::io;
 use std::ops::Range;
 
 use super::{BAND_ROWS, Columns, Rows, Shown};
 
-/// For so many glances a band is compared that changed: what changed is likely to change again.
+/// Number of samples for which a band that changed is compared whole: what changed is likely to
+/// change again.
 const WARM: u8 = 20;
 
-/// From the rows of one glance's sample to those of the next: odd, so that all get their turn, and so far that a character need not wait
-/// for it.
+/// Distance from one sample's rows to the next one's: odd, so that all get their turn, and so far
+/// that a character need not wait.
 const STEP: usize = 5;
 
-/// What one glance tells the next.
+/// State from one sample to the next.
 #[derive(Debug, Default)]
 pub(super) struct Sampler {
-    /// The first row of the next one's sample.
+    /// The first row of the next sample.
     sample: usize,
-    /// For how many more each band is compared.
+    /// For how many more samples each band is compared whole.
     warmth: Vec<u8>,
 }
 
 impl Sampler {
-    /// Brings up to date what [`Comparison::Sampled`](super::Look::Glance) takes, and notes what changed of each row.
+    /// Updates what [`Comparison::Sampled`](super::Comparison::Sampled) takes, and notes what
+    /// changed of each row.
     pub fn update(
         &mut self,
         one_in: usize,
@@ -47,7 +49,7 @@ impl Sampler {
                 *compared = true;
             }
         }
-        // What was found may reach further: down, and then up.
+        // The change may reach further: down, and then up.
         let down = (1..bands).map(|band| (band, band - 1));
         let up = (1..bands).map(|band| (band - 1, band)).rev();
         for (band, beside) in down.chain(up) {
@@ -60,7 +62,7 @@ impl Sampler {
         Ok(())
     }
 
-    /// This changed, however it was found.
+    /// Notes what changed, however it was found.
     pub fn warm(&mut self, changed: &[Option<Columns>]) {
         self.warmth.resize(changed.len().div_ceil(BAND_ROWS), 0);
         for (warmth, rows) in self.warmth.iter_mut().zip(changed.chunks(BAND_ROWS)) {

@@ -1,5 +1,5 @@
-//! What a display shows, holds and did: as JSON for programs, whose members QEMU's `qapi/vfio.json` knows (`VfioDisplayStatus`),
-//! and in words for people.
+//! The status of a display: as JSON for programs, whose members QEMU's `qapi/vfio.json` defines
+//! (`VfioDisplayStatus`), and as text for people.
 
 use std::fmt::{self, Write};
 
@@ -16,7 +16,7 @@ use super::{Display, Mode};
 use crate::presenter::Screen;
 
 impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
-    /// All that a program may want to know, as a JSON object.
+    /// Returns the status as a JSON object.
     pub fn status(&self) -> Value {
         let facts = self.facts();
         let (asked, showed) = (&facts.counters, self.presenter.counters());
@@ -105,7 +105,7 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
         status
     }
 
-    /// The same in a few lines of text.
+    /// Returns the status as a few lines of text.
     pub fn describe(&self) -> String {
         let mut text = String::new();
         // Writing to a string does not fail.

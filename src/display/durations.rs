@@ -25,7 +25,8 @@ impl Durations {
         self.total += 1;
     }
 
-    /// Returns the microseconds that this percentage of the durations did not exceed; 0 if there are none.
+    /// Returns the microseconds that this percentage of the durations did not exceed; 0 if there
+    /// are none.
     pub fn percentile(&self, percent: u64) -> u64 {
         let wanted = (self.total * percent).div_ceil(100).max(1);
         let mut so_far = 0;
@@ -36,7 +37,8 @@ impl Durations {
         found.map_or(0, |(microseconds, _)| *microseconds)
     }
 
-    /// Returns how often each duration came, in microseconds. The difference of two answers is what came between them.
+    /// Returns how often each duration came, in microseconds. The difference of two answers is what
+    /// came between them.
     pub fn counts(&self) -> impl Iterator<Item = (u64, u64)> {
         self.counts.iter().map(|(microseconds, count)| (*microseconds, *count))
     }

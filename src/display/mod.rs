@@ -1,12 +1,16 @@
-//! The display of one device: a watcher and a presenter, stepped one after the other.
+//! The display of one device: a watcher and a presenter, and what makes each take its steps.
 //!
-//! | the device says         | the console shows                                                     |
-//! |-------------------------|-----------------------------------------------------------------------|
-//! | a plane                 | it: as a scanout where a front end takes the dma-buf, else as a surface |
-//! |                         | or, while everything in a region moves, as that memory itself         |
-//! | no plane now            | the firmware's framebuffer if there is one, else that the display is off |
-//! | an error, or nonsense   | for a few looks what it showed, then what is wrong                      |
-//! | that it has no planes   | [`probe`] said so, and there is no display                              |
+//! Only alarms, threads and the order of steps belong here: what is polled is the watcher's, what
+//! is shown is the presenter's.
+//!
+//! | The device answers | The console shows                                                             |
+//! |--------------------|-------------------------------------------------------------------------------|
+//! | a plane            | a scanout if a front end takes the dma-buf, else a surface; while everything  |
+//! |                    | in a region moves, that memory itself                                         |
+//! | no plane           | the firmware's framebuffer if there is one, else that the display is off      |
+//! | an error, or an    | the last picture for a few polls, then what is wrong                          |
+//! | invalid answer     |                                                                               |
+//! | no kind of planes  | nothing: [`probe`] said so, and there is no display                           |
 
 #![forbid(unsafe_code)]
 
@@ -33,35 +37,36 @@ use durations::Durations;
 
 pub use crate::watcher::{ShareError, probe};
 
-/// So often, at most, is looked again within one refresh because front ends do something else with the picture than was thought.
+/// Maximum number of polls within one refresh, when front ends treat the dma-buf differently than
+/// assumed.
 const ROUNDS: u32 = 4;
 
-/// A call of the device that takes so long is said to.
+/// A device call that takes longer is logged.
 const SLOW: Duration = Duration::from_millis(100);
 
-/// And after so long, it is shown in place of the picture, which may be wrong by then.
+/// After this long, a message replaces the picture, which may be outdated by then.
 const STUCK: Duration = Duration::from_secs(1);
 
-/// Who looks once waits no longer than this, and has what there was last; of a scanout there is nothing until the watcher has read it, and
-/// that is waited for until the device counts as silent.
+/// How long a one-shot refresh waits for the watcher; then it gets the last picture. A scanout has
+/// none until the watcher has read it, so that is waited for as long as [`STUCK`].
 const PATIENCE: Duration = Duration::from_millis(100);
 
 const SILENT: &str = "The device does not answer.";
 
 const FAILED: &str = "The display has failed.";
 
-/// A watcher of a device whose calls are announced.
+/// A watcher whose device calls are announced to the exchange.
 pub type DeviceWatcher<D, T> = Watcher<Announced<D, T>, T>;
 
-/// A watcher that was given away, and where it meets the presenter.
+/// A watcher for a thread of its own, and the exchange through which it talks to the presenter.
 pub type Detached<D, T> = (DeviceWatcher<D, T>, Arc<Exchange>);
 
-/// Where the watcher is.
+/// Who steps the watcher.
 #[expect(clippy::large_enum_variant, reason = "there is one per display")]
 enum WatcherSide<D: Device, T: Clock> {
-    /// Here: it is stepped within refreshes.
+    /// The display, within refreshes.
     Inline(DeviceWatcher<D, T>),
-    /// On a thread of its own, on the other side of this.
+    /// A thread of its own, at the other end of this exchange.
     Threaded(Arc<Exchange>),
 }
 
@@ -76,7 +81,7 @@ pub struct Display<D: Device, C: Console, T: Alarms> {
     config: Config,
     refreshes: u64,
     durations: Durations,
-    /// When the alarms go off that are set.
+    /// When the alarms that are set go off.
     poll_at: Option<Duration>,
     edid_at: Option<Duration>,
     answer_at: Option<Duration>,
@@ -84,9 +89,9 @@ pub struct Display<D: Device, C: Console, T: Alarms> {
 }
 
 impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
-    /// A display for a device that [`probe`] found to be in this mode.
+    /// Creates the display of a device that [`probe`] found to be in this mode.
     ///
-    /// An EDID region that does not work costs the guest its choice of resolutions, not the user the picture:
+    /// A broken EDID region costs the guest its choice of resolutions, not the user the picture:
     /// it is reported, and [`Display::has_edid`] is `false`.
     pub fn new(device: D, console: C, clock: T, mode: Mode, config: Config) -> Self {
         let name = device.name().to_owned();
@@ -117,8 +122,8 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
         display
     }
 
-    /// Gives the watcher away, to be stepped on a thread of its own, if the user wants that. The bells wake it, and have
-    /// [`Display::arrived`] called.
+    /// Gives the watcher away, to be stepped on a thread of its own; `None` if the user does not
+    /// want that. The wakers wake it, and have [`Display::arrived`] called.
     pub fn detach(
         &mut self,
         watcher_waker: Box<dyn Waker>,
@@ -145,15 +150,16 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
         self.has_edid
     }
 
-    /// How large a message would be, if there were one now: as the last picture, or as the guest prefers it before the first.
+    /// Returns the size a message would have now: that of the last picture, or what the guest
+    /// prefers before the first.
     pub fn message_size(&self) -> (u32, u32) {
         self.presenter.message_size()
     }
 
-    /// Shows what the device shows now. If the watcher has a thread of its own: what it found last.
+    /// Shows what the device shows now; if the watcher has a thread, what it found last.
     ///
-    /// `periodic`: another refresh follows soon, so that a thin line may be seen only then. False for who looks once, for instance to
-    /// take a screenshot.
+    /// `periodic`: another refresh follows soon, so that small changes may wait for it. False for a
+    /// one-shot refresh, as for a screenshot.
     pub fn refresh(&mut self, periodic: bool) {
         self.refreshes += 1;
         let began = self.clock.now();
@@ -185,7 +191,8 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
         self.plan_poll(now);
     }
 
-    /// Who looked once is told that it is over; who waits still does so for no longer than a moment, whoever else comes.
+    /// Reports that a one-shot refresh is complete; one that still waits gets a deadline, which
+    /// later ones do not move.
     fn answer(&mut self) {
         if self.presenter.has_answer() {
             self.presenter.refresh_done();
@@ -197,7 +204,8 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
         plan(&self.clock, Alarm::Answer, &mut self.answer_at, due);
     }
 
-    /// The watcher rang: something is there for a refresh. Who looks once waits for it, and there may be no front end that refreshes.
+    /// The watcher left something. A one-shot refresh may be waiting for it where no front end
+    /// refreshes.
     pub fn arrived(&mut self) {
         let WatcherSide::Threaded(exchange) = &self.watcher else { return };
         if self.presenter.waits_since().is_some() {
@@ -225,7 +233,7 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
         }
     }
 
-    /// Shows what the watcher left.
+    /// Shows what the watcher left in the exchange.
     fn receive(&mut self, arrival: Arrival, now: Duration) {
         let Arrival { report, notes, call, ending } = arrival;
         let so_far = call.map_or(Duration::ZERO, |call| now.saturating_sub(call.since));
@@ -249,19 +257,19 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
         }
     }
 
-    /// A front end wants to see all again.
+    /// A front end wants everything drawn again.
     pub fn invalidate(&mut self) {
         self.presenter.invalidate();
     }
 
-    /// A front end shows the console in a window like this.
+    /// A front end shows the console in a window of this size.
     pub fn set_monitor(&mut self, monitor: Monitor) {
         self.presenter.set_monitor(monitor);
         self.settle();
         self.plan_edid();
     }
 
-    /// A front end took the scanout and has not released it yet, or now has.
+    /// A front end is using the scanout (`gl_block`), or has released it.
     pub fn block(&mut self, block: bool) {
         let now = self.clock.now();
         self.presenter.block(block, now);
@@ -269,8 +277,9 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
         self.plan_poll(now);
     }
 
-    /// The device is about to be reset: nothing that it told holds any more. The console shows it at its next refresh, since this may be
-    /// a vCPU's thread. Where the watcher has a thread of its own, nobody calls the device until [`Display::reset_done`].
+    /// The device is about to be reset: no earlier answer is valid any more. The console shows it
+    /// at its next refresh, since this may be a vCPU's thread. If the watcher has a thread, the
+    /// device is not called until [`Display::reset_done`].
     pub fn reset(&mut self) {
         self.presenter.reset(self.clock.now());
         match &mut self.watcher {
@@ -293,8 +302,8 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
         }
     }
 
-    /// Shows nothing of the device any more, and holds nothing of it. Dropping a display does the same. A watcher that has a thread of
-    /// its own ends then.
+    /// Stops showing the device, and releases everything of it, as dropping the display does. A
+    /// watcher on a thread ends.
     pub fn close(&mut self) {
         self.presenter.close(self.clock.now());
         match &mut self.watcher {
@@ -313,12 +322,12 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
         for alarm in [Alarm::Edid, Alarm::Poll, Alarm::Change, Alarm::Answer, Alarm::Gap] {
             self.clock.clear_alarm(alarm);
         }
-        // Who waits would wait for ever.
+        // One-shot refreshes would wait for ever.
         self.presenter.give_up();
         self.answer();
     }
 
-    /// Ends a watcher that has a thread of its own, and nothing else.
+    /// Ends a watcher on its thread, and nothing else.
     pub fn abandon(&mut self) {
         if let WatcherSide::Threaded(exchange) = &self.watcher {
             self.presenter.wishes().stop = true;
@@ -326,7 +335,7 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
         }
     }
 
-    /// An alarm that was set goes off.
+    /// An alarm goes off.
     pub fn alarm(&mut self, alarm: Alarm) {
         if alarm == Alarm::Answer {
             self.answer_at = None;
@@ -368,8 +377,8 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
         }
     }
 
-    /// A copy of the scanout, for those who cannot import it. `None` if no scanout is shown, or if it cannot be
-    /// read without a GPU.
+    /// Returns a copy of the scanout, for those who cannot import it. `None` if no scanout is
+    /// shown, or if only a GPU can read it.
     pub fn capture(&mut self) -> Option<Picture> {
         match &mut self.watcher {
             WatcherSide::Inline(watcher) => watcher.capture(self.presenter.scanout()?),
@@ -377,8 +386,8 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
         }
     }
 
-    /// The UUID of the dma-buf that the device shows now: see [`Watcher::share_scanout`]. Where the watcher has a thread of its own, of
-    /// the one that it saw last.
+    /// Returns the UUID of the dma-buf that the device shows now, see [`Watcher::share_scanout`];
+    /// if the watcher has a thread, of the one that it saw last.
     pub fn share_scanout(&mut self) -> Result<Uuid, ShareError> {
         match &mut self.watcher {
             WatcherSide::Inline(watcher) => {
@@ -403,7 +412,7 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
         matches!(self.watcher, WatcherSide::Threaded(_))
     }
 
-    /// Whether the watcher, on its thread, is no more.
+    /// Whether the watcher has failed on its thread.
     fn has_failed(&self) -> bool {
         matches!(&self.watcher, WatcherSide::Threaded(exchange) if exchange.ending() == Ending::Failed)
     }
@@ -415,7 +424,8 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
         }
     }
 
-    /// Shows what the watcher found, for somebody who looks `once` or not. Returns whether it is to look again.
+    /// Shows what the watcher found. `once`: for a one-shot refresh. Returns whether it must poll
+    /// again.
     fn apply(&mut self, report: Report, once: bool) -> bool {
         let again = self.presenter.apply(report, self.clock.now(), once);
         self.apply_wishes();
@@ -428,13 +438,13 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
         }
     }
 
-    /// Has each half know of the other.
+    /// Passes wishes one way, and notes the other.
     fn settle(&mut self) {
         match &mut self.watcher {
             WatcherSide::Inline(watcher) => {
                 watcher.apply_wishes(self.presenter.wishes());
                 self.presenter.note(watcher.take_notes(), self.clock.now());
-                // What the presenter gave back is let go of.
+                // Drops what the presenter gave back.
                 self.presenter.wishes().returned.clear();
             }
             WatcherSide::Threaded(exchange) => {
@@ -450,7 +460,7 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
         plan(&self.clock, Alarm::Edid, &mut self.edid_at, due);
     }
 
-    /// Front ends that refresh rarely are not to show for longer what has gone.
+    /// Ends a gap in time even if front ends refresh rarely.
     fn plan_gap(&mut self) {
         let due = self.presenter.gap_ends();
         plan(&self.clock, Alarm::Gap, &mut self.gap_at, due);
@@ -461,8 +471,8 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
         if let Some(listens) = watcher.listens(now) {
             self.clock.listen(Alarm::Change, listens);
         }
-        // An alarm that goes off too early, or for nothing, is set again then, or when there is something to look for: that is
-        // rarer than to set it at each refresh.
+        // An alarm that goes off too early is set again then: that is rarer than setting it at each
+        // refresh.
         let next = watcher.next_poll(now);
         if let Some(next) = next.filter(|next| self.poll_at.is_none_or(|set| *next < set)) {
             self.clock.set_alarm(Alarm::Poll, next.saturating_sub(now));
@@ -471,7 +481,7 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
     }
 }
 
-/// Has this alarm go off when it is due, if it is. `set`: when it would so far.
+/// Sets or clears an alarm. `set`: when it goes off so far.
 fn plan(clock: &impl Alarms, alarm: Alarm, set: &mut Option<Duration>, due: Option<Duration>) {
     if *set == due {
         return;

@@ -26,7 +26,8 @@ use super::{Config, Mode};
 
 const OFF: &str = "The display is off.";
 
-/// A device with a picture of 32 by 16 pixels in a dma-buf with id 1, each byte 0x11, and no cursor.
+/// A device with a picture of 32 by 16 pixels in a dma-buf with id 1, each byte 0x11, and no
+/// cursor.
 fn dma_buf_device() -> FakeDevice {
     let device = FakeDevice::default();
     device.show(plane(1, 32, 16), 0x11);

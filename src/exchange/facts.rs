@@ -1,4 +1,4 @@
-//! What is known of the device, for the status.
+//! What the watcher knows, for the status.
 
 use std::time::Duration;
 
@@ -7,36 +7,37 @@ use uuid::Uuid;
 use crate::damage;
 use crate::pool::Statistics;
 
-/// What a watcher did so far.
+/// What a watcher has done so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counters {
-    /// Questions for planes.
+    /// Plane queries.
     pub queries: u64,
-    /// Questions for dma-bufs.
+    /// Dma-bufs requested.
     pub gets: u64,
-    /// Gets that a flip came before.
+    /// Requests that failed because the guest flipped in between.
     pub races: u64,
     /// Regions mapped.
     pub maps: u64,
-    /// Looks beside the front ends' refreshes.
+    /// Polls besides the front ends' refreshes.
     pub polls: u64,
 }
 
-/// What is known of the device, for those who ask.
+/// What is known of the device, for the status.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
-    /// What was done so far.
+    /// Counters.
     pub counters: Counters,
-    /// Whether flips are followed, and the time between them, if they have a rhythm.
+    /// Whether flips are predicted, and the time between them if they have a rhythm.
     pub pacing: Option<Option<Duration>>,
-    /// How often the device said that something changed, if it does.
+    /// How often the device signalled a change, if it can.
     pub signals: Option<u64>,
-    /// How the frames of the surface were looked at.
+    /// How frames were compared.
     pub frames: Option<damage::Counts>,
-    /// EDIDs that were written, if the device takes some.
+    /// EDIDs written, if the device takes any.
     pub edids_written: Option<u64>,
-    /// What the pool holds, if there is one.
+    /// The pool's statistics, in dma-buf mode.
     pub pool: Option<Statistics>,
-    /// What is shared of it with other devices: what the device showed at the last look.
+    /// UUID of the dma-buf that the device showed at the last poll, if it is shared with other
+    /// devices.
     pub shared: Option<Uuid>,
 }

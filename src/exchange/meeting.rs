@@ -1,4 +1,4 @@
-//! Where the halves meet if each has a thread of its own.
+//! Where the halves meet when each has a thread of its own.
 
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -8,11 +8,12 @@ use super::{Facts, Notes, Report, Returned, Verdict, Wishes};
 
 /// Wakes one of the halves, from any thread.
 pub trait Waker: Send + Sync {
-    /// It is woken, at once or when it goes to sleep next.
+    /// Wakes it, at once or when it next goes to sleep.
     fn wake(&self);
 }
 
-/// Where the halves meet. Its lock is held to move things, never while somebody is called, and nothing of the device's is let go of under it.
+/// Where the halves meet. The lock is held only to move values: nobody is called, and nothing of
+/// the device is dropped under it.
 pub struct Exchange {
     slots: Mutex<Slots>,
     /// Wakes the watcher.
@@ -25,7 +26,7 @@ pub struct Exchange {
 struct Slots {
     report: Slot,
     wishes: Wishes,
-    /// What the watcher knows of them.
+    /// Which wishes the watcher has taken.
     acknowledged: Acknowledged,
     notes: Notes,
     facts: Facts,
@@ -33,26 +34,26 @@ struct Slots {
     ending: Ending,
 }
 
-/// The one place for a report.
+/// Room for one report.
 #[derive(Debug, Default)]
 enum Slot {
-    /// The watcher may look.
+    /// Empty: the watcher may poll.
     #[default]
     Free,
-    /// One waits for the presenter.
+    /// A report waits for the presenter.
     Full(Box<Report>),
-    /// The presenter applies one.
+    /// The presenter is applying one.
     Applied,
 }
 
-/// Whether calls of the device are still what the presenter wants.
+/// The reset and the end that the watcher knows of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Acknowledged {
     epoch: u64,
     stop: bool,
 }
 
-/// A call of the device that has not returned.
+/// A device call that has not returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Call {
     /// Its name.
@@ -61,42 +62,42 @@ pub struct Call {
     pub since: Duration,
 }
 
-/// Whether there is still a watcher.
+/// Whether the watcher is alive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Ending {
-    /// It watches.
+    /// It is.
     #[default]
     Watching,
-    /// It failed: nothing is looked at any more.
+    /// It failed: the device is not polled any more.
     Failed,
 }
 
 /// What the watcher left for the presenter.
 #[derive(Debug)]
 pub struct Arrival {
-    /// A report, to be applied before anything is posted.
+    /// A report, to be applied before wishes are posted.
     pub report: Option<Box<Report>>,
-    /// What was said beside.
+    /// The notes.
     pub notes: Notes,
-    /// The call that has not returned, if there is one.
+    /// The device call that has not returned, if any.
     pub call: Option<Call>,
-    /// Whether there is still a watcher.
+    /// Whether the watcher is alive.
     pub ending: Ending,
 }
 
 impl Exchange {
-    /// Nothing is wanted, and nothing was found.
+    /// Creates an exchange without wishes or a report.
     pub fn new(watcher: Box<dyn Waker>, presenter: Box<dyn Waker>, facts: Facts) -> Self {
         let slots = Slots { facts, ..Slots::default() };
         Self { slots: Mutex::new(slots), watcher, presenter }
     }
 
     fn slots(&self) -> MutexGuard<'_, Slots> {
-        // What is moved is whole at any time.
+        // Values are moved whole, so a panic leaves none half done.
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The presenter takes what there is.
+    /// Presenter: takes what the watcher left.
     pub fn collect(&self) -> Arrival {
         let mut slots = self.slots();
         let report = slots.report.take();
@@ -107,12 +108,13 @@ impl Exchange {
         Arrival { report, notes, call: slots.call, ending: slots.ending }
     }
 
-    /// The presenter has applied what it took, and says what it wants now.
+    /// Presenter: posts its wishes, having applied the report it took.
     pub fn post(&self, wishes: &mut Wishes) {
         self.post_as(wishes, false);
     }
 
-    /// As [`Exchange::post`], and a report that waits goes back: the device that it is about is not any more, or nobody shows it.
+    /// Presenter: like [`Exchange::post`], and takes back a report that waits, since the device was
+    /// reset or the display closes.
     pub fn withdraw(&self, wishes: &mut Wishes) {
         self.post_as(wishes, true);
     }
@@ -133,7 +135,7 @@ impl Exchange {
         }
     }
 
-    /// The watcher takes the wishes; `None` while a report waits, except that all is over.
+    /// Watcher: takes the wishes. `None` while a report waits, unless the display is closing.
     pub fn wishes(&self) -> Option<Wishes> {
         let mut slots = self.slots();
         let Wishes { epoch, stop, .. } = slots.wishes;
@@ -144,13 +146,13 @@ impl Exchange {
         Some(take(&mut slots.wishes))
     }
 
-    /// The watcher leaves what it found.
+    /// Watcher: leaves what it found.
     pub fn leave(&self, report: Option<Report>, notes: Notes, facts: Facts) {
         let mut slots = self.slots();
         let news = report.is_some() || !notes.remarks.is_empty() || !notes.retired.is_empty();
         slots.facts = facts;
         slots.notes.append(notes);
-        // A reset, or the end, may have come between.
+        // There may have been a reset, or the end, meanwhile.
         let Wishes { epoch, stop, .. } = slots.wishes;
         let (report, outdated) = match report {
             Some(report) if report.epoch == epoch && !stop => (Some(report), None),
@@ -166,8 +168,8 @@ impl Exchange {
         }
     }
 
-    /// The watcher is about to call the device. `false`: it must not, as the device is being reset, or was, or all is over, and the
-    /// watcher has not heeded that yet.
+    /// Watcher: announces a device call. Returns `false` if it must not be made: the device is
+    /// being reset, or there was a reset or the end that the watcher does not know of yet.
     #[must_use]
     pub fn calls(&self, call: Call) -> bool {
         let mut slots = self.slots();
@@ -179,50 +181,50 @@ impl Exchange {
         may
     }
 
-    /// The device has answered.
+    /// Watcher: the device call has returned.
     pub fn answered(&self) {
         self.slots().call = None;
     }
 
-    /// Whether there is something to show.
+    /// Presenter: whether there is something to show.
     pub fn has_news(&self) -> bool {
         let slots = self.slots();
         matches!(slots.report, Slot::Full(_)) || slots.ending == Ending::Failed
     }
 
-    /// Whether there is still a watcher.
+    /// Whether the watcher is alive.
     pub fn ending(&self) -> Ending {
         self.slots().ending
     }
 
-    /// The presenter takes what was said, and no report.
+    /// Presenter: takes the notes, and no report.
     pub fn take_notes(&self) -> Notes {
         std::mem::take(&mut self.slots().notes)
     }
 
-    /// Something changed on the presenter's side that is to be shown.
+    /// Wakes the presenter, for a change on its own side.
     pub fn wake_presenter(&self) {
         self.presenter.wake();
     }
 
-    /// The watcher is no more.
+    /// The watcher has failed.
     pub fn fail(&self) {
         let mut slots = self.slots();
         slots.ending = Ending::Failed;
-        // It will not say that this has returned.
+        // It will not report that the call has returned.
         slots.call = None;
         drop(slots);
         self.presenter.wake();
     }
 
-    /// What is known of the device.
+    /// Returns what is known of the device.
     pub fn facts(&self) -> Facts {
         self.slots().facts.clone()
     }
 }
 
 impl Slot {
-    /// The report that waits.
+    /// Takes the report that waits.
     fn take(&mut self) -> Option<Box<Report>> {
         match std::mem::take(self) {
             Self::Full(report) => Some(report),
@@ -234,10 +236,10 @@ impl Slot {
     }
 }
 
-/// Who refreshes after such a pause may find that nobody looks any more.
+/// After such a pause between refreshes, the watcher may have stopped polling.
 const NAP: Duration = Duration::from_secs(3);
 
-/// Takes over what is wanted now. Returns whether the watcher is to be woken for it.
+/// Stores new wishes. Returns whether to wake the watcher.
 fn post(known: &mut Wishes, new: &mut Wishes, applied: bool) -> bool {
     let urgent = known.epoch != new.epoch
         || known.one_shot != new.one_shot
@@ -249,13 +251,13 @@ fn post(known: &mut Wishes, new: &mut Wishes, applied: bool) -> bool {
         || !new.returned.is_empty()
         || new.stop
         || new.refreshed.is_some_and(|(now, _)| {
-            // The watcher has gone to sleep by then, or is about to.
+            // The watcher sleeps by then, or is about to.
             known.refreshed.is_none_or(|(before, _)| now.saturating_sub(before) > NAP)
         });
     let monitor = new.monitor.take().or(known.monitor.take());
     let mut returned = std::mem::take(&mut known.returned);
     returned.append(&mut new.returned);
-    // What came of a report is known when it has been applied.
+    // The verdict counts only once the report has been applied.
     let verdict = if applied { new.verdict } else { known.verdict };
     *known = Wishes { verdict, monitor, returned, ..state(new) };
     new.verdict = Verdict::Settled;
@@ -272,7 +274,7 @@ fn take(wishes: &mut Wishes) -> Wishes {
     taken
 }
 
-/// All but what is to be done once.
+/// Copies all but what is to be done only once.
 fn state(wishes: &Wishes) -> Wishes {
     let Wishes { epoch, refreshed, one_shot, verdict, redraw, shown, pointer, in_use, .. } =
         *wishes;

@@ -1,4 +1,4 @@
-//! How the console shows the pointer.
+//! The cursor on the console.
 
 use crate::console::{Console, CursorImage, ScanoutSupport};
 use crate::exchange::{CursorView, Lease};
@@ -7,21 +7,21 @@ use crate::pool::Key;
 
 use super::Presenter;
 
-/// A pointer on the console.
+/// A cursor that the console shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pointer {
     /// Its buffer.
     pub key: Key,
-    /// What the device said of it.
+    /// Its plane, as the device described it.
     pub plane: Plane,
     /// Its pixels, if the watcher could read them.
     pixels: Option<Vec<u8>>,
-    /// Whether a front end was given the buffer, rather than the console the pixels.
+    /// Whether a front end imports the buffer; if not, the console has the pixels.
     taken: bool,
 }
 
 impl<C: Console> Presenter<C> {
-    /// `again`: the console is to be told of the pointer even if it shows it already.
+    /// Shows the cursor, or hides it. `again`: even if the console shows it already.
     pub(super) fn show_cursor(&mut self, cursor: CursorView, again: bool) {
         match cursor {
             CursorView::Unchanged => (),
@@ -40,7 +40,7 @@ impl<C: Console> Presenter<C> {
         let moved = known.as_ref().is_none_or(|b| b.plane.position != plane.position);
         let same_buffer = known.as_ref().is_some_and(|b| b.key == key);
         let same_hotspot = known.as_ref().is_some_and(|b| b.plane.hotspot == plane.hotspot);
-        // A buffer that cannot be read is not known to have been drawn in.
+        // Without the pixels, drawing in place goes unnoticed.
         let same_pixels = known.is_some_and(|b| b.pixels == pixels || pixels.is_none());
 
         let (x, y) = plane.position;
@@ -55,7 +55,7 @@ impl<C: Console> Presenter<C> {
                 self.console.move_surface_cursor(x, y);
             }
         } else {
-            // Some front ends hand on the pixels that the buffer has now.
+            // Some front ends pass on the pixels that the buffer has now.
             if !same_buffer || !same_hotspot || !same_pixels {
                 self.import(lease);
                 let import = self.held.get(&key).and_then(|held| held.import.as_ref());
@@ -68,12 +68,13 @@ impl<C: Console> Presenter<C> {
         self.pointer = Some(Pointer { key, plane, pixels, taken });
     }
 
-    /// Whether front ends take this pointer above what they were given.
+    /// Whether front ends import this cursor above the scanout.
     fn takes(&mut self, lease: &Lease) -> bool {
         self.screen.scanout().is_some() && self.ask_support(lease) != ScanoutSupport::None
     }
 
-    /// Whether front ends, which import the screen, do not take the pointer that the watcher did not read.
+    /// Whether front ends that import the screen do not import this cursor, whose pixels the
+    /// watcher did not read.
     pub(super) fn refuses(&mut self, cursor: &CursorView) -> bool {
         matches!(cursor, CursorView::Shown(lease, None) if self.ask_support(lease) == ScanoutSupport::None)
     }

@@ -1,7 +1,8 @@
-//! The console's half of a display: what it shows, and what the user is told.
+//! The console's half of a display: what is shown, and what the user is told.
 //!
-//! A presenter lives on the host's main loop. It never waits, never calls the device, and never closes or unmaps what the device gave: that goes
-//! back to the watcher. Of pixels it only copies what changed into the console's surface.
+//! A presenter runs on the host's main loop. It never blocks, never calls the device, and never
+//! closes or unmaps anything that came from the device: that goes back to the watcher. The only
+//! pixels it touches are those that changed, which it copies into the console's surface.
 
 #![forbid(unsafe_code)]
 
@@ -35,23 +36,23 @@ use screen::{DISPLAY_IS_OFF, MESSAGE_SIZE};
 pub(crate) use report::Reporter as TestedReporter;
 pub(crate) use screen::Screen;
 
-/// While a guest sets a mode, its plane is off. For no longer than this the last picture is shown meanwhile.
+/// How long the last picture stays when the plane goes off: guests turn it off during a mode set.
 const GAP: Duration = Duration::from_millis(300);
 
-/// What a presenter did so far.
+/// What a presenter has done so far.
 #[derive(Clone, Debug, Default)]
 pub struct Counters {
     /// Dma-bufs imported.
     pub imports: u64,
     /// Frames for which front ends were shown the region's memory itself.
     pub direct: u64,
-    /// Buffers shown one after the other.
+    /// Flips from one buffer to another.
     pub flips: u64,
-    /// What went wrong, by its kind.
+    /// Errors, by category.
     pub errors: BTreeMap<&'static str, u64>,
 }
 
-/// A dma-buf of the watcher's, until it says that the pool has let go of it.
+/// A dma-buf of the watcher's pool, until the watcher says that it was retired.
 struct Held<I> {
     buffer: Arc<DmaBuf>,
     geometry: Geometry,
@@ -67,8 +68,8 @@ pub struct Presenter<C: Console> {
     standing: Standing,
     plane_state: PlaneState,
     pointer: Option<Pointer>,
-    /// Size of the last picture, or of what is expected of the first. Messages have it too, so that windows keep theirs while a guest
-    /// blanks its screen.
+    /// Size of the last picture, or the one expected of the first. Messages have it, too, so that
+    /// windows keep their size while a guest blanks its screen.
     size: (u32, u32),
     held: HashMap<Key, Held<C::Import>>,
     captured: Option<(Key, Picture)>,
@@ -79,7 +80,8 @@ pub struct Presenter<C: Console> {
 }
 
 impl<C: Console> Presenter<C> {
-    /// A presenter that has shown nothing yet, of a device with this name, whose guest prefers this size.
+    /// Creates a presenter that has shown nothing yet. `preferred`: the size that the guest
+    /// prefers.
     pub fn new(console: C, name: &str, preferred: Option<(u32, u32)>, config: &Config) -> Self {
         Self {
             console,
@@ -99,13 +101,13 @@ impl<C: Console> Presenter<C> {
         }
     }
 
-    /// What is wanted of the watcher now.
+    /// Returns the wishes, brought up to date.
     pub fn wishes(&mut self) -> &mut Wishes {
         let wishes = &mut self.wishes;
         wishes.one_shot = self.one_shots.wanted();
         wishes.redraw = self.standing == Standing::Invalidated;
         wishes.shown = match self.standing {
-            // What is shown now is not what the next report will meet.
+            // The next report will find something else on the console.
             Standing::Reset => Shown::Other,
             _ => self.screen.shown(),
         };
@@ -113,8 +115,8 @@ impl<C: Console> Presenter<C> {
         wishes
     }
 
-    /// Shows what the watcher found. Returns whether the watcher is to look again, as the wishes then say. `once`: it was found for somebody
-    /// who looks once, beside those of whom the report tells.
+    /// Shows what the watcher found. Returns whether the watcher must poll again, as the wishes
+    /// then say. `once`: the poll was for a one-shot refresh that the report does not number.
     pub fn apply(&mut self, report: Report, now: Duration, once: bool) -> bool {
         self.wishes.verdict = Verdict::Settled;
         if report.epoch != self.wishes.epoch {
@@ -161,14 +163,14 @@ impl<C: Console> Presenter<C> {
             }
         }
         let again = self.wishes.verdict != Verdict::Settled;
-        // They stay for who asked until somebody else is answered.
+        // The pixels stay for whoever asked, until the next answer.
         if !again && self.one_shots.answer(one_shot) {
             self.captured = captured;
         }
         again
     }
 
-    /// There is no report: what has to be shown again and again is.
+    /// Without a report: repeats what must be shown at each refresh.
     pub fn repeat(&mut self, now: Duration) {
         if let Some(key) = self.screen.shown().key() {
             // Front ends come and go.
@@ -182,49 +184,50 @@ impl<C: Console> Presenter<C> {
         }
     }
 
-    /// Somebody looks once.
+    /// A one-shot refresh wants an answer.
     pub fn want_one_shot(&mut self, now: Duration) {
         self.one_shots.want(now);
     }
 
-    /// Since when somebody has waited for a single look.
+    /// Returns since when a one-shot refresh has been waiting.
     pub fn waits_since(&self) -> Option<Duration> {
         self.one_shots.waits_since()
     }
 
-    /// Whether those who have waited for single looks are to be told, by [`Presenter::refresh_done`].
+    /// Whether one-shot refreshes have been answered; [`Presenter::refresh_done`] tells the
+    /// console.
     pub fn has_answer(&mut self) -> bool {
         self.one_shots.take_answer()
     }
 
-    /// Nobody waits for a single look any longer.
+    /// Ends the wait of all one-shot refreshes.
     pub fn give_up(&mut self) {
         if self.one_shots.give_up() {
             self.captured = None;
         }
     }
 
-    /// Who waited has what there is.
+    /// Tells the console that a one-shot refresh is complete.
     pub fn refresh_done(&self) {
         self.console.refresh_done();
     }
 
-    /// A text stands for the picture, until there is a report.
+    /// Shows a message in place of the picture, until the next report.
     pub fn stand_in(&mut self, text: &'static str) {
         self.forget_plane();
         self.show_message(text);
     }
 
-    /// A call of the device does not return.
+    /// Logs that a device call takes long.
     pub fn say_slow(&mut self, call: &str, now: Duration) {
         let text = format!("{call} takes longer than 100 ms");
         self.reporter.say(&self.console, now, Severity::Warning, &text);
     }
 
-    /// Says what the watcher has to say, and lets go of what the pool let go of.
+    /// Logs the watcher's remarks, and releases the dma-bufs that the pool retired.
     pub fn note(&mut self, notes: Notes, now: Duration) {
         if !notes.retired.is_empty() {
-            // What goes is not shown any more.
+            // A retired buffer must not stay on screen.
             self.show_reset();
         }
         for key in notes.retired {
@@ -251,26 +254,26 @@ impl<C: Console> Presenter<C> {
         }
     }
 
-    /// A front end wants to see all again.
+    /// A front end wants everything drawn again.
     pub fn invalidate(&mut self) {
         if self.standing == Standing::Current {
             self.standing = Standing::Invalidated;
         }
     }
 
-    /// Front ends have seen all again, if they wanted to.
+    /// Front ends have had everything drawn again, if they wanted it.
     fn drawn_anew(&mut self) {
         if self.standing == Standing::Invalidated {
             self.standing = Standing::Current;
         }
     }
 
-    /// A front end shows the console in a window like this.
+    /// A front end shows the console in a window of this size.
     pub fn set_monitor(&mut self, monitor: Monitor) {
         self.wishes.monitor = Some(monitor);
     }
 
-    /// A front end took the scanout and has not released it yet, or now has.
+    /// A front end is using the scanout (`gl_block`), or has released it.
     pub fn block(&mut self, block: bool, now: Duration) {
         if self.wishes.in_use.take().is_some() && self.wishes.blocked == Block::Held {
             self.wishes.blocked = Block::Until(now);
@@ -282,13 +285,13 @@ impl<C: Console> Presenter<C> {
         }
     }
 
-    /// The device is being reset from now on: nothing that it told before holds. The console is told by [`Presenter::show_reset`]: this
-    /// may be a thread on which it must not be.
+    /// A reset of the device begins: no earlier answer is valid any more. [`Presenter::show_reset`]
+    /// tells the console: this may be a thread on which it must not be called.
     pub fn reset(&mut self, now: Duration) {
         self.trace(format_args!("reset"));
         self.wishes.epoch += 1 + self.wishes.epoch % 2;
         self.standing = Standing::Reset;
-        // The front end is shown something else in place of what it was given.
+        // The front end will be shown something else.
         if self.wishes.blocked == Block::Held {
             self.wishes.blocked = Block::Until(now);
         }
@@ -300,7 +303,7 @@ impl<C: Console> Presenter<C> {
         self.wishes.epoch += self.wishes.epoch % 2;
     }
 
-    /// A reset is shown, if there was one.
+    /// Shows a reset, if there was one.
     pub fn show_reset(&mut self) {
         if self.standing != Standing::Reset {
             return;
@@ -317,23 +320,24 @@ impl<C: Console> Presenter<C> {
         self.console.request_refresh();
     }
 
-    /// What is scanned out.
+    /// Returns the scanout's dma-buf.
     pub fn scanout(&self) -> Option<Key> {
         self.screen.scanout()
     }
 
-    /// The pixels of what is scanned out, if who looked once was given them.
+    /// Takes the pixels of the scanout, if a one-shot refresh was given them.
     pub fn take_capture(&mut self) -> Option<Picture> {
         let (key, picture) = self.captured.take()?;
         (self.screen.scanout() == Some(key)).then_some(picture)
     }
 
-    /// Shows nothing of the device any more, and holds nothing of it.
+    /// Stops showing the device, and releases everything of it.
     pub fn close(&mut self, now: Duration) {
         self.block(false, now);
         self.hide_cursor();
         if matches!(self.screen, Screen::Scanout(_) | Screen::Memory(..)) {
-            // Imports are released only when they are not shown any more, and front ends let go of memory only then.
+            // Imports may be released only after they are off screen, and front ends release memory
+            // only then.
             self.show_message(DISPLAY_IS_OFF);
         }
         self.set_screen(Screen::Untouched);
@@ -346,12 +350,12 @@ impl<C: Console> Presenter<C> {
         self.wishes.stop = true;
     }
 
-    /// What is shown.
+    /// Returns what is shown.
     pub(crate) fn screen(&self) -> &Screen<C> {
         &self.screen
     }
 
-    /// When the plane that is missed has gone for good, unless it comes back.
+    /// Returns when the gap ends, unless the plane comes back.
     pub fn gap_ends(&self) -> Option<Duration> {
         match self.plane_state {
             PlaneState::Gap(_, since) => Some(since + GAP),
@@ -359,7 +363,7 @@ impl<C: Console> Presenter<C> {
         }
     }
 
-    /// The plane that is shown.
+    /// Returns the plane on screen.
     pub fn plane(&self) -> Option<&Plane> {
         match &self.plane_state {
             PlaneState::On(plane) | PlaneState::Gap(plane, _) => Some(plane),
@@ -367,22 +371,22 @@ impl<C: Console> Presenter<C> {
         }
     }
 
-    /// The plane of the pointer that is shown.
+    /// Returns the cursor's plane, if one is shown.
     pub fn pointer(&self) -> Option<&Plane> {
         self.pointer.as_ref().map(|pointer| &pointer.plane)
     }
 
-    /// What was done so far.
+    /// Counters.
     pub fn counters(&self) -> &Counters {
         &self.counters
     }
 
-    /// The last thing that went wrong, and how many were not said because too many others were.
+    /// Returns the last error, and how many messages were withheld because there were too many.
     pub fn last_error(&self) -> Option<(&str, u64)> {
         self.reporter.last().map(|last| (last, self.reporter.withheld()))
     }
 
-    /// What front ends do with a dma-buf; the watcher is told.
+    /// Asks what front ends do with a dma-buf, and tells the watcher.
     fn ask_support(&mut self, lease: &Lease) -> ScanoutSupport {
         self.held.entry(lease.key).or_insert_with(|| Held {
             buffer: Arc::clone(&lease.buffer),
@@ -405,7 +409,7 @@ impl<C: Console> Presenter<C> {
         support
     }
 
-    /// Has front ends import a dma-buf, if they have not.
+    /// Imports a dma-buf, unless it is.
     fn import(&mut self, lease: &Lease) {
         let held = self.held.entry(lease.key).or_insert_with(|| Held {
             buffer: Arc::clone(&lease.buffer),
@@ -427,34 +431,34 @@ impl<C: Console> Presenter<C> {
     }
 }
 
-/// How what the console shows stands to what it is to show.
+/// Whether the console shows what it should.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
-    /// It is what was to be shown last.
+    /// It does.
     Current,
-    /// So it is, but front ends want to see all of it again.
+    /// It does, but front ends want everything drawn again.
     Invalidated,
-    /// The device was reset, which the console was not told yet.
+    /// The device was reset, and the console does not know yet.
     Reset,
 }
 
-/// What the device told last of what is shown.
+/// The last answer of the device about the plane on screen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PlaneState {
-    /// Nothing, or nothing that can be shown.
+    /// None, or nothing that can be shown.
     Unknown,
-    /// There is no plane: the firmware may draw.
+    /// No plane: the firmware may draw.
     Off,
     /// This plane.
     On(Plane),
-    /// There is none, but so far it may only be away while the guest sets a mode: this one is still shown, and was missed then first.
+    /// No plane since then, perhaps only during a mode set: this one is still on screen.
     Gap(Plane, Duration),
 }
 
-/// What came of showing something.
+/// Result of showing something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Showing {
     Done,
-    /// It is not shown. If nothing is to be looked at again, the user was told why.
+    /// Not shown. Unless the watcher must poll again, the user was told why.
     Not(Verdict),
 }

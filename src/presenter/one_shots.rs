@@ -1,47 +1,48 @@
-//! Who looks once, and waits for what is seen.
+//! One-shot refreshes (`screendump`, a VNC client that connects), which wait for a poll.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Single looks that were wanted. They are numbered: the watcher says for which number a look began.
+/// The one-shot refreshes that wait. They are numbered: the watcher says up to which number a poll
+/// began.
 ///
-/// The console cannot tell apart who waits: once it is told, everybody has what there is. So it is told when there was a look for everybody, or
-/// when somebody has waited for long enough.
+/// The console cannot tell them apart: one answer ends them all. So it is told when there was a
+/// poll for all of them, or when one has waited long enough.
 #[derive(Debug, Default)]
 pub(super) struct OneShots {
     /// The last one that was wanted.
     wanted: u64,
-    /// The last one that is over.
+    /// The last one that was answered.
     over: u64,
     /// Those in between, the oldest first.
     waiting: VecDeque<Waiting>,
-    /// Since when the oldest has been waited for of those that are over, if nobody was told yet.
+    /// Since when the oldest of those answered had been waiting, if the console does not know yet.
     unreported: Option<Duration>,
 }
 
-/// Those up to this number, of which the first has been waited for since then.
+/// Those up to this number, the first of which has been waiting since then.
 #[derive(Debug)]
 struct Waiting {
     number: u64,
     since: Duration,
 }
 
-/// A look may be under way when the next is wanted, which then is another one. Later ones need not be told apart from that: they, too, want a
-/// look that has not begun.
+/// A poll may be under way when one is wanted, which then needs the next poll. Later ones need not
+/// be told apart: they, too, need a poll that has not begun.
 const MOST: usize = 2;
 
 impl OneShots {
-    /// The last one that is wanted.
+    /// Returns the number of the last one wanted.
     pub fn wanted(&self) -> u64 {
         self.wanted
     }
 
-    /// Whether this one is waited for.
+    /// Whether this one is waiting.
     pub fn awaits(&self, number: u64) -> bool {
         self.over < number
     }
 
-    /// One more is.
+    /// Adds one.
     pub fn want(&mut self, now: Duration) {
         self.wanted += 1;
         if self.waiting.len() < MOST {
@@ -51,12 +52,12 @@ impl OneShots {
         }
     }
 
-    /// Since when somebody has waited.
+    /// Returns since when the oldest has been waiting.
     pub fn waits_since(&self) -> Option<Duration> {
         self.unreported.or_else(|| self.waiting.front().map(|oldest| oldest.since))
     }
 
-    /// There was a look for all up to this one. Returns whether that is news.
+    /// A poll answers all up to this one. Returns whether any was waiting.
     pub fn answer(&mut self, number: u64) -> bool {
         self.over = self.over.max(number);
         let mut is_news = false;
@@ -68,12 +69,12 @@ impl OneShots {
         is_news
     }
 
-    /// None is waited for any longer. Returns whether one was.
+    /// Ends the wait of all. Returns whether any was waiting.
     pub fn give_up(&mut self) -> bool {
         self.answer(self.wanted)
     }
 
-    /// Whether those who have waited are to be told.
+    /// Returns, once, whether the console is to be told.
     pub fn take_answer(&mut self) -> bool {
         self.waiting.is_empty() && self.unreported.take().is_some()
     }

@@ -1,4 +1,4 @@
-//! Messages to the user: each thing once, not once per refresh.
+//! Messages to the user, rate-limited: each once, not once per refresh.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use crate::console::{Console, Severity};
 
-/// What was said is not said again for this long.
+/// A message is not repeated for this long.
 const SILENCE: Duration = Duration::from_secs(30);
 
-/// Different messages at most in that time: a device that lies differently each time must not fill the log either.
+/// Maximum number of different messages in that time: a device whose invalid answers all differ
+/// must not fill the log either.
 const BUDGET: usize = 8;
 
-/// Says what goes wrong, to the console's log.
+/// Logs errors to the console's log.
 #[derive(Debug)]
 pub struct Reporter {
     device: String,
@@ -28,12 +29,12 @@ struct Said {
 }
 
 impl Reporter {
-    /// For messages about this device.
+    /// Creates a reporter for messages about this device.
     pub fn new(device: &str) -> Self {
         Self { device: device.to_owned(), said: HashMap::new(), withheld: 0, last: None }
     }
 
-    /// Says it, unless it, or too much else, was said just now.
+    /// Logs a message, unless it, or too many others, were logged just now.
     pub fn say(
         &mut self,
         console: &impl Console,
@@ -44,7 +45,7 @@ impl Reporter {
         self.say_of(&what.to_string(), console, now, severity, what);
     }
 
-    /// As [`Reporter::say`], for one of many texts that mean the same.
+    /// Like [`Reporter::say`], for one of several texts with the same meaning (`topic`).
     pub fn say_of(
         &mut self,
         topic: &str,
@@ -79,12 +80,12 @@ impl Reporter {
         self.said.insert(topic.to_owned(), Said { when: now, repeated: 0 });
     }
 
-    /// The last thing that went wrong.
+    /// Returns the last error.
     pub fn last(&self) -> Option<&str> {
         self.last.as_deref()
     }
 
-    /// Messages that were not said because too many others were.
+    /// Returns how many messages were withheld because there were too many.
     pub fn withheld(&self) -> u64 {
         self.withheld
     }

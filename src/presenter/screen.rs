@@ -1,4 +1,4 @@
-//! What the console shows, and how it comes to show something else.
+//! What the console shows, and the transitions between those.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,14 +16,14 @@ use super::{GAP, PlaneState, Presenter, Showing, Standing};
 /// The smallest size of messages, in pixels.
 pub(super) const MESSAGE_SIZE: (u32, u32) = (640, 480);
 
-/// Nor are they larger than this: a few words need no gigabyte because the picture before them did.
+/// The largest size of messages, so that a few words do not take a gigabyte after a huge picture.
 const MESSAGE_LIMIT: u32 = 4096;
 
 pub(super) const DISPLAY_IS_OFF: &str = "The display is off.";
 
 /// What the console shows.
 pub(crate) enum Screen<C: Console> {
-    /// What it showed before we came.
+    /// What it showed before the display.
     Untouched,
     Firmware,
     Message(&'static str),
@@ -31,11 +31,11 @@ pub(crate) enum Screen<C: Console> {
     Scanout(Key),
     /// A surface.
     Surface(Surface<C>),
-    /// The memory of a region itself.
+    /// A region's memory itself.
     Memory(Arc<Memory>),
 }
 
-/// A surface that we draw; of a dma-buf, or of a region.
+/// A surface that we draw, of a dma-buf or a region.
 pub(crate) struct Surface<C: Console> {
     canvas: C::Canvas,
     width: u32,
@@ -50,7 +50,7 @@ impl<C: Console> Surface<C> {
         &self.canvas
     }
 
-    /// Pixels in a row, and rows.
+    /// Returns width and height in pixels.
     #[cfg(test)]
     pub fn size(&self) -> (u32, u32) {
         (self.width, self.height)
@@ -101,7 +101,7 @@ impl<C: Console> Screen<C> {
 }
 
 impl<C: Console> Presenter<C> {
-    /// Shows a dma-buf, which the watcher took for one that front ends take so.
+    /// Shows a dma-buf. `assumed`: what the watcher assumed front ends to do with it.
     pub(super) fn show_buffer(&mut self, lease: &Lease, assumed: ScanoutSupport) -> Showing {
         match self.ask_support(lease) {
             ScanoutSupport::Import => (),
@@ -128,7 +128,7 @@ impl<C: Console> Presenter<C> {
         self.console.update_scanout(Rect::full(geometry.width, geometry.height));
     }
 
-    /// A part of what is scanned out may have been drawn anew.
+    /// Reports the whole scanout as changed.
     pub(super) fn update_scanout(&self) {
         let Screen::Scanout(key) = self.screen else { return };
         let Some(plane) = self.plane().filter(|_| self.held.contains_key(&key)) else { return };
@@ -152,7 +152,7 @@ impl<C: Console> Presenter<C> {
         if self.draw(drawn) {
             return Showing::Done;
         }
-        // Nor would there be room for a message of this size.
+        // There would be no memory for a message of this size either.
         self.size = MESSAGE_SIZE;
         let Geometry { width, height, .. } = drawn.plane.geometry;
         let bytes = u64::from(width) * u64::from(height) * 4;
@@ -164,14 +164,15 @@ impl<C: Console> Presenter<C> {
         Showing::Not(Verdict::Settled)
     }
 
-    /// Draws what changed on a surface, a new one if need be. `false` if there is no room for it.
+    /// Copies what changed to the surface, a new one if necessary. Returns `false` if there is no
+    /// memory for it.
     fn draw(&mut self, drawn: &Drawn) -> bool {
         let Geometry { width, height, .. } = drawn.plane.geometry;
         let key = drawn.lease.as_ref().map(|(lease, _)| lease.key);
         let fits =
             matches!(&self.screen, Screen::Surface(s) if (s.width, s.height) == (width, height));
         let all = [Rect::full(width, height)];
-        // The watcher may believe that the console still shows what it did before a message.
+        // The watcher may not know yet that a message has replaced the surface.
         let damage: &[Rect] = if fits { &drawn.damage } else { &all };
         if !fits {
             self.hide_cursor();
@@ -193,7 +194,7 @@ impl<C: Console> Presenter<C> {
         true
     }
 
-    /// Shows the region's memory itself, or goes on with it.
+    /// Shows the region's memory itself, or continues to.
     pub(super) fn show_memory(
         &mut self,
         plane: Plane,
@@ -235,7 +236,8 @@ impl<C: Console> Presenter<C> {
         }
     }
 
-    /// There is no plane: for a moment its picture stays. Not so the device's memory itself, which nobody knows to be the picture any more.
+    /// The plane is off: its picture stays for a moment. The device's memory itself does not: it
+    /// may hold anything by now.
     pub(super) fn miss_plane(&mut self, now: Duration) {
         let shows_plane = matches!(self.screen, Screen::Scanout(_) | Screen::Surface(_));
         match self.plane_state {
@@ -258,12 +260,12 @@ impl<C: Console> Presenter<C> {
         } else if !matches!(self.screen, Screen::Untouched) {
             self.show_message(DISPLAY_IS_OFF);
         } else {
-            // Nothing of ours is there.
+            // There is nothing of ours on screen.
             self.drawn_anew();
         }
     }
 
-    /// How large a message is now.
+    /// Returns the size of a message.
     pub fn message_size(&self) -> (u32, u32) {
         let (width, height) = self.size;
         (width.clamp(MESSAGE_SIZE.0, MESSAGE_LIMIT), height.clamp(MESSAGE_SIZE.1, MESSAGE_LIMIT))
@@ -288,7 +290,7 @@ impl<C: Console> Presenter<C> {
         self.size = (plane.geometry.width, plane.geometry.height);
     }
 
-    /// What is shown from now on is no plane. That there is none, if so, still holds.
+    /// The plane leaves the screen. If the last answer was that it is off, that remains.
     pub(super) fn forget_plane(&mut self) {
         self.hide_cursor();
         if let PlaneState::On(_) | PlaneState::Gap(..) = self.plane_state {

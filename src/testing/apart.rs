@@ -1,5 +1,5 @@
-//! The halves of a display apart, as if the watcher had a thread of its own: each is stepped by hand, also while a call of the device takes
-//! its time.
+//! The halves of a display apart, as if the watcher had a thread of its own: each is stepped by
+//! hand, also while a call of the device takes its time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -27,7 +27,7 @@ struct Event {
 }
 
 impl ManualClock {
-    /// What it shows.
+    /// The plane in it.
     pub fn time(&self) -> Duration {
         self.now.get()
     }
@@ -58,7 +58,8 @@ impl ManualClock {
         self.events.borrow().get(&alarm).is_some_and(|event| event.listens)
     }
 
-    /// An alarm whose eventfd is listened to and has been signalled. It is not listened to any more.
+    /// An alarm whose eventfd is listened to and has been signalled. It is not listened to any
+    /// more.
     pub fn take_signalled(&self) -> Option<Alarm> {
         let mut events = self.events.borrow_mut();
         let signalled = |event: &Event| rustix::io::read(&event.fd, &mut [0; 8]).is_ok();

@@ -39,7 +39,7 @@ pub struct State {
     pub keeps_memory: bool,
     /// What they hold.
     pub kept: Vec<Arc<Memory>>,
-    /// What is shown.
+    /// Returns what is shown.
     pub shows: Shows,
     /// The pointer above a scanout.
     pub cursor: Option<u32>,
@@ -91,7 +91,7 @@ pub enum Call {
     RequestRefresh,
 }
 
-/// The pixels of a pointer.
+/// The pixels of a cursor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "they are the fields of CursorImage")]
 pub struct Image {

@@ -1,7 +1,8 @@
 //! Fakes of all that a display stands between: a device, a console and a clock.
 //!
-//! They are strict: what a real console could not bear, such as the release of a buffer that is shown, is a panic here.
-//! Handles are clones of one another, so that a test keeps its own while the display owns one.
+//! They are strict: what a real console could not bear, such as the release of a buffer that is
+//! shown, is a panic here. Handles are clones of one another, so that a test keeps its own while
+//! the display owns one.
 
 #![forbid(unsafe_code)]
 
@@ -39,7 +40,7 @@ pub type SharedDisplay = Rc<RefCell<Option<Display<FakeDevice, FakeConsole, Manu
 
 /// A display between fakes.
 pub struct Fixture {
-    /// The device.
+    /// Returns the device.
     pub device: FakeDevice,
     /// The console.
     pub console: FakeConsole,
@@ -92,7 +93,8 @@ impl Fixture {
         self.console.take_calls()
     }
 
-    /// Refreshes until a plane that has gone is not waited for any more, and returns what the console was told then.
+    /// Refreshes until a plane that has gone is not waited for any more, and returns what the
+    /// console was told then.
     pub fn refresh_after_gap(&mut self) -> Vec<Call> {
         self.refresh();
         self.pass(Duration::from_millis(300));
@@ -128,7 +130,8 @@ impl Fixture {
     }
 }
 
-/// Files in memory with a name of their own, so that a test can tell its descriptors from those of tests beside it.
+/// Files in memory with a name of their own, so that a test can tell its descriptors from those of
+/// tests beside it.
 #[derive(Clone, Debug)]
 pub struct Memfds {
     name: String,

@@ -1,8 +1,9 @@
-//! A device, a guest and a user who do what a string of bytes says: for fuzzing, and for random tests.
+//! A device, a guest and a user who do what a string of bytes says: for fuzzing, and for random
+//! tests.
 //!
-//! The first byte chooses the mode. Each step is a byte that chooses what happens, and the bytes that it needs; where bytes are
-//! missing, they are zero. Whatever the bytes are, the display must not panic, must read and import no more than there is, and must give
-//! everything back in the end.
+//! The first byte chooses the mode. Each step is a byte that chooses what happens, and the bytes
+//! that it needs; where bytes are missing, they are zero. Whatever the bytes are, the display must
+//! not panic, must read and import no more than there is, and must give everything back in the end.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -194,8 +195,8 @@ pub fn run(script: &[u8]) {
     play(script, |mode, config, device| Halves::Together(Fixture::new(mode, config, device)));
 }
 
-/// As [`run`], with the halves of the display apart: the watcher takes its turns between the steps, and some steps come while a call of the
-/// device is under way.
+/// As [`run`], with the halves of the display apart: the watcher takes its turns between the steps,
+/// and some steps come while a call of the device is under way.
 ///
 /// # Panics
 ///

@@ -1,7 +1,9 @@
-//! Modes in which a driver is known to show nothing: NVIDIA's R535 gives only zeros of pictures that are no whole number of pages.
+//! Modes in which a driver is known to show nothing: NVIDIA's R535 gives only zeros for pictures
+//! that are not a whole number of pages.
 //!
-//! A guest may be black, and nothing tells the one from the other. So this is said of NVIDIA's devices only, once for each mode, when there
-//! was nothing but zeros from its beginning on, for longer than a guest takes to draw its first picture.
+//! A guest may just be black, and there is no telling the difference. So this is logged for
+//! NVIDIA's devices only, once per mode, if there was nothing but zeros from its beginning on, for
+//! longer than a guest takes to draw its first picture.
 
 use std::time::Duration;
 
@@ -21,20 +23,20 @@ pub const BLACK: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub struct Blanks {
     mode: Option<Geometry>,
-    /// When it was first looked at, until more is known of it.
+    /// When the mode was first polled, until a picture was seen.
     since: Option<Duration>,
 }
 
 impl Blanks {
-    /// `None` if nothing is known of such a device. Asks it who made it.
+    /// Returns `None` if the device is not NVIDIA's, by its PCI vendor.
     pub fn of(device: &impl Device) -> Option<Self> {
         let mut vendor = [0; 2];
         device.read_region(VFIO_PCI_CONFIG_REGION_INDEX, 0, &mut vendor).ok()?;
         (u16::from_le_bytes(vendor) == NVIDIA).then(Self::default)
     }
 
-    /// Takes note of a picture, and of whether it has changed since the last one. Returns whether the driver does not show this mode, as it
-    /// seems.
+    /// Notes a picture, and whether it has changed since the last one. Returns whether the driver
+    /// seems not to show this mode.
     pub fn note(
         &mut self,
         geometry: &Geometry,

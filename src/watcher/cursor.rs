@@ -1,4 +1,4 @@
-//! The cursor plane: when to ask for it, and how it looks.
+//! The cursor plane: when to query it, and its pixels.
 
 use std::time::Duration;
 
@@ -16,32 +16,33 @@ use crate::problem::Problem;
 
 use super::{Planes, Watcher};
 
-/// While the device answers "no cursor", it is asked at one look of this many: drivers without a cursor plane
-/// and drivers whose cursor is off answer alike.
+/// While the device answers "no cursor", only one poll in this many queries it: drivers without a
+/// cursor plane and drivers whose cursor is off answer alike.
 pub(crate) const ABSENT_INTERVAL: u32 = 16;
 
-/// And however few looks there are, after this time: who moves the mouse for the first time sees it soon.
+/// It is queried after this time, however few polls there were, so that a cursor appears soon.
 const ABSENCE: Duration = Duration::from_millis(190);
 
-/// One that does not answer is not asked again for so long, unless there are many looks.
+/// A device that does not answer is not queried again for this long, unless there are many polls.
 const SILENCE: Duration = Duration::from_secs(10);
 
 /// What is known of the cursor plane.
 #[derive(Debug, Default)]
 pub enum Presence {
-    /// To be asked for at the next look.
+    /// To be queried at the next poll.
     #[default]
     Unknown,
-    /// The device never showed a cursor, and refused the question: asked again only after a reset or a mode set.
+    /// The device never showed a cursor, and refused the query: not queried again before a reset or
+    /// a mode set.
     Unsupported,
-    /// Off, for so many looks more, or until then.
+    /// Off: not queried for this many polls, or until then.
     Absent(u32, Duration),
-    /// Seen: asked for at each look.
+    /// Seen: queried at each poll.
     Present,
 }
 
 impl Presence {
-    /// Whether to ask the device at this look.
+    /// Whether to query the device at this poll.
     fn is_due(&mut self, now: Duration) -> bool {
         match self {
             Self::Unknown | Self::Present => true,
@@ -60,7 +61,8 @@ impl Presence {
         }
     }
 
-    /// The device refused the question. One that had a cursor has a cursor plane, whatever ails it now.
+    /// The device refused the query. One that had a cursor has a cursor plane, whatever is wrong
+    /// now.
     fn refused(&mut self, now: Duration) {
         match self {
             Self::Present => self.pause(now + ABSENCE),
@@ -68,19 +70,19 @@ impl Presence {
         }
     }
 
-    /// Asking is not worth it for a while.
+    /// Do not query for a while.
     fn pause(&mut self, until: Duration) {
         *self = Self::Absent(ABSENT_INTERVAL, until);
     }
 
-    /// A reset or a mode set: what is known may not hold any more.
+    /// A reset or a mode set: forget what is known.
     pub fn forget(&mut self) {
         *self = Self::Unknown;
     }
 }
 
 impl<D: Device, T: Clock> Watcher<D, T> {
-    /// `imported`: front ends import the screen, and so the pointer.
+    /// Polls the cursor plane. `imported`: front ends import the screen, and so the cursor.
     pub(super) fn poll_cursor(&mut self, imported: bool) -> CursorView {
         let Planes::DmaBuf(planes) = &mut self.planes else { return CursorView::Unchanged };
         let now = self.clock.now();
@@ -109,7 +111,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
                     CursorView::Hidden
                 }
                 failure => {
-                    // Each question of a device that does not answer costs time.
+                    // Each query of a silent device costs time.
                     if failure == Some(Failure::Silent) {
                         self.cursor.pause(now + SILENCE);
                     }
@@ -133,8 +135,8 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         Ok(lease.map_or(CursorView::Unchanged, |lease| CursorView::Shown(lease, pixels)))
     }
 
-    /// The pixels of a pointer that front ends take, to notice what is drawn in place: X servers draw each shape into one buffer. Only
-    /// where that costs next to nothing.
+    /// Returns the pixels of a cursor that front ends import, to notice drawing in place (X servers
+    /// draw each shape into one buffer). Only where that costs next to nothing.
     fn glimpse(&mut self, key: Key, plane: &Plane) -> Option<Vec<u8>> {
         let Planes::DmaBuf(planes) = &mut self.planes else { return None };
         if !planes.is_fast_to_read(key, PlaneKind::Cursor, &plane.geometry, &self.clock) {
@@ -143,10 +145,10 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         self.cursor_pixels(key, plane).ok()
     }
 
-    /// A front end that takes the picture need not take the cursor above it.
+    /// Whether front ends may import this cursor: they need not, even if they import the screen.
     fn may_be_taken(&self, key: Key, plane: &Plane) -> bool {
         let Planes::DmaBuf(planes) = &self.planes else { return false };
-        // Front ends map what they import, as do their clients.
+        // Front ends and their clients map what they import.
         planes.pool.get(key).is_some_and(|buffer| buffer.dma_buf.can_be_mapped())
             && self.supports.of(key, plane.geometry.format) != Some(ScanoutSupport::None)
     }

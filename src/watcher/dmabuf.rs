@@ -1,7 +1,8 @@
-//! dma-buf mode: query, then get, into the pool.
+//! dma-buf mode: query the plane, then get its dma-buf, into the pool.
 //!
-//! The guest may flip between the two calls, and the device then no longer knows the id that it just told. That is no error: the
-//! question is asked again, a bounded number of times within one refresh.
+//! The guest may flip between the two calls, and the device then no longer knows the id that it
+//! just reported. That is no error: the plane is queried again, a bounded number of times within
+//! one poll.
 
 use std::collections::HashMap;
 use std::io;
@@ -18,14 +19,14 @@ use crate::problem::Problem;
 
 use super::Counters;
 use super::budget::Budget;
-use super::poll::{ask, query};
+use super::query::{ask, query};
 
-/// How often a refresh asks again because the guest flipped in between. A guest that flips a thousand times a second wins
-/// this race once in a while, but not four times.
+/// Maximum number of attempts within one poll, if the guest flips in between. A guest that flips a
+/// thousand times a second wins this race once in a while, but not four times.
 const ATTEMPTS: u32 = 4;
 
-/// Memory is fast to read if so many bytes take no longer than [`FAST_TIME`]: 1 GiB/s. Memory of a GPU that is mapped without
-/// caching gives a tenth of it, system memory ten times as much.
+/// Memory is fast to read if so many bytes take no longer than [`FAST_TIME`]: 1 GiB/s. Memory of a
+/// GPU that is mapped without caching gives a tenth of it, system memory ten times as much.
 const SAMPLE_BYTES: usize = 256 << 10;
 
 /// See [`SAMPLE_BYTES`].
@@ -37,18 +38,18 @@ const SAMPLES: usize = 4;
 /// The planes of a device in dma-buf mode.
 #[derive(Debug)]
 pub struct DmaBufPlanes {
-    /// What we hold.
+    /// The buffers we hold.
     pub pool: Pool,
     gate: Gate,
     primary: Option<Known>,
     cursor: Option<Known>,
     /// Size of the last picture.
     mode: Option<(u32, u32)>,
-    /// Whether buffers of a kind can be read fast, found out once per mode.
+    /// Whether buffers of a kind can be read fast, measured once per mode.
     fast: HashMap<Kind, bool>,
 }
 
-/// What decides on the kind of memory that a buffer is made of, as far as can be told.
+/// What tells kinds of memory apart, as far as is known.
 type Kind = (PlaneKind, DrmModifier, bool);
 
 /// The last answer of the device, and what it led to.
@@ -60,7 +61,7 @@ struct Known {
 }
 
 impl DmaBufPlanes {
-    /// Holds nothing yet.
+    /// Creates planes without buffers.
     pub fn new(limits: Limits, exports_once: bool) -> Self {
         Self {
             pool: Pool::new(limits, exports_once),
@@ -72,9 +73,10 @@ impl DmaBufPlanes {
         }
     }
 
-    /// The buffer that the plane shows now; `None` if the plane is off. `answer`: what the device has just said of it.
+    /// Returns the buffer that the plane shows now; `None` if the plane is off. `answer`: the
+    /// device's answer, if it is known already.
     ///
-    /// Nothing is asked once more when the `time` of the look is spent.
+    /// Nothing is retried once the poll's time budget is spent.
     pub fn poll(
         &mut self,
         device: &impl Device,
@@ -128,18 +130,18 @@ impl DmaBufPlanes {
         }
     }
 
-    /// What the primary plane showed at the last look.
+    /// Returns what the primary plane showed at the last poll.
     pub fn primary(&self) -> Option<&PlaneInfo> {
         self.primary.as_ref().map(|known| &known.info)
     }
 
-    /// The buffer that the primary plane showed at the last look, and its id.
+    /// Returns the buffer that the primary plane showed at the last poll, and its id.
     pub fn known_primary(&self) -> Option<(Key, u32)> {
         self.primary.as_ref().map(|known| (known.key, known.plane.handle))
     }
 
-    /// A guest that sets a mode frees the buffers of the one before, and a device that does not see that we hold them gives
-    /// their ids to others.
+    /// Notices mode sets. The guest then frees the old buffers, and a device that does not see that
+    /// we hold them reuses their ids.
     fn note_mode(&mut self, geometry: &Geometry, keeps_ids: bool) {
         let mode = Some((geometry.width, geometry.height));
         if self.mode != mode {
@@ -151,7 +153,7 @@ impl DmaBufPlanes {
         self.mode = mode;
     }
 
-    /// Whether the CPU reads the pixels of this buffer faster than a GPU gives them back.
+    /// Whether the CPU reads this buffer faster than a GPU reads it back.
     pub fn is_fast_to_read(
         &mut self,
         key: Key,
@@ -164,7 +166,7 @@ impl DmaBufPlanes {
         *self.fast.entry(kind).or_insert_with(|| is_fast(memory, clock))
     }
 
-    /// Other devices map what they are given.
+    /// Checks that a buffer may be shared: other devices map it.
     pub fn check_passing_on(&self, key: Key, id: u32) -> Result<(), Problem> {
         match self.pool.get(key) {
             Some(buffer) if !buffer.dma_buf.can_be_mapped() => {
@@ -175,7 +177,7 @@ impl DmaBufPlanes {
         }
     }
 
-    /// The device was reset, or is gone: nothing that it told holds any more.
+    /// The device was reset, or is gone: its answers are not valid any more.
     pub fn invalidate(&mut self) {
         self.primary = None;
         self.cursor = None;
@@ -222,17 +224,18 @@ impl DmaBufPlanes {
     }
 }
 
-/// Asks what the primary plane shows, without a look at its buffer. `None`: nothing.
+/// Queries the primary plane, without its buffer. `None`: it is off.
 pub fn check_flip(device: &impl Device, counters: &mut Counters) -> io::Result<Option<PlaneInfo>> {
     let info = ask(device, PlaneInfo::DMABUF, PlaneKind::Primary, counters)?;
     Ok((!info.is_off()).then_some(info))
 }
 
-/// Small buffers are too fast for the clock, which does no harm: they are read fast in any case.
+/// Measures whether memory is fast to read. Small buffers are too fast for the clock, which does no
+/// harm.
 fn is_fast(memory: &Memory, clock: &impl Clock) -> bool {
     let mut sample =
         vec![0; usize::try_from(memory.len()).map_or(SAMPLE_BYTES, |l| l.min(SAMPLE_BYTES))];
-    // Who reads it next says so.
+    // The next reader reports the error.
     let Ok(_reading) = memory.begin_reading() else { return true };
     (0..SAMPLES).any(|_| {
         let began = clock.now();

@@ -1,8 +1,9 @@
-//! Telling the guest about its monitor.
+//! EDID: tells the guest about its monitor.
 //!
-//! The device has a region with registers (`struct vfio_region_gfx_edid` of `linux/vfio.h`) and room for an EDID blob. The order is: link
-//! down, size, blob, and, after a pause in which the guest notices that its monitor went, link up. Sizes come
-//! in storms while a user drags a window: only the newest counts, and no more than one EDID is written per pause.
+//! The device has a region with registers (`struct vfio_region_gfx_edid` of `linux/vfio.h`) and
+//! room for an EDID blob. The order is: link down, size, blob, and, after a pause in which the
+//! guest notices that its monitor is gone, link up. Sizes come in storms while a user drags a
+//! window: only the newest counts, and at most one EDID is written per pause.
 
 use std::fmt;
 use std::io;
@@ -18,14 +19,14 @@ use crate::console::{Monitor, Severity};
 use crate::device::{Device, Failure};
 use crate::exchange::Notes;
 
-/// How long the link stays down: what QEMU always did, and guests expect.
+/// How long the link stays down: as QEMU has always had it, and guests expect.
 const LINK_DOWN: Duration = Duration::from_millis(100);
 
-/// After a write that failed, the first retry; each further one waits twice as long.
+/// Time to the first retry after a failed write; each further one takes twice as long.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const RETRIES: u32 = 5;
 
-/// Preferred where neither the user nor the device names a size: what QEMU's EDIDs always preferred.
+/// Preferred if neither the user nor the device names a size: as in QEMU's EDIDs.
 const DEFAULT_SIZE: (u32, u32) = (1280, 800);
 
 /// No EDID is larger: 256 blocks of 128 bytes.
@@ -56,11 +57,11 @@ pub struct EdidHost<'a, D> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// What is wanted is what the guest was told.
+    /// The guest has been told what is wanted.
     Settled,
-    /// The blob is written; the link goes up at the alarm. So many attempts failed before.
+    /// The blob is written; the link goes up at the alarm. This many attempts failed before.
     LinkDown(u32),
-    /// A write failed, and is tried again at the alarm.
+    /// A write failed, and is retried at the alarm.
     Retrying(u32),
 }
 
@@ -81,10 +82,10 @@ impl fmt::Display for EdidError {
 }
 
 impl Edid {
-    /// Reads what the device can do. `None`: the device has no EDID region.
+    /// Reads the device's limits. `None`: the device has no EDID region.
     ///
-    /// `xres` and `yres` are preferred until a front end asks for something else; zero prefers the device's
-    /// maximum, if it has one.
+    /// `xres` and `yres` are preferred until a front end asks for another size; zero prefers the
+    /// device's maximum, if it has one.
     pub fn open(device: &impl Device, xres: u32, yres: u32) -> Result<Option<Self>, EdidError> {
         let Some(region) = device.edid_region() else { return Ok(None) };
         let read =
@@ -135,22 +136,22 @@ impl Edid {
         }
     }
 
-    /// The monitor that `xres` and `yres` describe.
+    /// Returns the monitor that `xres` and `yres` describe.
     pub fn default_monitor(&self) -> Monitor {
         Monitor { width: self.default.0, height: self.default.1, ..Monitor::default() }
     }
 
-    /// The size that the guest prefers until a front end asks for something else.
+    /// Returns the size that the guest prefers until a front end asks for another.
     pub fn preferred_size(&self) -> (u32, u32) {
         (at_most(self.default.0, self.max_width), at_most(self.default.1, self.max_height))
     }
 
-    /// When to call [`Edid::alarm`].
+    /// Returns when to call [`Edid::alarm`].
     pub fn due(&self) -> Option<Duration> {
         self.alarm
     }
 
-    /// It is due.
+    /// Takes the next step, which is due.
     pub fn alarm<D: Device>(&mut self, host: &mut EdidHost<'_, D>) {
         self.alarm = None;
         match self.state {
@@ -169,12 +170,12 @@ impl Edid {
         }
     }
 
-    /// Nobody is told any more.
+    /// Stops telling the guest.
     pub fn close(&mut self) {
         self.alarm = None;
     }
 
-    /// EDIDs written so far.
+    /// Returns the number of EDIDs written so far.
     pub fn written(&self) -> u64 {
         self.written
     }
@@ -196,7 +197,7 @@ impl Edid {
         }
     }
 
-    /// Returns whether the link is to go up again.
+    /// Writes an EDID. Returns whether the link must go up again.
     fn try_write<D: Device>(
         &self,
         wanted: Monitor,
@@ -230,12 +231,12 @@ impl Edid {
 
     fn retry<D: Device>(&mut self, attempt: u32, error: &EdidError, host: &mut EdidHost<'_, D>) {
         match Failure::of(&error.error) {
-            // The display says so; there is no guest to tell any more.
+            // The display reports it; there is no guest to tell any more.
             Failure::Gone => {
                 self.state = State::Settled;
                 return;
             }
-            // As soon as the device may be asked again.
+            // As soon as the device may be called again.
             Failure::NotAsked => {
                 self.state = State::Retrying(attempt);
                 self.alarm = Some(host.now);
@@ -248,7 +249,7 @@ impl Edid {
             self.state = State::Retrying(attempt + 1);
             self.alarm = Some(host.now + FIRST_RETRY * 2u32.pow(attempt));
         } else {
-            // Whoever asks for the same again gets another try.
+            // The same size is tried again if asked for.
             self.wanted = None;
             self.state = State::Settled;
         }
@@ -275,7 +276,7 @@ fn first_known(sizes: [u32; 3]) -> u32 {
     sizes.into_iter().find(|&size| size != 0).unwrap_or_default()
 }
 
-/// No more than the device's maximum, if it names one.
+/// Limits a value to the device's maximum, if it has one.
 fn at_most(value: u32, max: u32) -> u32 {
     if max == 0 { value } else { value.min(max) }
 }

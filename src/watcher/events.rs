@@ -1,6 +1,7 @@
-//! When to listen to a device that says when something changed (docs/display-events.md).
+//! When to listen to a device that signals changes (docs/display-events.md).
 //!
-//! A device is not trusted to say so at a sensible rate: between two times that somebody is told, nobody listens for a while.
+//! The device is not trusted to signal at a sensible rate: after each signal, it is not listened to
+//! for a while.
 
 use std::time::Duration;
 
@@ -9,9 +10,9 @@ use super::pacing::{ATTENTION, SHORTEST_PERIOD};
 /// Decides when to listen.
 #[derive(Debug, Default)]
 pub struct Events {
-    /// Until when somebody is believed to watch.
+    /// Somebody is assumed to watch until then.
     attention: Duration,
-    /// How long showing a picture took: listening leaves as much time to others.
+    /// How long the last refresh took: as much time is left to others.
     busy: Duration,
     /// When to listen again.
     again: Duration,
@@ -32,12 +33,12 @@ impl Events {
         now < self.attention
     }
 
-    /// When to listen, from now; `None` if nobody watches.
+    /// Returns when to listen; `None` if nobody watches.
     pub fn next(&self, now: Duration) -> Option<Duration> {
         (now < self.attention).then(|| self.again.saturating_sub(now))
     }
 
-    /// How often the device was heard.
+    /// Returns how often the device signalled.
     pub fn signals(&self) -> u64 {
         self.signals
     }

@@ -1,7 +1,11 @@
-//! The device's half of a display: what it says, when to ask, and what changed of its picture.
+//! The device's half of a display: when to poll it, what it shows, and what changed of its picture.
 //!
-//! A watcher may be stepped on any thread, and waits for the device; it knows no console. It holds the dma-bufs and the mappings, and is where
-//! they are let go of.
+//! A watcher may be stepped on any thread, and blocks while the device is called; it knows no
+//! console. It owns the dma-bufs and mappings, and closes and unmaps them. [`poll`] is one poll of
+//! the device, [`turn`] one step on a thread; the other files are the parts of those.
+//!
+//! [`poll`]: self::poll
+//! [`turn`]: self::turn
 
 #![forbid(unsafe_code)]
 
@@ -15,6 +19,7 @@ mod events;
 mod pacing;
 mod picture;
 mod poll;
+mod query;
 mod region;
 mod share;
 mod turn;
@@ -69,7 +74,7 @@ pub(crate) use poll::{FlipCheck, PollRequest};
 
 /// Finds out how the device gives its planes. `Ok(None)`: it has none.
 ///
-/// Fails if the device does not answer the question at all.
+/// Fails if the device does not answer at all.
 pub fn probe(device: &impl Device) -> io::Result<Option<Mode>> {
     for (mode, flag) in [(Mode::DmaBuf, PlaneInfo::DMABUF), (Mode::Region, PlaneInfo::REGION)] {
         let mut info = PlaneInfo {
@@ -91,29 +96,29 @@ enum Planes {
     Region(RegionPlane),
 }
 
-/// What a report has of the picture.
+/// What the report that is under way has of the picture.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Reported {
     #[default]
     Nothing,
-    /// Where it is.
+    /// The dma-buf, or the memory.
     Given,
-    /// What changed of it.
+    /// Pixels that were read.
     Drawn,
 }
 
-/// When to look beside the front ends' refreshes.
+/// When to poll besides the front ends' refreshes.
 enum Pace {
     /// Never.
     FrontEnds,
     /// When the guest is about to flip.
     Flips(Pacer),
-    /// When the device says that something changed.
+    /// When the device signals a change.
     Events(Events),
 }
 
 impl Pace {
-    /// Where the device says nothing of itself.
+    /// The pace of a device that signals nothing.
     fn of(planes: &Planes, config: Config) -> Self {
         match planes {
             Planes::DmaBuf(_) if config.pacing => Self::Flips(Pacer::default()),
@@ -123,18 +128,18 @@ impl Pace {
     }
 }
 
-/// How the device fails.
+/// Failures of the device, and the backoff after them.
 #[derive(Debug, Default)]
 struct Health {
-    /// Looks in a row.
+    /// Failed polls in a row.
     failures: u32,
-    /// What the last problem was about, and how it was said when it began.
+    /// Topic of the last problem, and its message when it began.
     error: (String, String),
-    /// Until when it is left alone.
+    /// The device is not polled before this.
     backoff_until: Duration,
 }
 
-/// The dma-bufs that are pinned for the console, and for a report that is under way.
+/// The dma-bufs pinned for the console, and for the report that is under way.
 #[derive(Debug, Default)]
 struct Pins {
     scanout: Option<Key>,
@@ -150,53 +155,54 @@ pub struct Watcher<D: Device, T: Clock> {
     config: Config,
     planes: Planes,
     pins: Pins,
-    /// What the wishes said last.
+    /// From the last wishes.
     shown: Shown,
     supports: SupportCache,
     blocked: Block,
     redraw: bool,
     epoch: u64,
     one_shot: u64,
-    /// What surfaces are copied from.
+    /// The picture that surfaces are copied from.
     drawing: Option<Drawing>,
-    /// What is shown itself.
+    /// The memory that is shown itself.
     direct: Option<Direct>,
-    /// How long everything must move before that is shown: see [`Direct::hesitation`].
+    /// How long everything must move before memory is shown itself: see [`Direct::hesitation`].
     hesitation: u32,
-    /// The size of what the plane showed last: another one is another mode.
+    /// Size of the last plane: a change is a mode set.
     mode: Option<(u32, u32)>,
     cursor: Presence,
     blanks: Option<Blanks>,
     edid: Option<Edid>,
     pace: Pace,
     health: Health,
-    /// Whether the next picture must be what the device shows then, in every row.
+    /// Whether the next picture must be exact in every row.
     exact: bool,
-    /// What the report that is under way has of it.
+    /// What the report that is under way has of the picture.
     reported: Reported,
-    /// The dma-buf that is being read, or could not be.
+    /// The dma-buf that is being read, or could not be read.
     unread: Option<(Lease, ScanoutSupport)>,
-    /// When it was last looked at for the console, and how long that was after the time before.
+    /// When the device was last polled for the console, and how long after the time before.
     polled: Duration,
     since: Duration,
-    /// The time of the look that is under way, or was the last.
+    /// The time budget of the current or last poll.
     budget: Budget,
-    /// What a look beside has just found, and when.
+    /// What a flip check has just found, and when.
     found: Option<(PlaneInfo, Duration)>,
     counters: Counters,
     notes: Notes,
     rate: PollRate,
-    /// What the device signals when something changed, if it does.
+    /// The eventfd that the device signals, if it can.
     event: Option<OwnedFd>,
     sharing: Option<Owner<'static>>,
     shared: Option<Uuid>,
 }
 
 impl<D: Device, T: Clock> Watcher<D, T> {
-    /// A watcher of a device that [`probe`] found to be in this mode. The guest is told of a first monitor.
+    /// Creates the watcher of a device that [`probe`] found to be in this mode, and tells the guest
+    /// of a first monitor.
     ///
-    /// An EDID region that does not work costs the guest its choice of resolutions, not the user the picture: it is said, and
-    /// [`Watcher::has_edid`] is `false`.
+    /// A broken EDID region costs the guest its choice of resolutions, not the user the picture: it
+    /// is reported, and [`Watcher::has_edid`] is `false`.
     pub fn new(device: D, clock: T, mode: Mode, config: Config) -> Self {
         let mut notes = Notes::default();
         let edid = Edid::open(&device, config.xres, config.yres).unwrap_or_else(|error| {
@@ -253,11 +259,12 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         watcher
     }
 
-    /// Has the device signal this eventfd when something changed, if it can: then nobody need look. Says whether it does.
+    /// Makes the device signal this eventfd on changes, if it can, so that it need not be polled.
+    /// Returns whether it does.
     pub fn subscribe(&mut self, event: io::Result<OwnedFd>) -> bool {
         let subscribed = event.and_then(|event| {
             match self.device.signal_changes(Some(event.as_fd())) {
-                // It is being reset once more, and will be asked after that.
+                // During another reset: it will be asked again after that.
                 Err(error) if Failure::of(&error) != Failure::NotAsked => Err(error),
                 _ => Ok(event),
             }
@@ -283,7 +290,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         }
     }
 
-    /// The device.
+    /// Returns the device.
     pub fn device(&self) -> &D {
         &self.device
     }
@@ -293,17 +300,17 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         self.edid.is_some()
     }
 
-    /// The size that the guest prefers until it is told about a window, if it can be told.
+    /// Returns the size that the guest prefers until it is told about a window, if it can be told.
     pub fn preferred_size(&self) -> Option<(u32, u32)> {
         self.edid.as_ref().map(Edid::preferred_size)
     }
 
-    /// Does what the presenter wants, except looking.
+    /// Applies the presenter's wishes, without polling.
     pub fn apply_wishes(&mut self, wishes: &mut Wishes) {
         match (std::mem::take(&mut self.reported), wishes.verdict) {
             (Reported::Nothing, _) | (Reported::Given, Verdict::Again | Verdict::NoMemory) => (),
             (_, Verdict::Settled) => self.exact = false,
-            // What was drawn is not what is shown.
+            // What was read is not on screen.
             (Reported::Drawn, _) => self.drawing = None,
         }
         self.shown = wishes.shown;
@@ -330,7 +337,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
             self.direct = None;
         }
         self.move_pins(wishes);
-        // What the presenter held is let go of here.
+        // What the presenter gave back is dropped here.
         wishes.returned.clear();
         if self.epoch != wishes.epoch {
             self.epoch = wishes.epoch;
@@ -342,22 +349,23 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         self.retire();
     }
 
-    /// What was said, and what was let go of, since the last time.
+    /// Takes the notes since the last time.
     pub fn take_notes(&mut self) -> Notes {
         std::mem::take(&mut self.notes)
     }
 
-    /// When the next step of telling the guest about its monitor is due.
+    /// Returns when the next step of the EDID update is due.
     pub fn edid_due(&self) -> Option<Duration> {
         self.edid.as_ref().and_then(Edid::due)
     }
 
-    /// That step.
+    /// Takes the next step of the EDID update.
     pub fn tell_monitor(&mut self) {
         self.with_edid(Edid::alarm);
     }
 
-    /// A copy of a dma-buf, for those who cannot import it. `None` if it cannot be read without a GPU.
+    /// Returns a copy of a dma-buf, for those who cannot import it. `None` if only a GPU can read
+    /// it.
     pub fn capture(&mut self, key: Key) -> Option<Picture> {
         let Planes::DmaBuf(planes) = &mut self.planes else { return None };
         let buffer = planes.pool.get_mut(key)?;
@@ -378,7 +386,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         Some(picture)
     }
 
-    /// What is known.
+    /// Returns what is known of the device.
     pub fn facts(&self) -> Facts {
         let (pacing, signals) = match &self.pace {
             Pace::FrontEnds => (None, None),
@@ -399,12 +407,12 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         }
     }
 
-    /// Holds nothing of the device any more; nothing is shown.
+    /// Releases everything of the device. Nothing is shown any more.
     pub fn close(&mut self) {
         if let Pace::Events(_) = std::mem::replace(&mut self.pace, Pace::FrontEnds) {
-            // Asking a device that does not answer takes long.
+            // Calling a device that does not answer takes long.
             if self.clock.now() >= self.health.backoff_until {
-                // One that fails has gone, or goes now.
+                // If it fails, the device is gone, or goes now.
                 let _ = self.device.signal_changes(None);
             }
         }
@@ -417,7 +425,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         self.retire();
     }
 
-    /// Nothing that the device told before a reset holds any more.
+    /// Forgets the device's answers from before a reset.
     fn forget_device(&mut self) {
         if !self.device.keeps_ids() {
             self.invalidate_planes();
@@ -437,7 +445,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         }
     }
 
-    /// Pins what the console shows now, and nothing else.
+    /// Pins what the console shows now, and unpins the rest.
     fn move_pins(&mut self, wishes: &Wishes) {
         let Self { planes: Planes::DmaBuf(DmaBufPlanes { pool, .. }), pins, .. } = self else {
             return;
@@ -468,7 +476,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         }
     }
 
-    /// A dma-buf for a report. It stays until the presenter has said what it shows then.
+    /// Returns a dma-buf for a report, pinned until the presenter says what it shows instead.
     fn lease(&mut self, key: Key, plane: &Plane, kind: PlaneKind) -> Option<Lease> {
         let Self { planes: Planes::DmaBuf(DmaBufPlanes { pool, .. }), pins, .. } = self else {
             return None;
@@ -487,10 +495,10 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         Some(Lease { key, plane: *plane, buffer })
     }
 
-    /// Closes what the pool lets go of, and says so.
+    /// Closes what the pool retired, and notes it.
     fn retire(&mut self) {
         let Planes::DmaBuf(DmaBufPlanes { pool, .. }) = &mut self.planes else { return };
-        // What is not shown any more may have been one too many.
+        // What was just unpinned may exceed the limits.
         pool.evict(None);
         self.notes.retired.extend(pool.take_retired().into_iter().map(|(key, _)| key));
         if let Some(violation) = pool.take_violation() {
@@ -510,7 +518,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         }
     }
 
-    /// What to say of a problem, unless the same was said of this topic just now.
+    /// Returns what to log and count of a problem.
     fn complaint(topic: String, problem: &Problem, severity: Severity) -> [Remark; 2] {
         let severity = if problem.is_known() { Severity::Trace } else { severity };
         let text = problem.to_string();

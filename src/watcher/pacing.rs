@@ -1,72 +1,78 @@
-//! When to look at the device, so that a flip is seen when it happens and not when a timer of the front end goes off.
+//! When to poll the device, so that a flip is seen when it happens and not when a front end's timer
+//! fires.
 //!
-//! Few devices say when the guest flips (see `events`), but they cost little to ask. While flips come, they are watched closely, until their
-//! times are known well enough to tell the next: from then on the device is asked just before a flip is due, and again in
-//! short steps until it has come. Flips without a rhythm are watched for a while, and then left to the front ends' timers for
+//! Few devices signal when the guest flips (see `events`), but polling them costs little. While
+//! flips come, the device is polled often, until the flips have a rhythm that predicts the next:
+//! from then on it is polled just before a flip is due, and again in short steps until it has come.
+//! Flips without a rhythm are polled for a while, and then left to the front ends' timers for
 //! longer and longer; so is a guest that does not flip.
 //!
-//! Nobody looks at the device while no front end does.
+//! The device is not polled while no front end refreshes.
 
 use std::time::Duration;
 
 use crate::plane::PlaneInfo;
 
-/// Front ends that refresh less often than that (QEMU's idle ones do so every 3 s) show nothing to anybody.
+/// Front ends that refresh less often than this (QEMU's idle ones do every 3 s) have no viewer.
 pub const ATTENTION: Duration = Duration::from_millis(3500);
 
-/// Between looks while nothing flips: a front end's timer may have slowed down as well.
+/// Poll interval while nothing flips: a front end's timer may have slowed down as well.
 const IDLE_STEP: Duration = Duration::from_millis(100);
 
-/// Between looks while the rhythm is being learned.
+/// Poll interval while the rhythm is being learned.
 const SEARCH_STEP: Duration = Duration::from_millis(1);
 
-/// A guest that did not flip for this long does not flip any more.
+/// A guest that has not flipped for this long has stopped.
 const QUIET: Duration = Duration::from_millis(300);
 
-/// So many looks may a rhythm take to be found. Flips that come less often than 10 times a second are not worth it.
+/// Maximum number of polls spent looking for a rhythm. Fewer than 10 flips a second are not worth
+/// it.
 const SEARCH_POLLS: u32 = 500;
 
-/// How long flips without a rhythm are left alone, the first time; each time is twice as long, up to [`LONGEST_REST`].
+/// How long flips without a rhythm are ignored the first time; each time is twice as long, up to
+/// [`LONGEST_REST`].
 const SHORTEST_REST: Duration = Duration::from_secs(1);
 
 /// See [`SHORTEST_REST`].
 const LONGEST_REST: Duration = Duration::from_secs(16);
 
-/// So many flips in a row must have a rhythm.
+/// Number of flips in a row that must have a rhythm.
 const EVIDENCE: usize = 5;
 
-/// A rhythm that lasted for so many periods was no accident.
+/// A rhythm that lasted this many periods was no accident.
 const PROBATION: u32 = 32;
 
-/// A flip that happened between two looks this far apart, at most, has a known time.
+/// The time of a flip is known if it happened between two polls at most this far apart.
 const PRECISE: Duration = Duration::from_micros(2500);
 
 /// No front end shows more than 250 pictures a second.
 pub const SHORTEST_PERIOD: Duration = Duration::from_millis(4);
 
-/// The first look comes so long before the flip is due: a flip has a known time only if a look just before did not see it.
+/// The first poll comes this long before the flip is due: its time is known only if a poll just
+/// before did not see it.
 const LEAD: Duration = Duration::from_micros(250);
 
-/// Between looks while a flip is due, at least: flips that jitter are not worth looking at more often.
+/// Minimum poll interval while a flip is due: flips that jitter are not worth polling more often.
 const STEP: Duration = Duration::from_micros(500);
 
-/// With so many surprises there is no rhythm any more. A flip that did not come is two, one that came when nobody looked is
-/// one, and one that came when it was due makes up for one: of a rhythm that is twice too fast, every other flip does not come.
+/// After this many surprises there is no rhythm any more. A flip that did not come counts two, one
+/// that came between polls counts one, and one that came when it was due makes up for one: if the
+/// rhythm is twice too fast, every other flip does not come.
 const SURPRISES: u32 = 12;
 
-/// In one period of this many, there is a look halfway: a guest that flips twice as fast as it did would not be noticed else.
+/// In one period of this many, there is a poll halfway, to notice a guest that flips twice as fast.
 const HALFWAY_PERIODS: u32 = 16;
 
-/// Decides when to look next.
+/// Decides when to poll next.
 #[derive(Debug, Default)]
 pub struct Pacer {
-    /// Until when somebody is believed to watch.
+    /// Somebody is assumed to watch until then.
     attention: Duration,
-    /// Until when the time is others': as long as showing the last picture took.
+    /// No polls before this: as long as showing the last picture took.
     free: Duration,
     seen: Option<PlaneInfo>,
     last_poll: Duration,
-    /// When a front end last released the picture: until then nobody could look.
+    /// When a front end last released the picture: there were no polls until then.
     released: Duration,
     rest: Duration,
     state: State,
@@ -118,12 +124,13 @@ impl Pacer {
         self.released = now;
     }
 
-    /// This is what the device shows, `None` if nothing. Returns whether it showed something else at the last look.
+    /// A poll found this plane, `None` if it is off. Returns whether that has changed since the
+    /// last poll.
     pub fn poll(&mut self, now: Duration, shows: Option<&PlaneInfo>) -> bool {
         let blind = now.saturating_sub(self.last_poll);
         self.last_poll = now;
         let changed = self.seen.as_ref() != shows;
-        // A plane that comes or goes is no flip.
+        // A plane that goes on or off is no flip.
         let flipped = changed && self.seen.is_some() && shows.is_some();
         if changed {
             self.seen = shows.copied();
@@ -133,13 +140,13 @@ impl Pacer {
         changed
     }
 
-    /// The device did not answer: what was learned of it does not count.
+    /// The device did not answer: forgets what was learned.
     pub fn lose(&mut self, now: Duration) {
         self.last_poll = now;
         self.state = State::Idle;
     }
 
-    /// When to look again; `None` if nobody watches.
+    /// Returns when to poll again; `None` if nobody watches.
     pub fn next_poll(&self, now: Duration) -> Option<Duration> {
         let next = match &self.state {
             State::Idle | State::Resting { .. } => self.last_poll + IDLE_STEP,
@@ -149,7 +156,7 @@ impl Pacer {
         (now < self.attention).then_some(next.max(self.free))
     }
 
-    /// The guest's rhythm, if it has one: the time between flips.
+    /// Returns the time between flips, if they have a rhythm.
     pub fn period(&self) -> Option<Duration> {
         match &self.state {
             State::Locked(rhythm) => Some(rhythm.period),
@@ -157,7 +164,7 @@ impl Pacer {
         }
     }
 
-    /// `blind`: how long ago the look before was.
+    /// Follows one poll. `blind`: the time since the poll before.
     fn follow(&mut self, state: State, now: Duration, flipped: bool, blind: Duration) -> State {
         match state {
             State::Idle if flipped => search(now),
@@ -204,7 +211,7 @@ fn search(now: Duration) -> State {
 }
 
 impl Rhythm {
-    /// The rhythm of flips at these times, if they have one. The guest may have left out some.
+    /// Finds the rhythm of these flips, if they have one. The guest may have left out some.
     fn of(flips: &[Flip], now: Duration) -> Option<Self> {
         if flips.len() < EVIDENCE {
             return None;
@@ -236,7 +243,7 @@ impl Rhythm {
         Some(rhythm)
     }
 
-    /// The first look comes so long before the flip is due.
+    /// Returns how long before the flip is due to poll first.
     fn lead(&self) -> Duration {
         LEAD.max(self.jitter / 2)
     }
@@ -245,7 +252,7 @@ impl Rhythm {
         STEP.max(self.jitter / 2)
     }
 
-    /// How long to wait for a flip that is late.
+    /// Returns how long to wait for a late flip.
     fn patience(&self) -> Duration {
         (self.period / 2).min(Duration::from_millis(8))
     }
@@ -263,7 +270,7 @@ impl Rhythm {
         last + self.step().max(last.saturating_sub(first) / 4)
     }
 
-    /// `released`: until then nobody could look.
+    /// Follows one poll. `released`: there were none until then.
     fn follow(&mut self, now: Duration, flipped: bool, blind: Duration, released: Duration) {
         if flipped && now + self.period / 4 < self.due {
             self.surprises = SURPRISES;
@@ -272,7 +279,8 @@ impl Rhythm {
                 self.surprises = self.surprises.saturating_sub(1);
                 let flip = now.saturating_sub(blind / 2);
                 self.jitter = (self.jitter * 7 + flip.abs_diff(self.due)) / 8;
-                // Half of the error counts for the phase, and little of it for the period: flips jitter.
+                // Half of the error counts for the phase, and little of it for the period: flips
+                // jitter.
                 if flip > self.due {
                     let late = flip.saturating_sub(self.due);
                     self.due += late / 2;
@@ -283,7 +291,7 @@ impl Rhythm {
             } else if released < self.due {
                 self.surprises += 1;
                 if now < self.due + self.step() {
-                    // Seen at the first look, it came before: look earlier.
+                    // Seen at the first poll, it came before: poll earlier.
                     self.due = self.due.min(now);
                     self.advance(self.step());
                 }
@@ -295,20 +303,20 @@ impl Rhythm {
         }
     }
 
-    /// Flips come earlier than believed.
+    /// Flips come earlier than predicted.
     fn advance(&mut self, by: Duration) {
         self.due = self.due.saturating_sub(by);
         self.period = self.period.saturating_sub(by / 16).max(SHORTEST_PERIOD);
     }
 
-    /// The next flip that comes after now.
+    /// Predicts the next flip after now.
     fn skip_to(&mut self, now: Duration) {
-        // A look just before may be the one that saw the flip which was due.
+        // A poll just before may have seen the flip that was due.
         let after = now + self.period / 4;
         if self.due > after {
             return;
         }
-        // Nobody may have looked for days.
+        // There may have been no poll for days.
         let periods = after.saturating_sub(self.due).as_nanos() / self.period.as_nanos() + 1;
         let skipped = u64::try_from(periods * self.period.as_nanos()).unwrap_or(u64::MAX);
         self.due += Duration::from_nanos(skipped);
@@ -323,7 +331,7 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    /// A guest, a front end's timer and the looks between, in a time of their own.
+    /// A guest, a front end's timer and the polls between, in simulated time.
     struct Simulation {
         pacer: Pacer,
         now: Duration,
@@ -348,7 +356,8 @@ mod tests {
             }
         }
 
-        /// The guest flips at these times; the front end refreshes every 30 ms. Returns how long after each flip it was seen.
+        /// The guest flips at these times; the front end refreshes every 30 ms. Returns how long
+        /// after each flip it was seen.
         fn run(&mut self, flips: &[Duration]) -> Vec<Option<Duration>> {
             let ends = flips.iter().skip(1).copied().chain(flips.last().map(|last| *last + MS * 4));
             flips
@@ -464,7 +473,8 @@ mod tests {
 
     #[test]
     fn a_rhythm_is_found_although_a_front_end_holds_each_picture() {
-        // At 30 Hz, the front end's own refresh comes just before each flip, and the flip while that picture is held.
+        // At 30 Hz, the front end's own refresh comes just before each flip, and the flip while
+        // that picture is held.
         for (hertz, hold) in [(30, 5), (30, 10), (60, 5), (60, 10)] {
             let mut simulation = Simulation { hold: MS * hold, ..Simulation::new() };
             let period = Duration::from_secs(1) / hertz;

@@ -1,4 +1,4 @@
-//! What the watcher read of a plane: the picture that surfaces are copied from.
+//! The picture that the watcher read of a plane, and that surfaces are copied from.
 
 use std::io;
 
@@ -8,18 +8,18 @@ use crate::exchange::SharedPicture;
 use crate::format::{Conversion, Format};
 use crate::plane::Geometry;
 
-/// A picture that is kept equal to a plane.
+/// A picture that is kept equal to a plane's.
 pub struct Drawing {
     picture: SharedPicture,
     width: u32,
     height: u32,
     snapshot: Snapshot,
-    /// The format of the pixels that were drawn; `None`: the picture holds nothing worth comparing with.
+    /// The format that was read last; `None`: there is nothing to compare with.
     drawn: Option<Format>,
 }
 
 impl Drawing {
-    /// Makes room for pictures like this. It is drawn by the first update.
+    /// Allocates a picture, to be read by the first update.
     pub fn new(geometry: &Geometry, conversion: Conversion) -> Result<Self, OutOfMemory> {
         let Geometry { width, height, .. } = *geometry;
         let mut snapshot = Snapshot::default();
@@ -28,17 +28,17 @@ impl Drawing {
         Ok(Self { picture, width, height, snapshot, drawn: None })
     }
 
-    /// Whether planes of this size can be drawn on it.
+    /// Whether it has the size of this plane.
     pub fn has_size_of(&self, geometry: &Geometry) -> bool {
         (self.width, self.height) == (geometry.width, geometry.height)
     }
 
-    /// The picture.
+    /// Returns the picture.
     pub fn picture(&self) -> SharedPicture {
         self.picture.clone()
     }
 
-    /// Draws what changed, and says what that is. Fails if the pixels cannot be read.
+    /// Reads what changed, and returns where. Fails if the pixels cannot be read.
     pub fn update(
         &mut self,
         geometry: &Geometry,
@@ -62,7 +62,7 @@ impl Drawing {
         self.snapshot.is_useless(times)
     }
 
-    /// How many frames there were so far.
+    /// Returns the number of frames so far.
     pub fn counts(&self) -> Counts {
         self.snapshot.counts()
     }

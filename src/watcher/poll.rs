@@ -1,6 +1,5 @@
-//! One look at the device: what it shows, and what there is to do when it fails.
+//! One poll of the device: what it shows, and what to do when it fails.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,35 +10,34 @@ use crate::damage::{self, BAND_ROWS, Source};
 use crate::device::{Device, Failure};
 use crate::exchange::{Block, CursorView, Drawn, Lease, Remark, Report, Shown, Verdict, View};
 use crate::format::Conversion;
-use crate::plane::{Geometry, Plane, PlaneInfo, PlaneKind};
+use crate::plane::{Geometry, Plane, PlaneKind};
 use crate::pool::{Buffer, Key};
 
-use super::budget::Budget;
+use super::budget::{Budget, REST_SHARE};
 use super::direct::Direct;
 use super::picture::Drawing;
 use super::problem::Problem;
 use super::region::RegionPlane;
-use super::turn::REST_SHARE;
-use super::{Counters, Pace, Planes, Reported, Watcher, dmabuf};
+use super::{Pace, Planes, Reported, Watcher, dmabuf};
 
-/// However little changes, it is seen after this long: for as long, looks may take samples.
+/// Every change is seen after this long at most: sampled comparisons must cover all rows within it.
 pub(crate) const LATEST: Duration = Duration::from_millis(250);
 
-/// What a look beside found is not asked for once more in a look that comes so soon: no guest flips as fast.
+/// The answer of a flip check is reused by a poll this soon after: no guest flips as fast.
 const FRESH: Duration = Duration::from_millis(1);
 
-/// So many looks in a row may fail before the picture goes: a mode set takes a moment.
+/// Maximum number of failed polls in a row before the picture goes: a mode set takes a moment.
 pub(crate) const PATIENCE: u32 = 3;
 
-/// A device that is gone or silent, or gives what it should not, is left alone for this long.
+/// How long a device is left alone that is gone or silent, or sent a descriptor that was refused.
 pub(crate) const BACKOFF: Duration = Duration::from_secs(1);
 
-/// A look that somebody wants.
+/// What is wanted of a poll.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct PollRequest {
-    /// All that it shows must be what the device shows then: no other follows soon.
+    /// The picture must be exact: no other poll follows soon.
     pub exact: bool,
-    /// What came of the last report: if need be, what led to it is looked at again.
+    /// What became of the last report; if necessary, the same answer is used again.
     pub verdict: Verdict,
 }
 
@@ -49,48 +47,18 @@ impl PollRequest {
     }
 }
 
-/// What a look beside the front ends' refreshes came to.
+/// Result of a flip check, a poll of the primary plane besides the front ends' refreshes.
 #[derive(Debug)]
 pub(crate) enum FlipCheck {
-    /// Nothing new, or it was not time to look.
+    /// Nothing new, or it was not time yet.
     Nothing,
-    /// The guest flipped, or its plane came or went.
+    /// The guest flipped, or its plane went on or off.
     Changed,
     /// The device does not answer.
     Failed(Box<Report>),
 }
 
-/// Asks the device once what a plane shows; `flag` says how it gives it.
-pub(super) fn ask(
-    device: &impl Device,
-    flag: u32,
-    kind: PlaneKind,
-    counters: &mut Counters,
-) -> io::Result<PlaneInfo> {
-    let mut info = PlaneInfo::request(flag, kind);
-    counters.queries += 1;
-    device.query_plane(&mut info).map(|()| info)
-}
-
-/// As [`ask`], and at once a second time if the first may have come too early.
-pub(super) fn query(
-    device: &impl Device,
-    flag: u32,
-    kind: PlaneKind,
-    counters: &mut Counters,
-) -> Result<PlaneInfo, Problem> {
-    match ask(device, flag, kind, counters) {
-        // mbochs says ENOMEM to the first query of every mode. Who takes one look only, as screendump does, must see the picture
-        // too.
-        Err(error) if Failure::of(&error) == Failure::Transient => {
-            ask(device, flag, kind, counters)
-        }
-        outcome => outcome,
-    }
-    .map_err(|error| Problem::Query { kind, error })
-}
-
-/// One in how many rows need be looked at, where looks are so far apart.
+/// Returns one in how many rows must be compared at polls this far apart.
 fn sample(since: Duration) -> usize {
     let polls = LATEST.as_micros() / since.as_micros().max(1);
     (0..=BAND_ROWS.ilog2())
@@ -101,7 +69,7 @@ fn sample(since: Duration) -> usize {
 }
 
 impl<D: Device, T: Clock> Watcher<D, T> {
-    /// Looks at the device, unless it is left alone, or reset meanwhile.
+    /// Polls the device. `None` if it is left alone, or was reset meanwhile.
     pub(crate) fn poll(&mut self, request: PollRequest) -> Option<Report> {
         let now = self.clock.now();
         self.budget = Budget::new(now);
@@ -139,7 +107,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
                 cursor = self.poll_cursor(matches!(view, View::Buffer(..)));
                 view
             }
-            // Whoever resets it will want another look.
+            // The reset will be followed by another poll.
             Err(problem) if problem.failure() == Some(Failure::NotAsked) => return None,
             Err(problem) => self.fail(&problem),
         };
@@ -151,12 +119,13 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         Report { epoch, one_shot, redrawn: redraw, view, cursor, captured: None }
     }
 
-    /// Something changed: all of it is to be seen.
+    /// Something changed: the next picture must be exact.
     pub(crate) fn expect_change(&mut self) {
         self.exact = true;
     }
 
-    /// Whether the device is left alone. A front end that has not released what it was given must not be given more.
+    /// Whether the device is left alone, after failures or because a front end has not released the
+    /// last picture.
     pub(super) fn backs_off(&self, now: Duration) -> bool {
         self.blocked == Block::Held || now < self.health.backoff_until
     }
@@ -169,7 +138,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         let kind = PlaneKind::Primary;
         let time = (self.budget, &self.clock);
         let shown = planes.poll(&self.device, time, kind, answer.as_ref(), &mut self.counters)?;
-        // What the pacer was told is no second look.
+        // An answer that the pacer knows does not count twice.
         let asked = answer.is_none() || planes.primary() != answer.as_ref();
         if let (Pace::Flips(pacer), true) = (&mut self.pace, asked) {
             pacer.poll(self.clock.now(), planes.primary());
@@ -177,7 +146,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         let Some((key, plane)) = shown else { return Ok(View::Off) };
         self.note_mode(&plane);
         let Some(lease) = self.lease(key, &plane, kind) else { return Ok(View::Off) };
-        // Front ends map what they import, as do their clients.
+        // Front ends and their clients map what they import.
         let support = if self.config.import && lease.buffer.can_be_mapped() {
             self.supports.of(key, plane.geometry.format)
         } else {
@@ -189,7 +158,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
             Some(ScanoutSupport::ReadBack)
                 if self.config.read_back || !self.is_fast_to_read(key, &plane) =>
             {
-                // The front end waits for what it reads back, on the main loop.
+                // Otherwise the front end would wait, on the main loop.
                 lease.buffer.wait_for_writers().map_err(|error| Problem::Read {
                     what: "dma-buf with id",
                     handle: plane.handle,
@@ -305,12 +274,12 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         Ok(View::Picture(Drawn { plane, lease: None, picture, damage }))
     }
 
-    /// The region's memory itself, where it is better to show that, or to go on with it, than a copy.
+    /// Returns the region's memory itself, if that is better than a copy.
     fn poll_memory(&mut self, plane: &Plane, conversion: Conversion) -> Option<View> {
         let Planes::Region(region) = &self.planes else { return None };
         let geometry = plane.geometry;
         if let Some(direct) = self.direct.as_mut().filter(|d| d.shows(region.memory())) {
-            // What cannot be read is no reason to hesitate, and the copy will say so.
+            // If it cannot be read, the copy will report that.
             let tell = direct.poll().ok()?;
             if direct.is_calm() {
                 self.hesitation = direct.hesitation(self.hesitation);
@@ -336,7 +305,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         Some(View::Memory { plane: *plane, memory, changed: true })
     }
 
-    /// How closely a surface is compared with what it shows.
+    /// Returns how a surface is compared with what it shows.
     fn closeness(&self) -> damage::Comparison {
         if self.redraw || !self.config.compare {
             damage::Comparison::Copy
@@ -350,13 +319,13 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         }
     }
 
-    /// Makes sure that there is something to draw on, which is what the console shows, or will.
+    /// Makes sure that there is a picture of the right size to draw on.
     fn prepare_surface(&mut self, plane: &Plane, conversion: Conversion) -> Result<(), Problem> {
         let geometry = &plane.geometry;
         let (width, height) = (geometry.width, geometry.height);
         let is_shown = matches!(self.shown, Shown::Surface(w, h, _) if (w, h) == (width, height));
         if !is_shown || !self.drawing.as_ref().is_some_and(|d| d.has_size_of(geometry)) {
-            // What the other took is there for this one.
+            // Free the old picture first.
             self.drawing = None;
             let drawing = Drawing::new(geometry, conversion);
             self.drawing = Some(drawing.map_err(|OutOfMemory(bytes)| Problem::NoSurface {
@@ -368,7 +337,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         Ok(())
     }
 
-    /// What there is to see of a device that does not show anything, and what to say.
+    /// Returns what to show and log after a failure.
     fn fail(&mut self, problem: &Problem) -> View {
         let health = &mut self.health;
         health.failures += 1;
@@ -397,7 +366,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
             self.mode = None;
             message = Some(problem.headline());
         } else if self.shown == Shown::Memory {
-            // Nobody knows whether the memory that is shown still is the picture.
+            // The memory on screen may hold anything by now.
             frozen = self.freeze().map(|drawn| (drawn, problem.headline()));
             if frozen.is_none() {
                 message = Some(problem.headline());
@@ -409,7 +378,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         View::Error { remarks, unread, message, frozen }
     }
 
-    /// What the memory that is shown holds now.
+    /// Copies the memory that is shown.
     fn freeze(&mut self) -> Option<Drawn> {
         let direct = self.direct.take()?;
         let (memory, geometry) = direct.picture();
@@ -433,7 +402,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         self.mode = mode;
     }
 
-    /// Looks whether the guest flipped, if it is time to.
+    /// Checks whether the guest flipped, if it is time to.
     pub(crate) fn check_flip(&mut self) -> FlipCheck {
         let now = self.clock.now();
         let backs_off = self.backs_off(now);
@@ -453,12 +422,12 @@ impl<D: Device, T: Clock> Watcher<D, T> {
                 self.expect_change();
                 FlipCheck::Changed
             }
-            // Asking again would take as long.
+            // A retry would take as long.
             Err(error) if matches!(Failure::of(&error), Failure::Gone | Failure::Silent) => {
                 let view = self.fail(&Problem::Query { kind: PlaneKind::Primary, error });
                 FlipCheck::Failed(Box::new(self.report(view, CursorView::Unchanged)))
             }
-            // The next look will tell.
+            // The next poll will report it.
             Err(_) => {
                 pacer.lose(self.clock.now());
                 FlipCheck::Nothing
@@ -466,7 +435,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         }
     }
 
-    /// The device says that something changed. Returns whether somebody wants to see it.
+    /// The device signalled a change. Returns whether somebody wants to see it.
     pub(crate) fn on_event(&mut self) -> bool {
         let now = self.clock.now();
         let Pace::Events(events) = &mut self.pace else { return false };
@@ -477,7 +446,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         wanted
     }
 
-    /// When to look beside the front ends' refreshes, or to listen to the device again.
+    /// Returns when to poll besides the front ends' refreshes, or to listen to the device again.
     pub(crate) fn next_poll(&self, now: Duration) -> Option<Duration> {
         match &self.pace {
             _ if self.backs_off(now) => None,
@@ -489,7 +458,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         }
     }
 
-    /// Whether to listen to the device, if it says when something changed.
+    /// Returns whether to listen to the device, if it signals changes.
     pub(crate) fn listens(&self, now: Duration) -> Option<bool> {
         match &self.pace {
             Pace::Events(events) => {

@@ -1,4 +1,4 @@
-//! Region mode: the picture lies in a region of the device.
+//! Region mode: the picture is in a region of the device.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -15,14 +15,14 @@ use vfio_bindings::bindings::vfio::VFIO_PCI_NUM_REGIONS;
 
 use super::Counters;
 use super::budget::Budget;
-use super::poll::query;
+use super::query::query;
 
 /// The plane of a device in region mode.
 #[derive(Debug, Default)]
 pub struct RegionPlane {
     gate: Gate,
     known: Option<Known>,
-    /// What the device said at the last look.
+    /// The device's answer at the last poll.
     answer: Option<PlaneInfo>,
 }
 
@@ -38,7 +38,7 @@ struct Known {
 enum Pixels {
     /// The region's memory. Front ends may hold it, too.
     Memory(Arc<Memory>),
-    /// The region, of this index, cannot be mapped, and is read piece by piece through the device.
+    /// The region with this index cannot be mapped, and is read piece by piece through the device.
     Reads(u32),
 }
 
@@ -52,7 +52,7 @@ pub struct RegionSource<'a, D, T> {
 }
 
 impl<D, T> RegionSource<'_, D, T> {
-    /// Whether each piece costs a call of the device.
+    /// Whether each piece takes a device call.
     pub fn is_slow(&self) -> bool {
         matches!(self.pixels, Pixels::Reads(_))
     }
@@ -79,8 +79,8 @@ impl<D: Device, T: Clock> Source for RegionSource<'_, D, T> {
 }
 
 impl RegionPlane {
-    /// What the plane shows now; `None` if the plane is off. The last value says that its pixels come from elsewhere than before.
-    /// `again`: what the device said at the last look still holds.
+    /// Returns what the plane shows now; `None` if the plane is off. The last value: whether its
+    /// pixels come from elsewhere than before. `again`: use the answer of the last poll.
     pub fn poll(
         &mut self,
         device: &impl Device,
@@ -111,7 +111,8 @@ impl RegionPlane {
         Ok(Some((plane, conversion, moved)))
     }
 
-    /// The pixels of the plane that [`RegionPlane::poll`] found, for what is left of a look's time.
+    /// Returns the pixels of the plane that [`RegionPlane::poll`] found, to be read within a poll's
+    /// time budget.
     pub fn source<'a, D: Device, T: Clock>(
         &'a self,
         device: &'a D,
@@ -122,7 +123,7 @@ impl RegionPlane {
         Some(RegionSource { pixels, device, clock, budget })
     }
 
-    /// The memory of the plane that [`RegionPlane::poll`] found, if it has some.
+    /// Returns the memory of the plane that [`RegionPlane::poll`] found, if it is mapped.
     pub fn memory(&self) -> Option<&Arc<Memory>> {
         match &self.known.as_ref()?.pixels {
             Pixels::Memory(memory) => Some(memory),
@@ -130,7 +131,7 @@ impl RegionPlane {
         }
     }
 
-    /// The device was reset, or is gone: nothing that it told holds any more.
+    /// The device was reset, or is gone: its answers are not valid any more.
     pub fn invalidate(&mut self) {
         self.known = None;
     }
@@ -143,7 +144,7 @@ impl RegionPlane {
         plane.fits(region.size).map_err(|error| Problem::Region { index, error })?;
         let is_pci = index < VFIO_PCI_NUM_REGIONS;
         let reads = || {
-            // The guest, too, waits for such a region, so that the host cannot give up a call of it soon.
+            // The guest waits for such a region, too, so calls have the guest's long time-out.
             if is_pci && !device.keeps_ids() {
                 return Err(refused(Refused::Missing.into()));
             }
@@ -156,7 +157,7 @@ impl RegionPlane {
         let memory = match (is_device, is_pci) {
             (false, _) => self.gate.memory(fd, offset, needed),
             (true, false) => Memory::of_device(fd.as_fd(), offset, needed),
-            // The guest can switch them off, and what is mapped of them is gone then.
+            // The guest can disable BARs, which takes their mappings away.
             (true, true) => return reads(),
         };
         match memory {

@@ -1,4 +1,5 @@
-//! Planes for other devices of the VM: the dma-buf of the primary plane gets a UUID, by which virtio and vhost-user devices find it.
+//! Shares the primary plane with other devices of the VM: its dma-buf gets a UUID, by which virtio
+//! and vhost-user devices find it.
 
 use std::fmt;
 use std::io;
@@ -19,13 +20,13 @@ use super::{Planes, Watcher};
 /// Why there is no UUID.
 #[derive(Debug)]
 pub enum ShareError {
-    /// The user did not switch sharing on.
+    /// Sharing is not enabled.
     Off,
     /// A region is no dma-buf.
     Region,
     /// The plane is off.
     NoPlane,
-    /// The device does not give its plane.
+    /// The plane cannot be had.
     Plane(Problem),
     /// The descriptor could not be duplicated.
     Duplicate(io::Error),
@@ -34,11 +35,11 @@ pub enum ShareError {
 }
 
 impl<D: Device, T: Clock> Watcher<D, T> {
-    /// The UUID of the dma-buf that the device shows now.
+    /// Returns the UUID of the dma-buf that the device shows now.
     ///
-    /// It is the same as long as we hold the buffer, however often and long something else is shown in between, and nobody
-    /// finds it any more when the buffer goes: when the pool is full, the device is reset or the display ends. Who has
-    /// found it keeps a descriptor of its own.
+    /// It stays the same as long as we hold the buffer, whatever is shown in between. When the
+    /// buffer goes (the pool is full, the device is reset, the display closes), it is found no
+    /// longer; those who found it have a descriptor of their own.
     pub fn share_scanout(&mut self) -> Result<Uuid, ShareError> {
         let shared = self.share_shown();
         self.retire();
@@ -50,7 +51,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
             return Err(ShareError::Off);
         }
         let Planes::DmaBuf(planes) = &mut self.planes else { return Err(ShareError::Region) };
-        // Nobody may look at the console, so that what is known may be old.
+        // If nobody watches the console, what is known may be old.
         let time = (Budget::new(self.clock.now()), &self.clock);
         let (key, plane) = planes
             .poll(&self.device, time, PlaneKind::Primary, None, &mut self.counters)
@@ -60,7 +61,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         self.share_buffer(key)
     }
 
-    /// Shares what the device showed at the last look, if it can be.
+    /// Shares what the device showed at the last poll, if possible.
     pub(super) fn share_known(&mut self) {
         let Planes::DmaBuf(planes) = &self.planes else { return };
         let Some((key, id)) = planes.known_primary() else { return };

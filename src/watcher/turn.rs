@@ -1,4 +1,4 @@
-//! A watcher on a thread of its own: one turn after the other, until all is over.
+//! A watcher on a thread of its own: one turn after the other, until the display closes.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -12,75 +12,75 @@ use crate::exchange::{Call, CursorView, Exchange, Report, Shown, Verdict, View, 
 use crate::plane::{Plane, PlaneInfo};
 use crate::pool::Key;
 
+use super::budget::REST_SHARE;
 use super::pacing::ATTENTION;
 use super::poll::{FlipCheck, PollRequest};
 use super::{Pace, Reported, Watcher};
 
-/// Something that changed goes on changing for a while.
+/// How long after a change the device is polled often.
 const RESTLESS: Duration = Duration::from_millis(300);
 
-/// Between looks then. No front end shows more than one picture in the shorter one, to which it goes when nearly all of them find something.
+/// Poll interval then: the shorter one when nearly every poll finds something. No front end shows
+/// more pictures than that.
 const STEP: Duration = Duration::from_millis(15);
 const SHORT_STEP: Duration = Duration::from_micros(7_500);
 
-/// So many looks in a row found something.
+/// Polls in a row that found something before the interval gets shorter.
 const BUSY_POLLS: u32 = 8;
 
-/// Between looks while nothing changes, and when nothing has for [`LONG`].
+/// Poll intervals at rest, and after [`LONG`] at rest.
 const REST_STEP: Duration = Duration::from_millis(66);
 const LONG_REST_STEP: Duration = Duration::from_millis(200);
 const LONG: Duration = Duration::from_secs(5);
 
-/// What took so long is followed by a rest of so many times that: the guest asks the same device, and waits for the same locks.
-pub(super) const REST_SHARE: u32 = 2;
-
 /// What a watcher does after a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// It sleeps until it is rung, or until then, if that is a time.
+    /// Sleep until woken, or until then.
     Sleep(Option<Duration>),
-    /// All is over.
+    /// The display is closing.
     Over,
 }
 
-/// How fast things change.
+/// How often to poll: fast while things change.
 #[derive(Debug, Default)]
 pub(super) struct PollRate {
-    /// When something changed last.
+    /// When something last changed.
     changed: Duration,
-    /// Looks in a row that found something.
+    /// Polls in a row that found something.
     hits: u32,
-    /// When to look next.
+    /// When to poll next.
     next: Duration,
-    /// Until when the device is left to the guest.
+    /// The device is left to the guest until then.
     free: Duration,
-    /// Until when somebody is believed to watch.
+    /// Somebody is assumed to watch until then.
     attention: Duration,
-    /// What changed was not looked at yet.
+    /// A change is expected that was not polled yet.
     expected: bool,
-    /// The last single look that was answered, and the one that the report answers unless it cannot be shown.
+    /// The last one-shot refresh that was answered, and the one that the report answers unless it
+    /// cannot be shown.
     answered: u64,
     answers: u64,
-    /// Whether the last look was one.
+    /// Whether the last poll was for one.
     was_one_shot: bool,
-    /// What the last report said of the pointer, and of the rest if that was no picture.
+    /// What the last report said of the cursor, and why there was no picture.
     pointer: Option<(Key, Plane, Option<Vec<u8>>)>,
     no_picture: Option<NoPicture>,
 }
 
-/// What there was to see, if it was no picture.
+/// What a report shows in place of a picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum NoPicture {
     Off,
     Message(&'static str),
 }
 
-/// What a look found, as far as it matters for when to look again.
+/// What a poll found, as far as the poll rate is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Found {
     /// Nothing new.
     Nothing,
-    /// Something is wrong since just now, which may pass, or is another thing.
+    /// A new error, which may pass.
     Error,
     /// Something moved.
     Motion,
@@ -96,7 +96,7 @@ impl PollRate {
         }
     }
 
-    /// A look began and ended then. `step`: the time between looks, if others say when to.
+    /// A poll began and ended then. `step`: the poll interval, if something else decides on it.
     fn polled(&mut self, began: Duration, ended: Duration, found: Found, step: Option<Duration>) {
         match found {
             Found::Nothing => self.hits /= 2,
@@ -115,16 +115,17 @@ impl PollRate {
 }
 
 impl<D: Device, T: Clock> Watcher<D, T> {
-    /// One turn: does what is wanted and what is due, and leaves what it found. `signalled`: the device has said that something changed.
+    /// Takes one turn: does what is wanted and what is due, and leaves what it found. `signalled`:
+    /// the device signalled a change.
     pub fn turn(&mut self, exchange: &Exchange, signalled: bool) -> Next {
         if signalled {
-            // Whether somebody watches is known below.
+            // Below it turns out whether somebody watches.
             self.on_event();
             self.expect_change();
             self.rate.expected = true;
         }
         let Some(mut wishes) = exchange.wishes() else {
-            // A report waits to be shown.
+            // A report waits for the presenter.
             self.tell_monitor_if_due();
             exchange.leave(None, self.take_notes(), self.facts());
             return Next::Sleep(self.edid_due());
@@ -152,7 +153,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
             self.rate.answered = self.rate.answered.max(answers);
         }
         if wishes.epoch % 2 == 1 {
-            // Nobody calls a device that is being reset.
+            // The device must not be called during a reset.
             exchange.leave(None, self.take_notes(), self.facts());
             return Next::Sleep(None);
         }
@@ -174,7 +175,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         }
     }
 
-    /// When to look again, if nobody wants to before.
+    /// Returns when to poll again, unless woken before.
     fn next_turn(&self) -> Option<Duration> {
         let now = self.clock.now();
         if now >= self.rate.attention {
@@ -208,7 +209,8 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         }
         if single {
             request.verdict = Verdict::Settled;
-            // Who looks once does not wait, but who does again and again leaves the device to the guest.
+            // A one-shot refresh is polled at once, but a series of them leaves the device to the
+            // guest.
             if self.rate.was_one_shot && began < self.rate.free {
                 self.rate.expected = true;
                 return None;
@@ -218,7 +220,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         let report = self.poll(request);
         let ended = self.clock.now();
         let Some(mut report) = report else {
-            // It is left alone.
+            // The device is left alone.
             let expected = self.rate.expected;
             self.polled(began, ended, Found::Nothing);
             self.rate.expected = expected;
@@ -239,7 +241,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         report
     }
 
-    /// The report, with what a single look wants.
+    /// Completes a report for a one-shot refresh.
     fn answering(&mut self, mut report: Report, wishes: &Wishes) -> Report {
         let scanout = match (&report.view, self.shown) {
             (View::Undecided(_), _) => return report,
@@ -253,12 +255,12 @@ impl<D: Device, T: Clock> Watcher<D, T> {
     }
 
     fn polled(&mut self, began: Duration, ended: Duration, found: Found) {
-        // Such a device says when something changed, but not that it has gone, nor that it fails no more.
+        // Such a device signals changes, but not that it is gone, nor that it has recovered.
         let step = matches!(self.pace, Pace::Events(_)).then_some(LONG_REST_STEP);
         self.rate.polled(began, ended, found, step);
     }
 
-    /// A report that says something new, or that somebody waits for; and what was found.
+    /// Returns the report, if it is new or somebody waits for it, and what was found.
     fn news(&mut self, report: Report, awaited: bool) -> (Option<Report>, Found) {
         let no_picture = match &report.view {
             View::Off => Some(NoPicture::Off),
@@ -272,7 +274,8 @@ impl<D: Device, T: Clock> Watcher<D, T> {
                 Some(Some((lease.key, lease.plane, pixels.clone())))
             }
         };
-        // The presenter waits for a plane that was away, whether or not its picture changed meanwhile.
+        // The presenter waits for a plane that was off, whether or not its picture changed
+        // meanwhile.
         let is_back = no_picture.is_none() && self.rate.no_picture == Some(NoPicture::Off);
         let seen = match &report.view {
             View::Same => false,
@@ -297,7 +300,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
             _ => Found::Nothing,
         };
         if seen || moved || awaited || report.redrawn {
-            // These leave the presenter with what it was told before.
+            // These do not change what the presenter shows.
             if !matches!(report.view, View::Undecided(_) | View::Error { message: None, .. }) {
                 self.rate.no_picture = no_picture;
             }
@@ -311,7 +314,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         (None, found)
     }
 
-    /// What the device signals when something changed, if it is to be listened to now.
+    /// Returns the eventfd that the device signals, if it is to be listened to now.
     pub fn listens_to(&self) -> Option<BorrowedFd<'_>> {
         let listens = self.listens(self.clock.now()).unwrap_or(false);
         self.event.as_ref().filter(|_| listens).map(OwnedFd::as_fd)
@@ -325,7 +328,8 @@ impl<D: Device, T: Clock> Watcher<D, T> {
     }
 }
 
-/// A device whose calls are announced, so that others see which one does not return, and that there are none while it is being reset.
+/// A device whose calls are announced to the exchange, so that the presenter sees which one does
+/// not return, and none is made during a reset.
 pub struct Announced<D, T> {
     device: D,
     clock: T,
@@ -333,14 +337,14 @@ pub struct Announced<D, T> {
 }
 
 impl<D: Device, T: Clock> Announced<D, T> {
-    /// Announces nothing yet.
+    /// Wraps a device; announces nothing yet.
     pub fn new(device: D, clock: T) -> Self {
         Self { device, clock, to: OnceLock::new() }
     }
 
-    /// From now on, there.
+    /// Announces calls there from now on.
     pub fn announce_to(&self, exchange: Arc<Exchange>) {
-        // Once is enough: a watcher has one exchange for its life.
+        // A watcher has one exchange for its life.
         let _ = self.to.set(exchange);
     }
 

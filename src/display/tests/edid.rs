@@ -1,4 +1,4 @@
-//! Telling the guest about its monitor.
+//! EDID: tells the guest about its monitor.
 
 use std::time::Duration;
 

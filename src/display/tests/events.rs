@@ -26,7 +26,8 @@ fn region_with_events() -> Fixture {
     with_events(Mode::Region, &device)
 }
 
-/// Lets time pass, and refreshes when the display asks for it, as QEMU does. Returns how often it did.
+/// Lets time pass, and refreshes when the display asks for it, as QEMU does. Returns how often it
+/// did.
 fn pass(fixture: &mut Fixture, time: Duration) -> usize {
     fixture.console.take_calls();
     fixture.pass(time);

@@ -104,7 +104,8 @@ fn a_change_of_region_size_or_format_is_noticed() {
 
 #[test]
 fn formats_are_converted_pixel_for_pixel() {
-    // Where a format has its red, green and blue, in bits from the lowest of a pixel: position and width.
+    // Where a format has its red, green and blue, in bits from the lowest of a pixel: position and
+    // width.
     type Field = (u32, u32);
     let formats: [(DrmFourcc, u32, [Field; 3]); 14] = [
         (DrmFourcc::Xrgb8888, 4, [(16, 8), (8, 8), (0, 8)]),
@@ -141,7 +142,8 @@ fn formats_are_converted_pixel_for_pixel() {
                 let pixel = pixel.iter().rev().fold(0, |all, &byte| (all << 8) | u32::from(byte));
                 fields.iter().fold(0, |xrgb, &(at, width)| {
                     let value = (pixel >> at) & ((1 << width) - 1);
-                    // Narrow colours are stretched to the full range, wide ones lose their lowest bits.
+                    // Narrow colours are stretched to the full range, wide ones lose their lowest
+                    // bits.
                     let eight = if width < 8 {
                         (value << (8 - width)) | (value >> (2 * width - 8))
                     } else {

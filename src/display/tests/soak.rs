@@ -1,4 +1,5 @@
-//! What is held over a long time, measured in a process of its own: tests beside it would be in the way.
+//! What is held over a long time, measured in a process of its own: tests beside it would be in the
+//! way.
 
 use std::env;
 use std::fs;

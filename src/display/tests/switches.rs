@@ -1,4 +1,5 @@
-//! Switches change how a picture comes, and never the picture: what is seen late is seen after some refreshes.
+//! Switches change how a picture comes, and never the picture: what is seen late is seen after some
+//! refreshes.
 
 use std::collections::VecDeque;
 

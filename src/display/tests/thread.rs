@@ -293,8 +293,8 @@ fn what_moves_is_looked_at_more_often_and_what_rests_less() {
     assert!((4..=6).contains(&long_still), "{long_still}");
 }
 
-/// Whatever happens in whatever order: in the end the console shows what the device does, each single look was answered once, and nothing is
-/// left.
+/// Whatever happens in whatever order: in the end the console shows what the device does, each
+/// single look was answered once, and nothing is left.
 #[test]
 fn random_steps_of_both_end_with_the_truth() {
     for seed in 0..400 {
@@ -579,7 +579,8 @@ fn a_device_that_lies_is_no_moving_picture() {
 
 #[test]
 fn who_looks_once_is_not_put_off_by_others_who_do() {
-    // Others want a look while the one before is under way, again and again. To tell one is to tell all, so it waits for a moment.
+    // Others want a look while the one before is under way, again and again. To tell one is to tell
+    // all, so it waits for a moment.
     let mut apart = region();
     apart.run(100 * MS);
     for polls in 1..10 {
