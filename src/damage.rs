@@ -15,6 +15,7 @@ mod sample;
 
 use std::io;
 use std::ops::Range;
+use std::time::Duration;
 
 use crate::allocate::{self, OutOfMemory};
 use crate::format::Conversion;
@@ -28,6 +29,9 @@ const BAND_BYTES: usize = 128 << 10;
 /// Changed rows this close together are one rectangle: the granularity of VNC's dirty bits. Samples
 /// take them together, too.
 pub const BAND_ROWS: usize = 16;
+
+/// Every change is seen after this long, or at the first update after it.
+pub const LATEST: Duration = Duration::from_millis(250);
 
 /// Width of a group of columns in pixels: 16 cache lines, or 4 of VNC's dirty bits.
 pub const TILE_PIXELS: usize = 64;
@@ -140,11 +144,11 @@ pub enum Comparison {
     Copy,
     /// Compare every row.
     Compare,
-    /// Compare one row in this many, each time another one. Where it changed, all rows of its band,
-    /// and of the bands beside it, are compared, now and for some samples to come. So a change as
-    /// high as those rows are apart is seen at once and whole, and a single row after this many
-    /// samples. A power of two, up to [`BAND_ROWS`].
-    Sampled(usize),
+    /// Compare some rows of each band, in turn, so many that all are compared within [`LATEST`]; the
+    /// last update was so long ago. Where one changed, all rows of its band, and of the bands beside
+    /// it, are compared, now and for some samples to come. So a change as high as a band is seen at
+    /// once and whole, and a single row after that time, or at the first update after it.
+    Sampled(Duration),
 }
 
 /// Frames so far, by how they were compared.
@@ -165,7 +169,7 @@ pub struct Snapshot {
     /// What changed of each row.
     changed: Vec<Option<Columns>>,
     damage: Vec<Rect>,
-    samples: Sampler,
+    sampler: Sampler,
     /// Updates in a row that found nearly all rows changed.
     busy_frames: u32,
     /// Updates since then that found nothing changed.
@@ -197,11 +201,14 @@ impl Snapshot {
         canvas: &mut impl Canvas,
         update: Comparison,
     ) -> io::Result<&'a [Rect]> {
+        // If not mapped, all rows of a band are read as fast as a few of them.
+        let worth_it = if source.is_mapped() { BAND_ROWS - 1 } else { 2 };
+        let mut sample = 0;
         let update = match update {
             _ if self.blind_frames > 0 => Comparison::Copy,
-            // If not mapped, all rows of a band are read as fast as a few of them.
-            Comparison::Sampled(one_in) if !source.is_mapped() && one_in < BAND_ROWS => {
-                Comparison::Compare
+            Comparison::Sampled(since) => {
+                sample = self.sampler.rows_due(since);
+                if sample <= worth_it { update } else { Comparison::Compare }
             }
             update => update,
         };
@@ -227,12 +234,12 @@ impl Snapshot {
                 rows.update_all(0..height as usize, &mut shown, changed)?;
                 self.counts.compared += 1;
             }
-            Comparison::Sampled(one_in) => {
-                self.samples.update(one_in, &mut rows, &mut shown, changed)?;
+            Comparison::Sampled(_) => {
+                self.sampler.update(sample, &mut rows, &mut shown, changed)?;
                 self.counts.sampled += 1;
             }
         }
-        self.samples.warm(changed);
+        self.sampler.warm(changed);
         self.find_rectangles();
         self.learn();
         Ok(&self.damage)
@@ -371,7 +378,7 @@ impl<'a> Rows<'a> {
     /// Whether one of these rows has changed.
     fn differ(
         &mut self,
-        rows: impl Iterator<Item = usize>,
+        rows: &mut dyn Iterator<Item = usize>,
         shown: &mut Shown<'_>,
     ) -> io::Result<bool> {
         for y in rows.map_while(|y| u32::try_from(y).ok()) {
@@ -479,6 +486,9 @@ mod tests {
     use crate::format::Format;
     use drm_fourcc::{DrmFourcc, DrmModifier};
     use std::cell::Cell;
+
+    /// The pace while things move.
+    const FAST: Duration = Duration::from_millis(15);
 
     const WIDTH: u32 = 200;
     const HEIGHT: u32 = 100;
@@ -601,7 +611,7 @@ mod tests {
         /// Has it forget what changed a moment ago.
         fn let_cool(&mut self) {
             for _ in 0..30 {
-                self.update(Comparison::Sampled(BAND_ROWS));
+                self.update(Comparison::Sampled(FAST));
             }
         }
 
@@ -689,7 +699,7 @@ mod tests {
                 fixture.set_all(frame);
                 fixture.update(Comparison::Compare);
                 (0..still * u32::from(frame != 4))
-                    .for_each(|_| drop(fixture.update(Comparison::Sampled(2))));
+                    .for_each(|_| drop(fixture.update(Comparison::Sampled(FAST))));
             }
             assert_eq!(fixture.snapshot.is_useless(0), moves, "{still} still frames between");
             assert!(!fixture.snapshot.is_useless(1));
@@ -708,27 +718,25 @@ mod tests {
     }
 
     #[test]
-    fn a_glance_sees_at_once_and_whole_what_is_as_high_as_the_rows_of_its_sample_are_apart() {
+    fn a_sample_sees_at_once_and_whole_what_is_as_high_as_a_band() {
+        let height = u32::try_from(BAND_ROWS).unwrap();
         for mut fixture in Fixture::both() {
-            for one_in in [2, 4, 8, BAND_ROWS] {
-                let height = u32::try_from(one_in).unwrap();
-                // Wherever it begins, in a band or in two.
-                for (value, y) in (1..).zip(0..40) {
-                    fixture.set_all(0);
-                    fixture.update(Comparison::Copy);
-                    fixture.let_cool();
-                    for y in y..y + height {
-                        fixture.set(64, y, value);
-                    }
-                    let rect = Rect { x: 64, y, width: 64, height };
-                    assert_eq!(fixture.update(Comparison::Sampled(one_in)), [rect]);
+            // Wherever it begins, in a band or in two.
+            for (value, y) in (1..).zip(0..40) {
+                fixture.set_all(0);
+                fixture.update(Comparison::Copy);
+                fixture.let_cool();
+                for y in y..y + height {
+                    fixture.set(64, y, value);
                 }
+                let rect = Rect { x: 64, y, width: 64, height };
+                assert_eq!(fixture.update(Comparison::Sampled(FAST)), [rect]);
             }
         }
     }
 
     #[test]
-    fn what_a_glance_finds_is_followed_as_far_as_it_reaches() {
+    fn what_a_sample_finds_is_followed_as_far_as_it_reaches() {
         for mut fixture in Fixture::both() {
             fixture.let_cool();
             // A frame of a window whose sides are thin, and which one row of the sample meets,
@@ -737,52 +745,64 @@ mod tests {
                 fixture.set(70, y, 1);
             }
             let rect = Rect { x: 64, y: 3, width: 64, height: 94 };
-            assert_eq!(fixture.update(Comparison::Sampled(BAND_ROWS)), [rect]);
+            assert_eq!(fixture.update(Comparison::Sampled(FAST)), [rect]);
         }
     }
 
     #[test]
-    fn a_thin_line_is_seen_after_as_many_glances_at_the_latest() {
-        for one_in in [1, 2, 4, 8, BAND_ROWS] {
+    fn a_thin_line_is_seen_in_time_whatever_the_pace() {
+        let ms = Duration::from_millis;
+        let mut random = fastrand::Rng::with_seed(1);
+        let mut paces: Vec<[Duration; 2]> = [0, 7, 15, 20, 33, 62, 66, 100, 125, 200, 300]
+            .into_iter()
+            .flat_map(|long| [[ms(0), ms(long)], [ms(15), ms(long)], [ms(long), ms(long)]])
+            .filter(|pace| *pace != [ms(0), ms(0)])
+            .collect();
+        paces.extend((0..30).map(|_| [(); 2].map(|()| ms(random.u64(1..100)))));
+        for pace in paces {
             for y in [0, 1, 50, HEIGHT - 2, HEIGHT - 1] {
                 let mut fixture = Fixture::new(DrmFourcc::Rgb565, 0, true);
-                for _ in 0..y % 7 {
-                    fixture.update(Comparison::Sampled(one_in));
+                let mut pace = pace.into_iter().cycle();
+                for since in pace.by_ref().take(random.usize(..40)) {
+                    fixture.update(Comparison::Sampled(since));
                 }
                 fixture.set(3, y, 1);
-                let mut found = Vec::new();
-                for _ in 0..one_in {
-                    found.extend(fixture.try_update(Comparison::Sampled(one_in)).unwrap());
+                let (mut found, mut time) = (Vec::new(), Duration::ZERO);
+                while found.is_empty() {
+                    assert!(time < LATEST, "{pace:?}, row {y}: not after {time:?}");
+                    let since = pace.next().unwrap();
+                    time += since;
+                    found = fixture.try_update(Comparison::Sampled(since)).unwrap();
                 }
-                assert_eq!(found, [Rect { x: 0, y, width: 64, height: 1 }], "one in {one_in}");
+                assert_eq!(found, [Rect { x: 0, y, width: 64, height: 1 }]);
                 fixture.assert_shown();
             }
         }
     }
 
     #[test]
-    fn where_something_changed_even_a_thin_line_is_seen_at_the_next_glance() {
+    fn where_something_changed_even_a_thin_line_is_seen_by_the_next_sample() {
         for mut fixture in Fixture::both() {
             fixture.set(0, 33, 1);
             fixture.update(Comparison::Compare);
             for value in 2..100 {
                 fixture.set(0, 33, value);
                 let row = Rect { x: 0, y: 33, width: 64, height: 1 };
-                assert_eq!(fixture.update(Comparison::Sampled(BAND_ROWS)), [row]);
+                assert_eq!(fixture.update(Comparison::Sampled(FAST)), [row]);
             }
         }
     }
 
     #[test]
-    fn a_glance_at_what_did_not_change_reads_little() {
+    fn a_sample_of_what_did_not_change_reads_little() {
         let mut fixture = Fixture::new(DrmFourcc::Xrgb8888, 64, false);
         fixture.let_cool();
         let bands = HEIGHT.div_ceil(16) as usize;
-        fixture.frame.reads.set(bands);
-        assert_eq!(fixture.update(Comparison::Sampled(BAND_ROWS)), []);
+        fixture.frame.reads.set(2 * bands);
+        assert_eq!(fixture.update(Comparison::Sampled(FAST)), []);
         // A sample that takes more rows reads no less than all of them.
         fixture.frame.reads.set(usize::MAX);
-        fixture.update(Comparison::Sampled(BAND_ROWS / 2));
+        fixture.update(Comparison::Sampled(4 * FAST));
         assert_eq!(fixture.snapshot.counts().compared, 1);
     }
 
@@ -801,12 +821,14 @@ mod tests {
                     let update = match random.u8(..20) {
                         0 => Comparison::Copy,
                         1..10 => Comparison::Compare,
-                        _ => Comparison::Sampled(1 << random.u32(..5)),
+                        _ => Comparison::Sampled(Duration::from_millis(random.u64(1..300))),
                     };
                     let mut damage = fixture.try_update(update).unwrap();
-                    if let Comparison::Sampled(one_in) = update {
-                        for _ in 1..one_in {
+                    if let Comparison::Sampled(since) = update {
+                        let mut time = since;
+                        while time < LATEST {
                             damage.extend(fixture.try_update(update).unwrap());
+                            time += since;
                         }
                     }
                     fixture.assert_shown();

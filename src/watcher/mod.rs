@@ -69,7 +69,7 @@ pub(crate) use budget::POLL_MOST;
 #[cfg(test)]
 pub(crate) use cursor::ABSENT_INTERVAL;
 #[cfg(test)]
-pub(crate) use poll::{BACKOFF, LATEST, PATIENCE};
+pub(crate) use poll::{BACKOFF, PATIENCE};
 pub(crate) use poll::{FlipCheck, PollRequest};
 
 /// Finds out how the device gives its planes. `Ok(None)`: it has none.
@@ -181,9 +181,8 @@ pub struct Watcher<D: Device, T: Clock> {
     reported: Reported,
     /// The dma-buf that is being read, or could not be read.
     unread: Option<(Lease, ScanoutSupport)>,
-    /// When the device was last polled for the console, and how long after the time before.
-    polled: Duration,
-    since: Duration,
+    /// When the picture was last compared.
+    compared: Duration,
     /// The time budget of the current or last poll.
     budget: Budget,
     /// What a flip check has just found, and when.
@@ -243,8 +242,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
             exact: false,
             reported: Reported::Nothing,
             unread: None,
-            polled: Duration::ZERO,
-            since: Duration::ZERO,
+            compared: Duration::ZERO,
             budget: Budget::default(),
             found: None,
             counters: Counters::default(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::allocate::OutOfMemory;
 use crate::clock::Clock;
 use crate::console::{ScanoutSupport, Severity};
-use crate::damage::{self, BAND_ROWS, Source};
+use crate::damage::{self, Source};
 use crate::device::{Device, Failure};
 use crate::exchange::{Block, CursorView, Drawn, Lease, Remark, Report, Shown, Verdict, View};
 use crate::format::Conversion;
@@ -19,9 +19,6 @@ use super::picture::Drawing;
 use super::problem::Problem;
 use super::region::RegionPlane;
 use super::{Pace, Planes, Reported, Watcher, dmabuf};
-
-/// Every change is seen after this long at most: sampled comparisons must cover all rows within it.
-pub(crate) const LATEST: Duration = Duration::from_millis(250);
 
 /// The answer of a flip check is reused by a poll this soon after: no guest flips as fast.
 const FRESH: Duration = Duration::from_millis(1);
@@ -58,16 +55,6 @@ pub(crate) enum FlipCheck {
     Failed(Box<Report>),
 }
 
-/// Returns one in how many rows must be compared at polls this far apart.
-fn sample(since: Duration) -> usize {
-    let polls = LATEST.as_micros() / since.as_micros().max(1);
-    (0..=BAND_ROWS.ilog2())
-        .rev()
-        .map(|n| 1 << n)
-        .find(|one_in| *one_in as u128 <= polls)
-        .unwrap_or(1)
-}
-
 impl<D: Device, T: Clock> Watcher<D, T> {
     /// Polls the device. `None` if it is left alone, or was reset meanwhile.
     pub(crate) fn poll(&mut self, request: PollRequest) -> Option<Report> {
@@ -78,8 +65,6 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         }
         if !request.again() {
             self.exact |= request.exact;
-            self.since = now.saturating_sub(self.polled);
-            self.polled = now;
         }
         if self.backs_off(now) {
             return None;
@@ -306,16 +291,15 @@ impl<D: Device, T: Clock> Watcher<D, T> {
     }
 
     /// Returns how a surface is compared with what it shows.
-    fn closeness(&self) -> damage::Comparison {
+    fn closeness(&mut self) -> damage::Comparison {
+        let now = self.clock.now();
+        let since = now.saturating_sub(std::mem::replace(&mut self.compared, now));
         if self.redraw || !self.config.compare {
             damage::Comparison::Copy
         } else if self.exact || !self.config.glance {
             damage::Comparison::Compare
         } else {
-            match sample(self.since) {
-                1 => damage::Comparison::Compare,
-                one_in => damage::Comparison::Sampled(one_in),
-            }
+            damage::Comparison::Sampled(since)
         }
     }
 

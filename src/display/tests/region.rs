@@ -8,11 +8,11 @@ use drm_fourcc::DrmFourcc;
 use serde_json::json;
 
 use crate::config::Config;
-use crate::damage::{BAND_ROWS, Rect};
+use crate::damage::{BAND_ROWS, LATEST, Rect};
 use crate::device::Mode;
 use crate::plane::PlaneInfo;
 use crate::testing::{Call, Errors, FakeDevice, FakeRegion, Fixture, Shows, plane};
-use crate::watcher::{BLACK, LATEST, PATIENCE, POLL_MOST};
+use crate::watcher::{BLACK, PATIENCE, POLL_MOST};
 
 use super::{OFF, errors, region, shown, status};
 
