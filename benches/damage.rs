@@ -1,4 +1,4 @@
-//! What looking for damage costs, by what happens on the screen; and how a look at a picture in
+//! What finding damage costs, by what happens on the screen; and how an update of a picture in
 //! which nothing changed compares with one plain read of the same memory, which no look can do
 //! without.
 

@@ -45,7 +45,7 @@ fn lookups(criterion: &mut Criterion) {
     let ours = SharedObjects::new();
     let mut map = HashMap::new();
     for (fd, uuid) in (3..).zip(uuids()) {
-        ours.add(uuid, Object::DmaBuf(DmaBuf::Lent(fd))).unwrap();
+        ours.add(uuid, Object::DmaBuf(DmaBuf::Borrowed(fd))).unwrap();
         map.insert(uuid, fd);
     }
     let mutex = Mutex::new(map);
@@ -72,7 +72,7 @@ fn changes(criterion: &mut Criterion) {
     let uuid = Uuid::from_u128(ENTRIES + 1);
     criterion.bench_function("add_and_remove", |bencher| {
         bencher.iter(|| {
-            objects.add(uuid, Object::DmaBuf(DmaBuf::Lent(3))).unwrap();
+            objects.add(uuid, Object::DmaBuf(DmaBuf::Borrowed(3))).unwrap();
             objects.remove(uuid)
         });
     });

@@ -707,7 +707,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_in_the_middle_is_mended_by_the_next_look() {
+    fn an_error_in_the_middle_is_mended_by_the_next_poll() {
         for mut fixture in Fixture::both() {
             fixture.set_all(3);
             fixture.frame.reads.set(2);

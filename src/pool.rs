@@ -33,7 +33,7 @@
 //! shown, but its users must react; and there are no fences here, as the pool does not wait for the
 //! GPU.
 //!
-//! [`Device::exports_once`]: crate::device::Device::gives_once
+//! [`Device::exports_once`]: crate::device::Device::exports_once
 
 #![forbid(unsafe_code)]
 
@@ -170,7 +170,7 @@ pub struct Pool {
 
 impl Pool {
     /// An empty pool. `exports_once`: of a device of [that
-    /// kind](crate::device::Device::gives_once).
+    /// kind](crate::device::Device::exports_once).
     pub fn new(limits: Limits, exports_once: bool) -> Self {
         Self {
             limits,

@@ -26,7 +26,7 @@ const NO_WAIT: Duration = Duration::ZERO;
 const FOREVER: Duration = Duration::from_secs(3600);
 
 fn lent(fd: i32) -> Object {
-    Object::DmaBuf(DmaBuf::Lent(fd))
+    Object::DmaBuf(DmaBuf::Borrowed(fd))
 }
 
 fn model(case: impl Fn() + Sync + Send + 'static) {

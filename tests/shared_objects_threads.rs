@@ -154,7 +154,7 @@ fn lent_descriptors(objects: &'static SharedObjects) {
     let mut round = 0;
     while round < ROUNDS || FOUND.load(Ordering::Relaxed) == 0 {
         let file = new_file();
-        let lent = Object::DmaBuf(DmaBuf::Lent(file.as_raw_fd()));
+        let lent = Object::DmaBuf(DmaBuf::Borrowed(file.as_raw_fd()));
         objects.add(Uuid::from_u128(1), lent).unwrap();
         thread::yield_now();
         assert!(objects.remove(Uuid::from_u128(1)));

@@ -122,7 +122,7 @@ impl VfioDpy {
     fn handle(&self, function: &str, event: Event) {
         let _entered = self.caller.enter(function);
         if self.broken.get() {
-            // Who looks once waits for an answer, and gets the picture that stands still.
+            // A one-shot refresh waits for an answer, and gets the frozen picture.
             if matches!(event, Event::Refresh { periodic: false }) {
                 self.console.refresh_done();
             }
@@ -337,8 +337,8 @@ pub unsafe extern "C" fn vfio_dpy_free(dpy: *mut VfioDpy) {
         glib::g_critical!("vfio-display", "{NAME} {WITHIN}, and does nothing");
         return;
     }
-    // Front ends may call back while they let go of what they show, so that is done while the
-    // display still is one.
+    // Front ends may call back while they release what they show, so that is done while the display
+    // still is one.
     display.arrivals.borrow_mut().take();
     display.handle(NAME, Event::Close);
     if display.broken.replace(true) {

@@ -128,7 +128,7 @@ pub unsafe extern "C" fn vfio_dpy_objects_add_dmabuf(
     let add = || {
         // SAFETY: the caller's promise.
         let uuid = unsafe { uuid_from(uuid) }?;
-        SharedObjects::global().add(uuid, Object::DmaBuf(DmaBuf::Lent(fd)))?;
+        SharedObjects::global().add(uuid, Object::DmaBuf(DmaBuf::Borrowed(fd)))?;
         Ok(0)
     };
     // SAFETY: the caller's promise.
@@ -407,7 +407,7 @@ pub unsafe extern "C" fn vfio_dpy_objects_complete_dmabuf(
 ) -> c_int {
     let complete = || {
         // SAFETY: the caller gives a claim.
-        unsafe { &*claim }.0.complete(Object::DmaBuf(DmaBuf::Lent(fd)))?;
+        unsafe { &*claim }.0.complete(Object::DmaBuf(DmaBuf::Borrowed(fd)))?;
         Ok(0)
     };
     // SAFETY: the caller's promise.

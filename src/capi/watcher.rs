@@ -28,7 +28,7 @@ pub struct VfioDpyWatcher {
 pub(super) struct EventWaker(Arc<File>);
 
 impl EventWaker {
-    /// A bell, and what it can be heard by.
+    /// A waker, and the eventfd that it signals.
     pub fn new() -> io::Result<(Self, Arc<File>)> {
         let file = Arc::new(File::from(eventfd()?));
         Ok((Self(Arc::clone(&file)), file))
@@ -59,7 +59,7 @@ impl VfioDpyWatcher {
         }
     }
 
-    /// Having failed, only lets go of what the presenter gives back, until all is over.
+    /// After a failure, only drops what the presenter gives back, until the display closes.
     fn let_go(&self) {
         while !self.exchange.wishes().is_some_and(|wishes| wishes.stop) {
             wait_for(&[self.rung.as_fd()], None);

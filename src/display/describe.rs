@@ -8,12 +8,14 @@ use serde_json::{Value, json};
 use crate::clock::Alarms;
 use crate::console::Console;
 use crate::damage::Counts;
-use crate::device::Device;
+use crate::device::{Device, Mode};
 use crate::format::ModifierName;
 use crate::plane::{Geometry, Plane};
-
-use super::{Display, Mode};
+use crate::pool::Statistics;
 use crate::presenter::Screen;
+
+use super::Display;
+use super::durations::Durations;
 
 impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
     /// Returns the status as a JSON object.
@@ -29,14 +31,7 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
             "refreshes": self.refreshes,
             "queries": asked.queries,
             "flips": showed.flips,
-            "refresh-microseconds": {
-                "median": self.durations.percentile(50),
-                "p99": self.durations.percentile(99),
-                "longest": self.durations.longest(),
-                "counts": list(self.durations.counts(), |(microseconds, refreshes)| {
-                    json!({ "microseconds": microseconds, "refreshes": refreshes })
-                }),
-            },
+            "refresh-microseconds": durations_status(&self.durations),
             "errors": list(&showed.errors, |(kind, count)| json!({ "kind": kind, "count": count })),
         });
         let mut add = |name: &str, value: Value| status[name] = value;
@@ -44,14 +39,7 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
             add("plane", plane_status(plane));
         }
         if let Some(plane) = self.presenter.pointer() {
-            let mut cursor = plane_status(plane);
-            cursor["x"] = json!(plane.position.0);
-            cursor["y"] = json!(plane.position.1);
-            if let Some((x, y)) = plane.hotspot {
-                cursor["hot-x"] = json!(x);
-                cursor["hot-y"] = json!(y);
-            }
-            add("cursor", cursor);
+            add("cursor", cursor_status(plane));
         }
         if let Some(period) = facts.pacing {
             let mut pacing = json!({ "looks": asked.polls });
@@ -82,18 +70,7 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
             add("gets", json!(asked.gets));
             add("races", json!(asked.races));
             add("imports", json!(showed.imports));
-            add(
-                "pool",
-                json!({
-                    "buffers": pool.buffers,
-                    "pinned": pool.pinned,
-                    "bytes": pool.bytes,
-                    "look-ups": pool.look_ups,
-                    "evictions": pool.evictions,
-                    "duplicates": pool.duplicates,
-                    "violations": pool.violations,
-                }),
-            );
+            add("pool", pool_status(&pool));
         } else {
             add("maps", json!(asked.maps));
             add("direct", json!(showed.direct));
@@ -205,5 +182,39 @@ fn plane_status(plane: &Plane) -> Value {
         "fourcc": format.fourcc.to_string(),
         "modifier": ModifierName(format.modifier).to_string(),
         "handle": plane.handle,
+    })
+}
+
+fn cursor_status(plane: &Plane) -> Value {
+    let mut status = plane_status(plane);
+    status["x"] = json!(plane.position.0);
+    status["y"] = json!(plane.position.1);
+    if let Some((x, y)) = plane.hotspot {
+        status["hot-x"] = json!(x);
+        status["hot-y"] = json!(y);
+    }
+    status
+}
+
+fn durations_status(durations: &Durations) -> Value {
+    json!({
+        "median": durations.percentile(50),
+        "p99": durations.percentile(99),
+        "longest": durations.longest(),
+        "counts": list(durations.counts(), |(microseconds, refreshes)| {
+            json!({ "microseconds": microseconds, "refreshes": refreshes })
+        }),
+    })
+}
+
+fn pool_status(pool: &Statistics) -> Value {
+    json!({
+        "buffers": pool.buffers,
+        "pinned": pool.pinned,
+        "bytes": pool.bytes,
+        "look-ups": pool.look_ups,
+        "evictions": pool.evictions,
+        "duplicates": pool.duplicates,
+        "violations": pool.violations,
     })
 }

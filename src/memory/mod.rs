@@ -301,7 +301,7 @@ pub(crate) mod tests {
         assert_ne!(one.identity(), other.identity());
     }
 
-    /// Who looks at the size before the seals believes in pages that are gone.
+    /// Reading the size before the seals would believe in pages that are gone.
     #[test]
     fn a_file_that_shrinks_and_is_sealed_meanwhile_is_as_large_as_believed() {
         for _ in 0..3000 {

@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_told_before_there_was_a_look_that_began_after_he_wanted_it() {
+    fn nobody_is_told_before_there_was_a_poll_that_began_after_he_wanted_it() {
         let mut polls = OneShots::default();
         polls.want(at(0));
         let began = polls.wanted();
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_third_has_a_look_of_its_own_while_one_for_two_is_under_way() {
+    fn a_third_has_a_poll_of_its_own_while_one_for_two_is_under_way() {
         let mut polls = OneShots::default();
         polls.want(at(0));
         polls.want(at(1));

@@ -29,7 +29,7 @@ pub enum Object {
 #[derive(Debug)]
 pub enum DmaBuf {
     /// A descriptor that stays with whoever added it, and is open until the entry is removed.
-    Lent(RawFd),
+    Borrowed(RawFd),
     /// A descriptor that the table closes with the entry.
     Owned(OwnedFd),
 }
@@ -203,7 +203,7 @@ impl SharedObjects {
         f: impl FnOnce(RawFd) -> R,
     ) -> Result<R, LookupError> {
         self.look_up(uuid, patience, |object| match object {
-            Object::DmaBuf(DmaBuf::Lent(fd)) => Ok(f(*fd)),
+            Object::DmaBuf(DmaBuf::Borrowed(fd)) => Ok(f(*fd)),
             Object::DmaBuf(DmaBuf::Owned(fd)) => Ok(f(fd.as_raw_fd())),
             Object::Device(_) => Err(LookupError::WrongKind(uuid, Kind::Device)),
         })
@@ -388,7 +388,7 @@ impl Entry {
 
 fn check(object: &Object) -> Result<(), AddError> {
     match object {
-        Object::DmaBuf(DmaBuf::Lent(fd)) if *fd < 0 => Err(AddError::BadDescriptor(*fd)),
+        Object::DmaBuf(DmaBuf::Borrowed(fd)) if *fd < 0 => Err(AddError::BadDescriptor(*fd)),
         _ => Ok(()),
     }
 }

@@ -20,8 +20,8 @@ const NO_WAIT: Duration = Duration::ZERO;
 /// Longer than any test may take: whoever waits for it in vain shows as a hang.
 const LONG: Duration = Duration::from_secs(3600);
 
-fn lent(fd: i32) -> Object {
-    Object::DmaBuf(DmaBuf::Lent(fd))
+fn borrowed(fd: i32) -> Object {
+    Object::DmaBuf(DmaBuf::Borrowed(fd))
 }
 
 fn device(address: usize) -> Device {
@@ -49,8 +49,8 @@ fn removing_and_clearing_before_the_first_add() {
 fn a_second_add_changes_nothing_and_names_the_holder() {
     let objects = SharedObjects::new();
     let owner = objects.owner("vgpu0");
-    let claim = owner.add(UUID, lent(7)).unwrap();
-    for object in [lent(8), Object::Device(device(0x1000))] {
+    let claim = owner.add(UUID, borrowed(7)).unwrap();
+    for object in [borrowed(8), Object::Device(device(0x1000))] {
         let error = objects.add(UUID, object).unwrap_err();
         assert_eq!(
             error.to_string(),
@@ -71,11 +71,11 @@ fn numbers_are_checked() {
     let owner = objects.owner("vgpu0");
     let claim = owner.reserve(UUID).unwrap();
     for fd in [-1, -2, i32::MIN] {
-        assert_eq!(objects.add(Uuid::nil(), lent(fd)), Err(AddError::BadDescriptor(fd)));
-        assert_eq!(claim.complete(lent(fd)), Err(AddError::BadDescriptor(fd)));
+        assert_eq!(objects.add(Uuid::nil(), borrowed(fd)), Err(AddError::BadDescriptor(fd)));
+        assert_eq!(claim.complete(borrowed(fd)), Err(AddError::BadDescriptor(fd)));
     }
     assert_eq!(objects.kind(UUID), Some(Kind::Reserved));
-    claim.complete(lent(0)).unwrap();
+    claim.complete(borrowed(0)).unwrap();
     assert_eq!(objects.dma_buf_number(UUID, NO_WAIT), Ok(0));
 }
 
@@ -83,7 +83,7 @@ fn numbers_are_checked() {
 fn kinds_are_told_apart() {
     let objects = SharedObjects::new();
     let other = Uuid::from_u128(6);
-    objects.add(UUID, lent(7)).unwrap();
+    objects.add(UUID, borrowed(7)).unwrap();
     objects.add(other, Object::Device(device(0x1000))).unwrap();
     assert_eq!(objects.kind(UUID), Some(Kind::DmaBuf));
     assert_eq!(objects.kind(other), Some(Kind::Device));
@@ -106,10 +106,10 @@ fn a_reserved_entry_is_taken_and_not_found() {
         objects.dma_buf_number(UUID, Duration::from_millis(1)),
         Err(LookupError::NotYet(UUID))
     );
-    assert!(matches!(objects.add(UUID, lent(7)), Err(AddError::Held(_))));
-    claim.complete(lent(7)).unwrap();
+    assert!(matches!(objects.add(UUID, borrowed(7)), Err(AddError::Held(_))));
+    claim.complete(borrowed(7)).unwrap();
     assert_eq!(objects.dma_buf_number(UUID, NO_WAIT), Ok(7));
-    assert_eq!(claim.complete(lent(8)), Err(AddError::Complete(UUID)));
+    assert_eq!(claim.complete(borrowed(8)), Err(AddError::Complete(UUID)));
     assert_eq!(objects.dma_buf_number(UUID, NO_WAIT), Ok(7));
     drop(claim);
     assert_eq!(objects.kind(UUID), None);
@@ -121,9 +121,9 @@ fn a_claim_touches_its_own_entry_only() {
     let owner = objects.owner("vgpu0");
     let stale = owner.reserve(UUID).unwrap();
     assert!(objects.remove(UUID));
-    assert_eq!(stale.complete(lent(7)), Err(AddError::Gone(UUID)));
-    objects.add(UUID, lent(8)).unwrap();
-    assert_eq!(stale.complete(lent(7)), Err(AddError::Gone(UUID)));
+    assert_eq!(stale.complete(borrowed(7)), Err(AddError::Gone(UUID)));
+    objects.add(UUID, borrowed(8)).unwrap();
+    assert_eq!(stale.complete(borrowed(7)), Err(AddError::Gone(UUID)));
     drop(stale);
     assert_eq!(objects.dma_buf_number(UUID, NO_WAIT), Ok(8));
 }
@@ -135,13 +135,13 @@ fn an_owner_takes_all_its_entries_along_and_no_others() {
     let claims: Vec<_> = (0..10)
         .map(|i| if i % 2 == 0 { &leaving } else { &staying }.reserve(Uuid::from_u128(i)).unwrap())
         .collect();
-    claims[0].complete(lent(7)).unwrap();
-    claims[1].complete(lent(8)).unwrap();
-    objects.add(Uuid::from_u128(100), lent(9)).unwrap();
+    claims[0].complete(borrowed(7)).unwrap();
+    claims[1].complete(borrowed(8)).unwrap();
+    objects.add(Uuid::from_u128(100), borrowed(9)).unwrap();
     drop(leaving);
     assert_eq!(objects.counts(), Counts { reserved: 4, dma_bufs: 2, devices: 0 });
-    assert_eq!(claims[2].complete(lent(7)), Err(AddError::Gone(Uuid::from_u128(2))));
-    assert_eq!(claims[3].complete(lent(7)), Ok(()));
+    assert_eq!(claims[2].complete(borrowed(7)), Err(AddError::Gone(Uuid::from_u128(2))));
+    assert_eq!(claims[3].complete(borrowed(7)), Ok(()));
     drop(claims);
     assert_eq!(objects.counts(), Counts { reserved: 0, dma_bufs: 1, devices: 0 });
     drop(staying);
@@ -154,7 +154,7 @@ fn a_device_takes_along_what_leads_to_it() {
     let claim = owner.add(Uuid::from_u128(1), Object::Device(device(0x1000))).unwrap();
     objects.add(Uuid::from_u128(2), Object::Device(device(0x1000))).unwrap();
     objects.add(Uuid::from_u128(3), Object::Device(device(0x2000))).unwrap();
-    objects.add(Uuid::from_u128(4), lent(0x1000)).unwrap();
+    objects.add(Uuid::from_u128(4), borrowed(0x1000)).unwrap();
     assert_eq!(objects.remove_device(device(0x1000)), 2);
     assert_eq!(objects.remove_device(device(0x1000)), 0);
     assert_eq!(objects.counts(), Counts { reserved: 0, dma_bufs: 1, devices: 1 });
@@ -228,7 +228,7 @@ fn the_list_is_ordered_and_names_owners() {
     let owner = objects.owner("vgpu0");
     let _claim = owner.reserve(Uuid::from_u128(2)).unwrap();
     objects.add(Uuid::from_u128(3), Object::Device(device(0x1000))).unwrap();
-    objects.add(Uuid::from_u128(1), lent(7)).unwrap();
+    objects.add(Uuid::from_u128(1), borrowed(7)).unwrap();
     let list: Vec<String> = objects
         .list()
         .into_iter()
@@ -249,7 +249,7 @@ fn a_lookup_that_waits_gets_what_another_thread_completes() {
     thread::scope(|scope| {
         let found = scope.spawn(|| objects.dma_buf_number(UUID, LONG));
         let nothing = scope.spawn(|| objects.dma_buf_number(Uuid::from_u128(6), LONG));
-        claim.complete(lent(7)).unwrap();
+        claim.complete(borrowed(7)).unwrap();
         drop(abandoned);
         assert_eq!(found.join().unwrap(), Ok(7));
         assert_eq!(nothing.join().unwrap(), Err(LookupError::Unknown(Uuid::from_u128(6))));
@@ -274,7 +274,7 @@ fn a_duplicate_is_never_of_another_file() {
                     for round in 0..ROUNDS {
                         let n = half * (UUIDS / 2) + round as u128 % (UUIDS / 2);
                         let file = memfd(&n.to_ne_bytes(), true);
-                        objects.add(Uuid::from_u128(n), lent(file.as_raw_fd())).unwrap();
+                        objects.add(Uuid::from_u128(n), borrowed(file.as_raw_fd())).unwrap();
                         thread::yield_now();
                         assert!(objects.remove(Uuid::from_u128(n)));
                         drop(file);

@@ -133,7 +133,7 @@ impl Apart {
         (fixture.device, fixture.console)
     }
 
-    /// Single looks so far that are over.
+    /// One-shot refreshes that are complete so far.
     pub fn refresh_done(&self) -> u64 {
         self.fixture.console.get().refresh_done
     }

@@ -45,7 +45,7 @@ pub struct State {
     pub cursor: Option<u32>,
     /// The buffers that are imported: their numbers, inodes and geometries.
     pub imports: BTreeMap<u32, (u64, Geometry)>,
-    /// Single looks that are over.
+    /// One-shot refreshes that are complete.
     pub refresh_done: u64,
     /// Messages, without traces.
     pub log: Vec<(Severity, String)>,

@@ -39,7 +39,7 @@ const HANDLES: u32 = 5;
 
 const EDID_REGION: u32 = 9;
 
-const UPTAKES: [ScanoutSupport; 3] =
+const SUPPORTS: [ScanoutSupport; 3] =
     [ScanoutSupport::None, ScanoutSupport::ReadBack, ScanoutSupport::Import];
 
 const ERRNOS: [i32; 12] = [
@@ -398,7 +398,7 @@ fn step(halves: &mut Halves, bytes: &mut Bytes<'_>) {
         14 => device.set().region_errors = bytes.errors(),
         15 => device.set().read_errors = bytes.errors(),
         16 => device.set().write_errors = bytes.errors(),
-        17 => fixture.console.set().support = UPTAKES[usize::from(bytes.byte()) % UPTAKES.len()],
+        17 => fixture.console.set().support = SUPPORTS[usize::from(bytes.byte()) % SUPPORTS.len()],
         18 => fixture.console.set().firmware = bytes.flag(),
         19 => {
             let block = bytes.flag();

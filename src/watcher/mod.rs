@@ -1,11 +1,8 @@
 //! The device's half of a display: when to poll it, what it shows, and what changed of its picture.
 //!
 //! A watcher may be stepped on any thread, and blocks while the device is called; it knows no
-//! console. It owns the dma-bufs and mappings, and closes and unmaps them. [`poll`] is one poll of
-//! the device, [`turn`] one step on a thread; the other files are the parts of those.
-//!
-//! [`poll`]: self::poll
-//! [`turn`]: self::turn
+//! console. It owns the dma-bufs and mappings, and closes and unmaps them. `poll` is one poll of
+//! the device, `turn` one step on a thread; the other files are the parts of those.
 
 #![forbid(unsafe_code)]
 

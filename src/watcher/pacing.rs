@@ -433,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn regular_flips_are_seen_at_once_with_few_looks() {
+    fn regular_flips_are_seen_at_once_with_few_polls() {
         for hertz in [24, 30, 50, 60, 75, 90, 120, 144, 165] {
             let period = Duration::from_secs(1) / hertz;
             for jitter in [Duration::ZERO, MS / 2] {
@@ -521,7 +521,7 @@ mod tests {
     }
 
     #[test]
-    fn flips_without_a_rhythm_cost_a_bounded_number_of_looks() {
+    fn flips_without_a_rhythm_cost_a_bounded_number_of_polls() {
         let mut random = fastrand::Rng::with_seed(3);
         let mut simulation = Simulation::new();
         let mut at = Duration::ZERO;
@@ -553,7 +553,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_looks_for_nobody() {
+    fn nobody_polls_for_nobody() {
         let mut pacer = Pacer::default();
         assert_eq!(pacer.next_poll(Duration::ZERO), None);
         pacer.refreshed(MS, MS);

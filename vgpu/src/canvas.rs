@@ -121,7 +121,8 @@ impl Surface {
         Rect { x, y, width: right - x, height: bottom - y }
     }
 
-    /// Colours every pixel of the rectangle that lies on the surface. `color` is called with the pixel's position.
+    /// Colours every pixel of the rectangle that lies on the surface. `color` is called with the
+    /// pixel's position.
     pub fn draw(&self, rect: Rect, color: impl Fn(u32, u32) -> Color) -> io::Result<()> {
         let rect = self.clip(rect);
         self.rows(rect, |y, row| {

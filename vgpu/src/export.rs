@@ -1,7 +1,9 @@
-//! dma-bufs: how a picture in our memory becomes a descriptor whose first byte is the picture's first.
+//! dma-bufs: how a picture in our memory becomes a descriptor whose first byte is the picture's
+//! first.
 //!
-//! With /dev/udmabuf it is a udmabuf. Without, a picture at the start of its memory is that memory's memfd, live as a
-//! dma-buf would be, and one at another offset is a copy that is refreshed at each query.
+//! With /dev/udmabuf it is a udmabuf. Without, a picture at the start of its memory is that
+//! memory's memfd, live as a dma-buf would be, and one at another offset is a copy that is
+//! refreshed at each query.
 
 use std::cell::RefCell;
 use std::io;
@@ -71,7 +73,8 @@ enum Source {
 pub struct Export {
     pub picture: Picture,
     source: Source,
-    /// Bytes of the memfd where the descriptors that we gave away are marked as used, each for itself.
+    /// Bytes of the memfd where the descriptors that we gave away are marked as used, each for
+    /// itself.
     marks: RefCell<Vec<u64>>,
 }
 
@@ -84,7 +87,8 @@ impl Export {
         }
     }
 
-    /// A descriptor for the client. `fresh` asks for a new dma-buf each time, otherwise all of them are the same one.
+    /// A descriptor for the client. `fresh` asks for a new dma-buf each time, otherwise all of them
+    /// are the same one.
     pub fn descriptor(&self, access: Access, fresh: bool) -> io::Result<OwnedFd> {
         match &self.source {
             Source::Udmabuf { device, size, given } => {

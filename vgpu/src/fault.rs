@@ -84,7 +84,8 @@ pub enum Action {
     NoFd,
     /// One descriptor more than there should be.
     ExtraFd(WrongFd),
-    /// Before the answer come so many requests that nobody knows, and as many answers that nobody waits for.
+    /// Before the answer come so many requests that nobody knows, and as many answers that nobody
+    /// waits for.
     Chatter(u64),
     /// The descriptor leads elsewhere.
     Fd(WrongFd),

@@ -1,4 +1,5 @@
-//! Pixel formats: how a colour is stored. Fourcc codes and bit positions are those of `drm_fourcc.h`.
+//! Pixel formats: how a colour is stored. Fourcc codes and bit positions are those of
+//! `drm_fourcc.h`.
 
 use std::fmt;
 
@@ -14,7 +15,8 @@ pub struct Format {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Layout {
-    /// One channel after the other in one word: (bits, position of the lowest) for red, green, blue, alpha.
+    /// One channel after the other in one word: (bits, position of the lowest) for red, green,
+    /// blue, alpha.
     Packed { bytes: u32, channels: [(u32, u32); 4] },
     /// Two pixels share their colour difference: bytes Y0 U Y1 V, ITU-R BT.601, limited range.
     Yuyv,
@@ -134,7 +136,8 @@ fn widen(value: u8, bits: u32) -> u32 {
     }
 }
 
-/// The lowest `bits` of a word as a channel of 8 bits: wider ones are cut, narrower ones replicate their bits.
+/// The lowest `bits` of a word as a channel of 8 bits: wider ones are cut, narrower ones replicate
+/// their bits.
 fn narrow(word: u32, bits: u32) -> u8 {
     let wide = match bits {
         0 => 0,

@@ -1,10 +1,13 @@
-//! A virtual GPU in a process: a vfio-user server whose guest-facing hardware is that of the kernel's mbochs, with the
-//! host-facing personalities of several vGPU drivers. See README.md.
+//! A virtual GPU in a process: a vfio-user server whose guest-facing hardware is that of the
+//! kernel's mbochs, with the host-facing personalities of several vGPU drivers. See README.md.
 //!
-//! - `server` speaks vfio-user; `control` takes commands, whose words `arguments` parses; `client` sends them.
+//! - `server` speaks vfio-user; `control` takes commands, whose words `arguments` parses; `client`
+//!   sends them.
 //! - `device` is the hardware, `personality` what a host driver makes of it, `export` its dma-bufs.
-//! - `screen` knows what is shown; `canvas` draws, `scene` draws over time; `screenshot` reads it back.
-//! - `fault` makes calls fail, and `wrong_fd` has the descriptors for that; `sys` has the few unsafe calls.
+//! - `screen` knows what is shown; `canvas` draws, `scene` draws over time; `screenshot` reads it
+//!   back.
+//! - `fault` makes calls fail, and `wrong_fd` has the descriptors for that; `sys` has the few
+//!   unsafe calls.
 //! - `script` is for fuzzing.
 
 #![deny(unsafe_code)]
@@ -56,8 +59,8 @@ enum Command {
     Serve(Serve),
     /// Send one command to a running server and print its reply.
     ///
-    /// Exit status 1, and the message on standard error, when the server answers with an error. The commands are
-    /// listed by `help` and described in vgpu/README.md.
+    /// Exit status 1, and the message on standard error, when the server answers with an error. The
+    /// commands are listed by `help` and described in vgpu/README.md.
     Ctl {
         /// The server's control socket.
         #[arg(long, value_name = "PATH")]
@@ -66,7 +69,8 @@ enum Command {
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<String>,
     },
-    /// Write what the vGPU itself believes to be on screen: the primary plane with the cursor on top.
+    /// Write what the vGPU itself believes to be on screen: the primary plane with the cursor on
+    /// top.
     ///
     /// Exit status 1 when the plane is off.
     Screenshot {
@@ -87,7 +91,8 @@ struct Serve {
     /// The vfio-user socket, for QEMU.
     #[arg(long, value_name = "PATH")]
     socket: PathBuf,
-    /// Permissions of the vfio-user socket, in octal, where QEMU runs as another user: 660. Default: what the umask leaves.
+    /// Permissions of the vfio-user socket, in octal, where QEMU runs as another user: 660.
+    /// Default: what the umask leaves.
     #[arg(long, value_name = "MODE", value_parser = permissions)]
     socket_mode: Option<u32>,
     /// Group of the vfio-user socket, a name or a number.
@@ -105,10 +110,12 @@ struct Serve {
     /// The largest mode in the EDID region, 0x0 for no limit. Default: what the personality has.
     #[arg(long, value_name = "WxH", value_parser = arguments::size)]
     edid_max: Option<(u32, u32)>,
-    /// The PCI vendor, in hexadecimal, instead of the personality's (10de: NVIDIA). A guest's drivers go by it.
+    /// The PCI vendor, in hexadecimal, instead of the personality's (10de: NVIDIA). A guest's
+    /// drivers go by it.
     #[arg(long, value_name = "ID", value_parser = pci_id)]
     pci_vendor: Option<u16>,
-    /// Have an EDID region, as mbochs', although the personality has none. The guest of nvidia sees what the host writes there.
+    /// Have an EDID region, as mbochs', although the personality has none. The guest of nvidia sees
+    /// what the host writes there.
     #[arg(long, conflicts_with = "no_edid")]
     edid_region: bool,
     /// Have no EDID region.
@@ -135,11 +142,12 @@ struct Serve {
     /// Hand out memfds also where there is /dev/udmabuf.
     #[arg(long)]
     memfd: bool,
-    /// Hand out memfds that can only be read, as the kernel's mbochs opens its dma-bufs. Software renderers want to map
-    /// what they import for writing too, and cannot then.
+    /// Hand out memfds that can only be read, as the kernel's mbochs opens its dma-bufs. Software
+    /// renderers want to map what they import for writing too, and cannot then.
     #[arg(long)]
     read_only: bool,
-    /// As gvt, hand out dma-bufs that a CPU can map, which those of GVT-g's driver are not: they are for a GPU.
+    /// As gvt, hand out dma-bufs that a CPU can map, which those of GVT-g's driver are not: they
+    /// are for a GPU.
     #[arg(long)]
     mappable: bool,
     /// Write a line to this descriptor, and close it, when the server is ready.

@@ -1,7 +1,8 @@
 //! Shared memory: the VRAM and the buffers, each a memfd.
 //!
-//! The vGPU reads and writes it with pread and pwrite instead of mapping it: guest and host change and even truncate it
-//! behind our back, which a system call answers with an error where a mapping would answer with SIGBUS or a data race.
+//! The vGPU reads and writes it with pread and pwrite instead of mapping it: guest and host change
+//! and even truncate it behind our back, which a system call answers with an error where a mapping
+//! would answer with SIGBUS or a data race.
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
@@ -26,7 +27,8 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// A zeroed memfd of `len` bytes, rounded up to whole pages. `sealed` fixes its size for ever, which udmabuf demands.
+    /// A zeroed memfd of `len` bytes, rounded up to whole pages. `sealed` fixes its size for ever,
+    /// which udmabuf demands.
     pub fn new(name: &str, len: u64, sealed: bool) -> io::Result<Self> {
         static SERIAL: AtomicU64 = AtomicU64::new(1);
 
@@ -66,8 +68,8 @@ impl Memory {
         self.serial
     }
 
-    /// Truncates the file under whoever maps it, or undoes that. Only unsealed memory can be resized, and it never
-    /// exceeds the size it was made with.
+    /// Truncates the file under whoever maps it, or undoes that. Only unsealed memory can be
+    /// resized, and it never exceeds the size it was made with.
     pub fn resize(&self, len: u64) -> io::Result<()> {
         if self.sealed {
             return Err(io::Error::new(

@@ -28,8 +28,9 @@ impl Pace {
         Self { start: now(), period: Duration::from_secs_f64(1.0 / rate), beat: 0 }
     }
 
-    /// Sleeps until the next beat; returns early, with false, when `stop` says so. Beats that are past already are
-    /// skipped: a scene that cannot keep up gets slower, it does not rush afterwards.
+    /// Sleeps until the next beat; returns early, with false, when `stop` says so. Beats that are
+    /// past already are skipped: a scene that cannot keep up gets slower, it does not rush
+    /// afterwards.
     pub fn wait(&mut self, stop: impl Fn() -> bool) -> bool {
         let period = u64::try_from(self.period.as_nanos()).unwrap_or(u64::MAX).max(1);
         let elapsed = now().saturating_sub(self.start);

@@ -1,5 +1,5 @@
-//! What is on screen, as the vGPU itself knows it: the primary plane, driven by the guest's registers or by the control
-//! socket, and the cursor.
+//! What is on screen, as the vGPU itself knows it: the primary plane, driven by the guest's
+//! registers or by the control socket, and the cursor.
 
 use std::io;
 use std::sync::Arc;

@@ -87,7 +87,8 @@ impl Image {
     }
 }
 
-/// The source's colours are multiplied by its alpha, as DRM's planes are by default; rounded to the nearest.
+/// The source's colours are multiplied by its alpha, as DRM's planes are by default; rounded to the
+/// nearest.
 fn blend(source: Color, target: Color) -> Color {
     let rest = u32::from(255 - source[3]);
     let channel = |i: usize| {

@@ -1,7 +1,9 @@
-//! A client that says anything, and a user who commands anything, as a string of bytes has it: for fuzzing, and for random tests.
+//! A client that says anything, and a user who commands anything, as a string of bytes has it: for
+//! fuzzing, and for random tests.
 //!
-//! The first bytes choose the device. Each step is a byte that chooses who speaks, and the bytes that are said; where bytes are missing,
-//! they are zero. Whatever they are, the server must not panic, and answers each command with one line.
+//! The first bytes choose the device. Each step is a byte that chooses who speaks, and the bytes
+//! that are said; where bytes are missing, they are zero. Whatever they are, the server must not
+//! panic, and answers each command with one line.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};

@@ -49,7 +49,8 @@ pub fn run(
     let ready = ready_fd
         .map(|fd| sys::adopt_fd(fd).map_err(|e| format!("--ready-fd {fd}: {e}")))
         .transpose()?;
-    // Each buffer takes a descriptor, and clients rotate many. What is there without it does for most.
+    // Each buffer takes a descriptor, and clients rotate many. What is there without it does for
+    // most.
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
     let device = Device::new(config).map_err(|e| format!("cannot make the device: {e}"))?;

@@ -1,5 +1,5 @@
-//! The few system calls that have no safe wrapper: udmabuf, locks that belong to an open file, adopting a
-//! descriptor, and groups by name.
+//! The few system calls that have no safe wrapper: udmabuf, locks that belong to an open file,
+//! adopting a descriptor, and groups by name.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -20,8 +20,8 @@ struct UdmabufCreate {
 
 const UDMABUF_FLAGS_CLOEXEC: u32 = 1;
 
-// SAFETY: the opcode is UDMABUF_CREATE, whose argument is a pointer to `UdmabufCreate`, which lives in `self` for the
-// call, and whose result is a new file descriptor.
+// SAFETY: the opcode is UDMABUF_CREATE, whose argument is a pointer to `UdmabufCreate`, which lives
+// in `self` for the call, and whose result is a new file descriptor.
 unsafe impl Ioctl for UdmabufCreate {
     type Output = OwnedFd;
     const IS_MUTATING: bool = false;
@@ -43,7 +43,8 @@ unsafe impl Ioctl for UdmabufCreate {
     }
 }
 
-/// Makes a dma-buf of `size` bytes at `offset` of a memfd (both in whole pages; the memfd sealed against shrinking).
+/// Makes a dma-buf of `size` bytes at `offset` of a memfd (both in whole pages; the memfd sealed
+/// against shrinking).
 pub fn udmabuf_create(
     device: BorrowedFd<'_>,
     memfd: BorrowedFd<'_>,
@@ -52,11 +53,13 @@ pub fn udmabuf_create(
 ) -> rustix::io::Result<OwnedFd> {
     let memfd = u32::try_from(memfd.as_raw_fd()).map_err(|_| rustix::io::Errno::BADF)?;
     let create = UdmabufCreate { memfd, flags: UDMABUF_FLAGS_CLOEXEC, offset, size };
-    // SAFETY: `device` is /dev/udmabuf, which knows this request; see the implementation of `Ioctl`.
+    // SAFETY: `device` is /dev/udmabuf, which knows this request; see the implementation of
+    // `Ioctl`.
     unsafe { rustix::ioctl::ioctl(device, create) }
 }
 
-/// Opens the file behind `fd` once more: a new open file with its own access mode and its own locks.
+/// Opens the file behind `fd` once more: a new open file with its own access mode and its own
+/// locks.
 pub fn reopen(fd: BorrowedFd<'_>, flags: OFlags) -> rustix::io::Result<OwnedFd> {
     let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
     rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty())
@@ -75,8 +78,8 @@ fn flock(kind: libc::c_int, byte: u64) -> libc::flock {
     lock
 }
 
-/// Marks `byte` of the file as used by this open file. The mark lasts until the last descriptor and mapping of the open
-/// file is gone, in whatever process they are.
+/// Marks `byte` of the file as used by this open file. The mark lasts until the last descriptor and
+/// mapping of the open file is gone, in whatever process they are.
 ///
 /// `writes`: it is open for writing only. Then nobody else may mark the byte.
 pub fn mark_use(fd: BorrowedFd<'_>, byte: u64, writes: bool) -> io::Result<()> {
@@ -114,15 +117,16 @@ pub fn adopt_fd(number: RawFd) -> io::Result<File> {
     if unsafe { libc::fcntl(number, libc::F_GETFD) } == -1 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: it is open, and it was handed to this process for this purpose: the caller runs before anything else is
-    // opened, so no other object owns it.
+    // SAFETY: it is open, and it was handed to this process for this purpose: the caller runs
+    // before anything else is opened, so no other object owns it.
     Ok(unsafe { File::from_raw_fd(number) })
 }
 
 /// The number of a group, wherever the system keeps its names. For a time without other threads.
 pub fn group_id(name: &str) -> Option<u32> {
     let name = CString::new(name).ok()?;
-    // SAFETY: the string ends with NUL and outlives the call; no other thread runs that could call this family of functions.
+    // SAFETY: the string ends with NUL and outlives the call; no other thread runs that could call
+    // this family of functions.
     let group = unsafe { libc::getgrnam(name.as_ptr()) };
     // SAFETY: the pointer is NULL or to an entry that is valid until the next such call.
     unsafe { group.as_ref() }.map(|group| group.gr_gid)

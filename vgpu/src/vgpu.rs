@@ -27,12 +27,14 @@ impl Vgpu {
         }
     }
 
-    /// The device. A thread that panicked over it leaves it as it is: a test's server rather goes on.
+    /// The device. A thread that panicked over it leaves it as it is: a test's server rather goes
+    /// on.
     pub fn device(&self) -> MutexGuard<'_, Device> {
         self.device.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs a scene in a thread, after the one that runs now has ended. The scene returns when the flag is set.
+    /// Runs a scene in a thread, after the one that runs now has ended. The scene returns when the
+    /// flag is set.
     pub fn start_scene(
         self: &Arc<Self>,
         scene: impl FnOnce(&Self, &AtomicBool) -> Result<(), String> + Send + 'static,

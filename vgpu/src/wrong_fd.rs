@@ -1,4 +1,5 @@
-//! Descriptors that are not memory, or not for long: what a fault hands out in place of the right one.
+//! Descriptors that are not memory, or not for long: what a fault hands out in place of the right
+//! one.
 
 use std::fs::File;
 use std::io::{self, Write};

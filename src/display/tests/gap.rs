@@ -109,7 +109,7 @@ fn front_ends_that_refresh_rarely_are_woken() {
 }
 
 #[test]
-fn who_looks_once_sees_what_is() {
+fn a_one_shot_refresh_sees_what_is() {
     let mut fixture = scanout();
     fixture.refresh();
     take_away(&mut fixture);

@@ -1,4 +1,4 @@
-//! Looks beside the front ends' refreshes.
+//! Polls besides the front ends' refreshes.
 
 use std::time::Duration;
 
@@ -74,7 +74,7 @@ fn a_plane_that_comes_and_goes_is_seen() {
 }
 
 #[test]
-fn what_a_look_has_just_found_is_not_asked_for_again() {
+fn what_a_poll_has_just_found_is_not_asked_for_again() {
     let mut fixture = scanout();
     for id in 2..=4 {
         fixture.device.add(&plane(id, 32, 16), 0);
@@ -97,7 +97,7 @@ fn what_a_look_has_just_found_is_not_asked_for_again() {
 }
 
 #[test]
-fn while_a_front_end_holds_the_picture_there_is_no_look() {
+fn while_a_front_end_holds_the_picture_there_is_no_poll() {
     let mut fixture = scanout();
     fixture.refresh();
     fixture.display().block(true);

@@ -40,7 +40,7 @@ fn the_region_is_mapped_once_and_then_compared() {
 }
 
 #[test]
-fn a_thin_line_is_seen_at_once_by_who_looks_once_or_after_a_while() {
+fn a_thin_line_is_seen_at_once_by_a_one_shot_refresh_or_after_a_while() {
     let mut fixture = region();
     fixture.refresh();
     let mut value = 0;
@@ -345,7 +345,7 @@ fn a_region_that_does_not_exist_is_said() {
 }
 
 #[test]
-fn who_looks_once_sees_the_picture_although_the_first_query_fails() {
+fn a_one_shot_refresh_sees_the_picture_although_the_first_query_fails() {
     let mut fixture = region();
     fixture.device.set().primary_errors = Errors::times(1, libc::EAGAIN);
     fixture.refresh();

@@ -45,7 +45,7 @@ fn with_events() -> Apart {
 }
 
 #[test]
-fn a_picture_comes_with_the_refresh_after_the_look() {
+fn a_picture_comes_with_the_refresh_after_the_poll() {
     let mut apart = region();
     assert_eq!(apart.turn(), Next::Sleep(None), "nobody watches yet");
     assert_eq!(apart.queries(), 0);
@@ -60,7 +60,7 @@ fn a_picture_comes_with_the_refresh_after_the_look() {
 }
 
 #[test]
-fn while_a_report_waits_nobody_looks_again() {
+fn while_a_report_waits_nobody_polls_again() {
     let mut apart = region();
     apart.fixture.refresh();
     apart.turn();
@@ -108,7 +108,7 @@ fn what_front_ends_do_with_it_is_asked_first_and_followed() {
 }
 
 #[test]
-fn a_single_look_began_after_it_was_wanted_and_is_over_once() {
+fn a_one_shot_began_after_it_was_wanted_and_is_over_once() {
     let mut apart = region();
     apart.run(100 * MS);
     apart.fixture.display().refresh(true);
@@ -129,7 +129,7 @@ fn a_single_look_began_after_it_was_wanted_and_is_over_once() {
 }
 
 #[test]
-fn who_looks_once_waits_for_no_device_longer_than_a_moment() {
+fn a_one_shot_refresh_waits_for_no_device_longer_than_a_moment() {
     let mut apart = region();
     apart.fixture.refresh_as(false);
     apart.fixture.pass(99 * MS);
@@ -144,7 +144,7 @@ fn who_looks_once_waits_for_no_device_longer_than_a_moment() {
 }
 
 #[test]
-fn a_scanout_is_captured_for_who_looks_once() {
+fn a_scanout_is_captured_for_who_polls_once() {
     let mut apart = scanout();
     apart.run(100 * MS);
     assert!(apart.fixture.display().capture().is_none());
@@ -294,7 +294,7 @@ fn what_moves_is_looked_at_more_often_and_what_rests_less() {
 }
 
 /// Whatever happens in whatever order: in the end the console shows what the device does, each
-/// single look was answered once, and nothing is left.
+/// one-shot refresh was answered once, and nothing is left.
 #[test]
 fn random_steps_of_both_end_with_the_truth() {
     for seed in 0..400 {
@@ -578,7 +578,7 @@ fn a_device_that_lies_is_no_moving_picture() {
 }
 
 #[test]
-fn who_looks_once_is_not_put_off_by_others_who_do() {
+fn a_one_shot_refresh_is_not_put_off_by_others_who_do() {
     // Others want a look while the one before is under way, again and again. To tell one is to tell
     // all, so it waits for a moment.
     let mut apart = region();
@@ -602,7 +602,7 @@ fn who_looks_once_is_not_put_off_by_others_who_do() {
 }
 
 #[test]
-fn each_single_look_began_after_it_was_wanted() {
+fn each_one_shot_began_after_it_was_wanted() {
     let mut apart = region();
     apart.run(100 * MS);
     let refresh_done = apart.refresh_done();
@@ -655,7 +655,7 @@ fn what_is_shown_after_a_message_is_whole() {
 }
 
 #[test]
-fn a_look_under_way_leaves_a_device_alone_that_is_being_reset() {
+fn a_poll_under_way_leaves_a_device_alone_that_is_being_reset() {
     for mut apart in [region(), scanout()] {
         apart.run(300 * MS);
         // It is about to learn of another mode.
@@ -701,7 +701,7 @@ fn what_the_guest_is_told_of_its_monitor_survives_a_reset_in_the_middle() {
 }
 
 #[test]
-fn who_looks_again_and_again_leaves_the_device_to_the_guest() {
+fn repeated_one_shot_refreshes_leaves_the_device_to_the_guest() {
     let mut apart = region();
     apart.live(300 * MS);
     let (began, queries) = (apart.fixture.clock.time(), apart.queries());

@@ -206,7 +206,8 @@ pub fn shrink_buffer(words: &mut Words<'_>, vgpu: &Vgpu) -> Result<Answer, Strin
     let bytes = number(words.next("the number of bytes")?)?;
     words.end()?;
     let device = vgpu.device();
-    // What a client of a display region maps is the region, whose plane is off where the memory has become too small for it.
+    // What a client of a display region maps is the region, whose plane is off where the memory has
+    // become too small for it.
     let memory = match device.personality.region() {
         Some((_, memory)) => memory,
         None => device.primary().ok_or("the plane is off")?.memory,

@@ -1,4 +1,5 @@
-//! The bochs display interface: eleven registers of 16 bits that say what the guest wants to be shown.
+//! The bochs display interface: eleven registers of 16 bits that say what the guest wants to be
+//! shown.
 
 use crate::format::Format;
 use crate::screen::Geometry;
@@ -51,8 +52,8 @@ impl Dispi {
         }
     }
 
-    /// The frame buffer that the registers describe, and its offset in VRAM; `None` while they describe none that can be
-    /// shown.
+    /// The frame buffer that the registers describe, and its offset in VRAM; `None` while they
+    /// describe none that can be shown.
     pub fn frame_buffer(&self) -> Option<(Geometry, u64)> {
         let reg = |index: usize| u32::from(self.registers[index]);
         let (width, height) = (reg(XRES), reg(YRES));

@@ -19,7 +19,8 @@ pub struct Rules {
     /// Bytes that the region's information claims.
     pub region_size: u64,
     pub max_size: u32,
-    /// Whether a bad access is EFAULT and a bad blob keeps the link down (gvt), or both are ignored (mbochs).
+    /// Whether a bad access is EFAULT and a bad blob keeps the link down (gvt), or both are ignored
+    /// (mbochs).
     pub strict: bool,
     /// Whether the device has an EDID before anyone wrote one.
     pub preset: bool,

@@ -1,4 +1,5 @@
-//! The display interrupt of docs/display-events.md: an eventfd that the client gave is signalled when the picture changes.
+//! The display interrupt of docs/display-events.md: an eventfd that the client gave is signalled
+//! when the picture changes.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
@@ -52,8 +53,8 @@ impl DisplayEvents {
     /// Returns whether there was anybody to tell.
     pub fn signal(&self, change: Change) -> bool {
         let Some(eventfd) = &self.eventfd else { return false };
-        // The client shares the flags, and must not make us wait. If there is no room in the value, it has not read what
-        // came before.
+        // The client shares the flags, and must not make us wait. If there is no room in the value,
+        // it has not read what came before.
         if let Ok(flags) = fcntl_getfl(eventfd) {
             let _ = fcntl_setfl(eventfd, flags | OFlags::NONBLOCK);
         }

@@ -1,4 +1,5 @@
-//! The device: PCI hardware for the guest, planes for the host, and what the control socket makes of them.
+//! The device: PCI hardware for the guest, planes for the host, and what the control socket makes
+//! of them.
 
 pub mod dispi;
 pub mod edid;
@@ -82,8 +83,8 @@ pub struct Stamp {
     pub place: Place,
     /// Nanoseconds of `CLOCK_MONOTONIC`.
     pub time: u64,
-    /// When a query first told the client what was on screen since then, in the same unit. `None`: none has so far, or none did
-    /// before the next flip.
+    /// When a query first told the client what was on screen since then, in the same unit. `None`:
+    /// none has so far, or none did before the next flip.
     pub seen: Option<u64>,
 }
 
@@ -168,7 +169,8 @@ impl Device {
         Ok(device)
     }
 
-    /// The geometry of a mode on this device. Without a stride, the smallest that its driver would use.
+    /// The geometry of a mode on this device. Without a stride, the smallest that its driver would
+    /// use.
     pub fn geometry(
         &self,
         width: u32,
@@ -230,7 +232,8 @@ impl Device {
         }
     }
 
-    /// Where drawing into a picture must go: its memory, and the display region if the picture is shown there.
+    /// Where drawing into a picture must go: its memory, and the display region if the picture is
+    /// shown there.
     pub fn surface(&self, picture: &Picture) -> Surface {
         let shown = self.primary().is_some_and(|primary| primary.is(picture));
         let mut targets = vec![(picture.memory.clone(), picture.offset)];
@@ -268,7 +271,8 @@ impl Device {
         Ok(to)
     }
 
-    /// Notes that the picture on screen became another one; on a device with a display region, puts it there.
+    /// Notes that the picture on screen became another one; on a device with a display region, puts
+    /// it there.
     pub fn present(&mut self) -> io::Result<()> {
         let Some(picture) = self.primary() else { return Ok(()) };
         if let (Driver::Host, Some((_, memory))) = (self.screen.driver, self.personality.region()) {
@@ -382,7 +386,8 @@ impl Device {
         if screen && answer.is_ok() {
             self.seen();
             if self.flip_on_query {
-                // Without a mode of ours there is nothing to flip, which is no fault of the query's.
+                // Without a mode of ours there is nothing to flip, which is no fault of the
+                // query's.
                 let _ = self.flip(None);
             }
         }
@@ -401,8 +406,8 @@ impl Device {
         answer
     }
 
-    /// The guest flips after the query, and the driver has forgotten the buffer when the get arrives. What the get
-    /// fails with.
+    /// The guest flips after the query, and the driver has forgotten the buffer when the get
+    /// arrives. What the get fails with.
     pub fn race(&mut self) -> Errno {
         self.stats.gets += 1;
         self.stats.get_errors += 1;

@@ -30,7 +30,8 @@ struct Buffer {
     armed: bool,
 }
 
-/// The lowest free id from 1 is taken; it is free again when the last reference to the dma-buf is gone.
+/// The lowest free id from 1 is taken; it is free again when the last reference to the dma-buf is
+/// gone.
 #[derive(Debug)]
 pub struct Gvt {
     exporter: Exporter,
@@ -43,16 +44,16 @@ impl Gvt {
         Self { exporter, buffers: Vec::new(), access }
     }
 
-    /// Lets go of what nobody refers to. The driver would keep an armed buffer until the device is closed; here it goes
-    /// with its mode, since our buffers are memory of their own.
+    /// Releases what nobody refers to. The driver would keep an armed buffer until the device is
+    /// closed; here it goes with its mode, since our buffers are memory of their own.
     fn sweep(&mut self, planes: &Planes<'_>) {
         self.buffers.retain(|buffer| {
             buffer.export.held() || (buffer.armed && planes.may_show(&buffer.export.picture))
         });
     }
 
-    /// The id of a picture, a new one if it has none. gvt does not compare strides: a buffer that differs in nothing else
-    /// keeps its id.
+    /// The id of a picture, a new one if it has none. gvt does not compare strides: a buffer that
+    /// differs in nothing else keeps its id.
     fn arm(&mut self, picture: &Picture) -> Result<u32, Errno> {
         let found =
             self.buffers.iter_mut().find(|b| same(b.export.picture.place(), picture.place()));

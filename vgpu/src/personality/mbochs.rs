@@ -22,7 +22,8 @@ pub struct Mbochs {
 }
 
 impl Mbochs {
-    /// The driver itself opens its dma-bufs read-only, so that a software renderer cannot map them to import them.
+    /// The driver itself opens its dma-bufs read-only, so that a software renderer cannot map them
+    /// to import them.
     pub fn new(exporter: Exporter, vram: u64, access: Access) -> Self {
         // The three types that the driver offers.
         let edid_max = match vram >> 20 {
@@ -55,7 +56,8 @@ impl Personality for Mbochs {
             _ => return Ok(request.without_plane()),
         };
         let Some((id, export)) = self.exports.iter().find(|(_, e)| e.picture.is(picture)) else {
-            // The driver makes the buffer, forgets to take note of it, and complains that there is none.
+            // The driver makes the buffer, forgets to take note of it, and complains that there is
+            // none.
             let export = self.exporter.export(picture).map_err(|_| Errno::NOMEM)?;
             self.exports.push((self.next_id, export));
             self.next_id = self.next_id.wrapping_add(1);
@@ -163,7 +165,8 @@ mod tests {
         let picture = Picture { geometry: geometry(640, 480), memory, offset: 2560 };
         let planes = Planes { primary: Some(picture), reported_width: 640, screen: &screen };
         let question = request(PlaneInfo::DMABUF, PlaneInfo::PRIMARY);
-        // The copy that stands in for a dma-buf where there is no /dev/udmabuf has no such limit of its own.
+        // The copy that stands in for a dma-buf where there is no /dev/udmabuf has no such limit of
+        // its own.
         mbochs.query(&question, &planes).unwrap_err();
         let id = mbochs.query(&question, &planes).unwrap().handle;
         assert_eq!(mbochs.get(id, &planes).unwrap_err(), Errno::INVAL);

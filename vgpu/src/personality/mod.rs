@@ -51,7 +51,8 @@ pub trait Personality: Debug + Send {
     /// Answers a query, probes included. `argsz` has been checked.
     fn query(&mut self, request: &PlaneInfo, planes: &Planes<'_>) -> Result<PlaneInfo, Errno>;
 
-    /// Hands out a dma-buf. `planes` says what is on screen now, which may be another thing than at the query.
+    /// Hands out a dma-buf. `planes` says what is on screen now, which may be another thing than at
+    /// the query.
     fn get(&mut self, id: u32, planes: &Planes<'_>) -> Result<OwnedFd, Errno>;
 
     /// What a get with an unknown id fails with.
@@ -122,7 +123,8 @@ impl Kind {
 const BOCHS: Identity =
     Identity { vendor: 0x1234, device: 0x1111, revision: 1, mode_capability: false };
 
-/// What a query asks for, when the driver offers `offered` (dma-buf or region). `None`: it was a probe, and is answered.
+/// What a query asks for, when the driver offers `offered` (dma-buf or region). `None`: it was a
+/// probe, and is answered.
 fn plane_query(request: &PlaneInfo, offered: u32) -> Result<Option<u32>, Errno> {
     if request.flags & PlaneInfo::PROBE != 0 {
         return if request.flags == PlaneInfo::PROBE | offered {

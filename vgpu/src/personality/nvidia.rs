@@ -1,4 +1,5 @@
-//! NVIDIA's vGPU, as far as its users' reports tell: a display region that the host driver copies the screen to.
+//! NVIDIA's vGPU, as far as its users' reports tell: a display region that the host driver copies
+//! the screen to.
 
 use std::io;
 use std::os::fd::OwnedFd;

@@ -105,7 +105,8 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Waits for the client's next message, and answers it. Returns whether the client is served further.
+    /// Waits for the client's next message, and answers it. Returns whether the client is served
+    /// further.
     pub fn turn(&mut self) -> io::Result<bool> {
         let Some(message) = wire::receive(self.stream)? else { return Ok(false) };
         let header = message.header;
@@ -207,8 +208,9 @@ impl<'a> Session<'a> {
         if !reply.is_odd {
             return wire::send(self.stream, &bytes, &reply.fds);
         }
-        // The client is to be the last who closes them, so that it is the one whom they make wait: it cannot while it has not
-        // got the whole message. Should it do so nevertheless, a thread waits, and we for a second.
+        // The client is to be the last who closes them, so that it is the one whom they make wait:
+        // it cannot while it has not got the whole message. Should it do so nevertheless, a thread
+        // waits, and we for a second.
         let (first, rest) = bytes.split_at(protocol::HEADER);
         wire::send(self.stream, first, &reply.fds)?;
         let (closed, is_closed) = mpsc::channel();
@@ -298,7 +300,8 @@ impl<'a> Session<'a> {
 
     fn version(&mut self, payload: &[u8]) -> Result<Reply, Errno> {
         let version = u32_at(payload, 0)?;
-        // Major in the lower half, minor in the upper: 0.0 is what we speak, and any 0.x includes it.
+        // Major in the lower half, minor in the upper: 0.0 is what we speak, and any 0.x includes
+        // it.
         if version & 0xffff != 0 {
             return Err(Errno::INVAL);
         }

@@ -1,5 +1,5 @@
-//! The vfio-user messages as bytes: numbers and layouts of the protocol, of `linux/vfio.h`, and of the extension for
-//! graphics planes. All numbers are little endian.
+//! The vfio-user messages as bytes: numbers and layouts of the protocol, of `linux/vfio.h`, and of
+//! the extension for graphics planes. All numbers are little endian.
 
 use rustix::io::Errno;
 
@@ -80,7 +80,8 @@ pub mod irq_set {
     pub const ACTION_TRIGGER: u32 = 1 << 5;
 }
 
-/// What GET_IRQ_INFO tells about the display interrupt, to a caller with room for it: docs/display-events.md.
+/// What GET_IRQ_INFO tells about the display interrupt, to a caller with room for it:
+/// docs/display-events.md.
 pub fn display_irq_info(index: u32, room: u32) -> Vec<u8> {
     /// Capabilities are aligned to 8 bytes.
     const TYPE: u32 = 24;

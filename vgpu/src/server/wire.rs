@@ -86,7 +86,8 @@ fn fill(stream: &UnixStream, data: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Res
                         fds.extend(received);
                     }
                 }
-                // Those beyond the limit were closed by the kernel; a client may trickle in more with every byte.
+                // Those beyond the limit were closed by the kernel; a client may trickle in more
+                // with every byte.
                 fds.truncate(MAX_FDS);
                 if received.bytes == 0 {
                     break;
