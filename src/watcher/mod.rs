@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod announced;
 mod blank;
 mod budget;
 mod cursor;
@@ -16,6 +17,7 @@ mod events;
 mod pacing;
 mod picture;
 mod poll;
+mod poll_rate;
 mod query;
 mod region;
 mod share;
@@ -53,11 +55,12 @@ use edid::{Edid, EdidHost};
 use events::Events;
 use pacing::Pacer;
 use picture::Drawing;
+use poll_rate::PollRate;
 use region::RegionPlane;
-use turn::PollRate;
 
+pub use announced::Announced;
 pub use share::ShareError;
-pub use turn::{Announced, Next};
+pub use turn::Next;
 
 #[cfg(test)]
 pub(crate) use blank::BLACK;

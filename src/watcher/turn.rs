@@ -1,37 +1,16 @@
 //! A watcher on a thread of its own: one turn after the other, until the display closes.
 
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::clock::Clock;
-use crate::console::Monitor;
-use crate::device::{Device, NotAsked, RegionInfo};
-use crate::exchange::{Call, CursorView, Exchange, Report, Shown, Verdict, View, Wishes};
-use crate::plane::{Plane, PlaneInfo};
-use crate::pool::Key;
+use crate::device::Device;
+use crate::exchange::{CursorView, Exchange, Report, Shown, Verdict, View, Wishes};
 
-use super::budget::REST_SHARE;
 use super::pacing::ATTENTION;
 use super::poll::{FlipCheck, PollRequest};
+use super::poll_rate::{Found, LONG_REST_STEP, NoPicture, PollRate};
 use super::{Pace, Reported, Watcher};
-
-/// How long after a change the device is polled often.
-const RESTLESS: Duration = Duration::from_millis(300);
-
-/// Poll interval then: the shorter one when nearly every poll finds something. No front end shows
-/// more pictures than that.
-const STEP: Duration = Duration::from_millis(15);
-const SHORT_STEP: Duration = Duration::from_micros(7_500);
-
-/// Polls in a row that found something before the interval gets shorter.
-const BUSY_POLLS: u32 = 8;
-
-/// Poll intervals at rest, and after [`LONG`] at rest.
-const REST_STEP: Duration = Duration::from_millis(66);
-const LONG_REST_STEP: Duration = Duration::from_millis(200);
-const LONG: Duration = Duration::from_secs(5);
 
 /// What a watcher does after a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,78 +19,6 @@ pub enum Next {
     Sleep(Option<Duration>),
     /// The display is closing.
     Over,
-}
-
-/// How often to poll: fast while things change.
-#[derive(Debug, Default)]
-pub(super) struct PollRate {
-    /// When something last changed.
-    changed: Duration,
-    /// Polls in a row that found something.
-    hits: u32,
-    /// When to poll next.
-    next: Duration,
-    /// The device is left to the guest until then.
-    free: Duration,
-    /// Somebody is assumed to watch until then.
-    attention: Duration,
-    /// A change is expected that was not polled yet.
-    expected: bool,
-    /// The last one-shot refresh that was answered, and the one that the report answers unless it
-    /// cannot be shown.
-    answered: u64,
-    answers: u64,
-    /// Whether the last poll was for one.
-    was_one_shot: bool,
-    /// What the last report said of the cursor, and why there was no picture.
-    pointer: Option<(Key, Plane, Option<Vec<u8>>)>,
-    no_picture: Option<NoPicture>,
-}
-
-/// What a report shows in place of a picture.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum NoPicture {
-    Off,
-    Message(&'static str),
-}
-
-/// What a poll found, as far as the poll rate is concerned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Found {
-    /// Nothing new.
-    Nothing,
-    /// A new error, which may pass.
-    Error,
-    /// Something moved.
-    Motion,
-}
-
-impl PollRate {
-    fn step(&self, now: Duration) -> Duration {
-        match now.saturating_sub(self.changed) {
-            still if still <= RESTLESS && self.hits >= BUSY_POLLS => SHORT_STEP,
-            still if still <= RESTLESS => STEP,
-            still if still <= LONG => REST_STEP,
-            _ => LONG_REST_STEP,
-        }
-    }
-
-    /// A poll began and ended then. `step`: the poll interval, if something else decides on it.
-    fn polled(&mut self, began: Duration, ended: Duration, found: Found, step: Option<Duration>) {
-        match found {
-            Found::Nothing => self.hits /= 2,
-            Found::Error => (self.changed, self.hits) = (ended, 0),
-            Found::Motion => (self.changed, self.hits) = (ended, self.hits.saturating_add(1)),
-        }
-        self.expected = false;
-        self.rest(began, ended);
-        let step = step.unwrap_or_else(|| self.step(ended));
-        self.next = (began + step).max(self.free);
-    }
-
-    fn rest(&mut self, began: Duration, ended: Duration) {
-        self.free = ended + ended.saturating_sub(began) * REST_SHARE;
-    }
 }
 
 impl<D: Device, T: Clock> Watcher<D, T> {
@@ -325,82 +232,5 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         if !self.subscribe(Ok(event)) {
             self.pace = Pace::of(&self.planes, self.config);
         }
-    }
-}
-
-/// A device whose calls are announced to the exchange, so that the presenter sees which one does
-/// not return, and none is made during a reset.
-pub struct Announced<D, T> {
-    device: D,
-    clock: T,
-    to: OnceLock<Arc<Exchange>>,
-}
-
-impl<D: Device, T: Clock> Announced<D, T> {
-    /// Wraps a device; announces nothing yet.
-    pub fn new(device: D, clock: T) -> Self {
-        Self { device, clock, to: OnceLock::new() }
-    }
-
-    /// Announces calls there from now on.
-    pub fn announce_to(&self, exchange: Arc<Exchange>) {
-        // A watcher has one exchange for its life.
-        let _ = self.to.set(exchange);
-    }
-
-    fn call<R>(&self, name: &'static str, act: impl FnOnce(&D) -> io::Result<R>) -> io::Result<R> {
-        let Some(exchange) = self.to.get() else { return act(&self.device) };
-        if !exchange.calls(Call { name, since: self.clock.now() }) {
-            return Err(NotAsked.into());
-        }
-        let result = act(&self.device);
-        exchange.answered();
-        result
-    }
-}
-
-impl<D: Device, T: Clock> Device for Announced<D, T> {
-    fn name(&self) -> &str {
-        self.device.name()
-    }
-
-    fn query_plane(&self, info: &mut PlaneInfo) -> io::Result<()> {
-        self.call("QUERY_GFX_PLANE", |device| device.query_plane(info))
-    }
-
-    fn get_dmabuf(&self, id: u32) -> io::Result<OwnedFd> {
-        self.call("GET_GFX_DMABUF", |device| device.get_dmabuf(id))
-    }
-
-    fn region(&self, index: u32) -> io::Result<RegionInfo> {
-        self.call("GET_REGION_INFO", |device| device.region(index))
-    }
-
-    fn read_region(&self, index: u32, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        self.call("reading a region", |device| device.read_region(index, offset, buf))
-    }
-
-    fn write_region(&self, index: u32, offset: u64, buf: &[u8]) -> io::Result<()> {
-        self.call("writing to a region", |device| device.write_region(index, offset, buf))
-    }
-
-    fn keeps_ids(&self) -> bool {
-        self.device.keeps_ids()
-    }
-
-    fn exports_once(&self) -> bool {
-        self.device.exports_once()
-    }
-
-    fn signal_changes(&self, event: Option<BorrowedFd<'_>>) -> io::Result<()> {
-        self.call("SET_IRQS", |device| device.signal_changes(event))
-    }
-
-    fn edid_region(&self) -> Option<u32> {
-        self.device.edid_region()
-    }
-
-    fn generate_edid(&self, monitor: &Monitor, blob: &mut [u8]) -> usize {
-        self.device.generate_edid(monitor, blob)
     }
 }
