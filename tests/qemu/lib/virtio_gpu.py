@@ -15,6 +15,8 @@ _REGISTERS = 0xE0000000
 _QUEUE_SIZE = 16
 # The longest answer that it is asked for: a header, and sixteen monitors.
 _ROOM = 24 + 16 * 24
+# Commands that it may have not done yet, each with two descriptors, and the room of each.
+_COMMANDS, _COMMAND_ROOM = _QUEUE_SIZE // 2, 0x200
 
 _VENDOR_CAPABILITY, _COMMON, _NOTIFY = 9, 1, 2
 _ACKNOWLEDGE, _DRIVER, _DRIVER_OK, _FEATURES_OK = 1, 2, 4, 8
@@ -95,13 +97,16 @@ class VirtioGpu:
         self._set("b", 0x14, _ACKNOWLEDGE | _DRIVER | _FEATURES_OK | _DRIVER_OK)
 
     def _submit(self, kind, body, flags=0):
-        """Sends a command, which the device may leave until later; the one before must be done."""
+        """Sends a command, which the device may leave until later; so it may with as many as there is room for."""
         request = struct.pack("<IIQII", kind, flags, self._submitted, 0, 0) + body
-        self._qtest.write(_REQUEST, request)
-        self._qtest.write(_RESPONSE, bytes(_ROOM))
+        slot = self._submitted % _COMMANDS
+        place, response = _REQUEST + _COMMAND_ROOM * slot, _RESPONSE + _COMMAND_ROOM * slot
+        self._qtest.write(place, request)
+        self._qtest.write(response, bytes(_ROOM))
         # Two descriptors: what the device reads, and what it writes.
-        self._qtest.write(_QUEUE, struct.pack("<QIHHQIHH", _REQUEST, len(request), 1, 1, _RESPONSE, _ROOM, 2, 0))
-        self._qtest.write(_QUEUE + 0x1000 + 4 + 2 * (self._submitted % _QUEUE_SIZE), struct.pack("<H", 0))
+        descriptors = struct.pack("<QIHHQIHH", place, len(request), 1, 2 * slot + 1, response, _ROOM, 2, 0)
+        self._qtest.write(_QUEUE + 32 * slot, descriptors)
+        self._qtest.write(_QUEUE + 0x1000 + 4 + 2 * (self._submitted % _QUEUE_SIZE), struct.pack("<H", 2 * slot))
         self._submitted += 1
         self._qtest.write(_QUEUE + 0x1000, struct.pack("<HH", 0, self._submitted))
         self._qtest.command(f"writew {self._notify:#x} 0")
@@ -118,7 +123,8 @@ class VirtioGpu:
             raise Failure(f"virtio-gpu answered {answer:#x}")
 
     def _answer(self, offset):
-        return int(self._qtest.command(f"readl {_RESPONSE + offset:#x}")[0], 0)
+        last = _RESPONSE + _COMMAND_ROOM * ((self._submitted - 1) % _COMMANDS)
+        return int(self._qtest.command(f"readl {last + offset:#x}")[0], 0)
 
     def monitor(self):
         """Whether the guest's first monitor is on, and its size."""
