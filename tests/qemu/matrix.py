@@ -1,6 +1,7 @@
 """The table of what each front end shows: tests leave rows of it, `check` makes docs/front-ends.md of them."""
 
 import json
+import textwrap
 
 SCENES = ("first picture", "drawn in place", "flip", "cursor", "mode set", "plane off", "plane on")
 
@@ -28,7 +29,7 @@ def table(found):
                 text += f" [{notes.index(note) + 1}]"
             cells.append(text)
         lines.append(f"| {row['front end']} | {row['mode']} | {row['shows']} | " + " | ".join(cells) + " |")
-    lines += ["", *(f"{number}. {note}" for number, note in enumerate(notes, 1))]
+    lines += ["", *(textwrap.fill(f"{number}. {note}", 100, subsequent_indent="   ") for number, note in enumerate(notes, 1))]
     return "\n".join(lines) + "\n"
 
 

@@ -19,6 +19,8 @@ close-animation=none
 repeat-rate=0
 """
 
+_NOWHERE = 0
+
 
 class Wayland(X11):
     """Weston, from the start to the end of a `with` block. With the shell for kiosks a client fills its screen, and its picture is in
@@ -28,16 +30,16 @@ class Wayland(X11):
 
     def __init__(self, shell="kiosk", scale=1, size=(WIDTH, HEIGHT)):
         super().__init__(*size)
-        # There is room beside it, for the mouse.
-        self._size = size[0] - 64, size[1] - 64
+        # The compositor's screen; there is room beside it, for the mouse.
+        self.size = size[0] - 64, size[1] - 64
         # What a compositor before us left behind must not look like ours.
         self._directory = tempfile.mkdtemp(dir=SCRATCH)
         config = os.path.join(self._directory, "weston.ini")
         with open(config, "w", encoding="ascii") as file:
             file.write(_CONFIG)
         command = ["weston", "--backend=x11-backend.so", "--use-pixman", f"--shell={shell}-shell.so",
-                   f"--config={config}", "--idle-time=0", "--socket=weston", f"--scale={scale}", f"--width={self._size[0] // scale}",
-                   f"--height={self._size[1] // scale}"]
+                   f"--config={config}", "--idle-time=0", "--socket=weston", f"--scale={scale}", f"--width={self.size[0] // scale}",
+                   f"--height={self.size[1] // scale}"]
         environment = dict(os.environ, DISPLAY=self.display, XDG_RUNTIME_DIR=self._directory)
         with open(output_file("weston.log"), "ab") as log:
             try:
@@ -56,9 +58,17 @@ class Wayland(X11):
             self.move_aside()
             self.focus(until("weston's window", self._screen))
 
+    def lose_focus(self):
+        """The user's keys go elsewhere, and the compositor tells its windows."""
+        self.focus(_NOWHERE)
+
+    def regain_focus(self):
+        """They come back."""
+        self.focus(self._screen())
+
     def _screen(self):
         """The window that is the compositor's screen."""
-        return next((window for window, size in self.windows() if size == self._size), None)
+        return next((window for window, size in self.windows() if size == self.size), None)
 
     def __exit__(self, *arguments):
         self.weston.terminate()
@@ -72,7 +82,7 @@ class Wayland(X11):
 
     def move_aside(self):
         """The user moves the mouse out of the windows."""
-        self.move_pointer(2, self._size[1] - 16)
+        self.move_pointer(2, self.size[1] - 16)
 
     @property
     def environment(self):
