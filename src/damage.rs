@@ -30,8 +30,9 @@ const BAND_BYTES: usize = 128 << 10;
 /// take them together, too.
 pub const BAND_ROWS: usize = 16;
 
-/// Every change is seen after this long, or at the first update after it.
-pub const LATEST: Duration = Duration::from_millis(250);
+/// Every change is seen after this long, or at the first update after it: a thin line where nothing
+/// changed before may take as long, what is as high as a character's line is seen at once.
+pub const LATEST: Duration = Duration::from_millis(500);
 
 /// Width of a group of columns in pixels: 16 cache lines, or 4 of VNC's dirty bits.
 pub const TILE_PIXELS: usize = 64;
@@ -802,7 +803,7 @@ mod tests {
         assert_eq!(fixture.update(Comparison::Sampled(FAST)), []);
         // A sample that takes more rows reads no less than all of them.
         fixture.frame.reads.set(usize::MAX);
-        fixture.update(Comparison::Sampled(4 * FAST));
+        fixture.update(Comparison::Sampled(8 * FAST));
         assert_eq!(fixture.snapshot.counts().compared, 1);
     }
 
