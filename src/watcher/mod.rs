@@ -57,6 +57,7 @@ use pacing::Pacer;
 use picture::Drawing;
 use poll_rate::PollRate;
 use region::RegionPlane;
+use turn::Told;
 
 pub use announced::Announced;
 pub use share::ShareError;
@@ -190,6 +191,7 @@ pub struct Watcher<D: Device, T: Clock> {
     counters: Counters,
     notes: Notes,
     rate: PollRate,
+    told: Told,
     /// The eventfd that the device signals, if it can.
     event: Option<OwnedFd>,
     sharing: Option<Owner<'static>>,
@@ -248,6 +250,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
             counters: Counters::default(),
             notes,
             rate: PollRate::default(),
+            told: Told::default(),
             event: None,
             sharing,
             shared: None,

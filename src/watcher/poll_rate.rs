@@ -2,9 +2,6 @@
 
 use std::time::Duration;
 
-use crate::plane::Plane;
-use crate::pool::Key;
-
 use super::budget::REST_SHARE;
 
 /// How long after a change the device is polled often.
@@ -27,9 +24,9 @@ const LONG: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub struct PollRate {
     /// When something last changed.
-    pub changed: Duration,
+    changed: Duration,
     /// Polls in a row that found something.
-    pub hits: u32,
+    hits: u32,
     /// When to poll next.
     pub next: Duration,
     /// The device is left to the guest until then.
@@ -38,22 +35,8 @@ pub struct PollRate {
     pub attention: Duration,
     /// A change is expected that was not polled yet.
     pub expected: bool,
-    /// The last one-shot refresh that was answered, and the one that the report answers unless it
-    /// cannot be shown.
-    pub answered: u64,
-    pub answers: u64,
-    /// Whether the last poll was for one.
+    /// Whether the last poll was for a one-shot refresh.
     pub was_one_shot: bool,
-    /// What the last report said of the cursor, and why there was no picture.
-    pub pointer: Option<(Key, Plane, Option<Vec<u8>>)>,
-    pub no_picture: Option<NoPicture>,
-}
-
-/// What a report shows in place of a picture.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoPicture {
-    Off,
-    Message(&'static str),
 }
 
 /// What a poll found, as far as the poll rate is concerned.
@@ -68,6 +51,11 @@ pub enum Found {
 }
 
 impl PollRate {
+    /// Forgets how fast things changed: the device was reset. Who watches still does.
+    pub fn reset(&mut self) {
+        *self = Self { attention: self.attention, ..Self::default() };
+    }
+
     fn step(&self, now: Duration) -> Duration {
         match now.saturating_sub(self.changed) {
             still if still <= RESTLESS && self.hits >= BUSY_POLLS => SHORT_STEP,

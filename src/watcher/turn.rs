@@ -6,10 +6,12 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::device::Device;
 use crate::exchange::{CursorView, Exchange, Report, Shown, Verdict, View, Wishes};
+use crate::plane::Plane;
+use crate::pool::Key;
 
 use super::pacing::ATTENTION;
 use super::poll::{FlipCheck, PollRequest};
-use super::poll_rate::{Found, LONG_REST_STEP, NoPicture, PollRate};
+use super::poll_rate::{Found, LONG_REST_STEP};
 use super::{Pace, Reported, Watcher};
 
 /// What a watcher does after a turn.
@@ -19,6 +21,25 @@ pub enum Next {
     Sleep(Option<Duration>),
     /// The display is closing.
     Over,
+}
+
+/// What reports told the presenter, by which the next one is news or not.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// The last one-shot refresh that was answered, and the one that the report answers unless it
+    /// cannot be shown.
+    answered: u64,
+    answers: u64,
+    /// What the last report said of the cursor, and why there was no picture.
+    pointer: Option<(Key, Plane, Option<Vec<u8>>)>,
+    no_picture: Option<NoPicture>,
+}
+
+/// What a report shows in place of a picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NoPicture {
+    Off,
+    Message(&'static str),
 }
 
 impl<D: Device, T: Clock> Watcher<D, T> {
@@ -49,15 +70,12 @@ impl<D: Device, T: Clock> Watcher<D, T> {
             return Next::Over;
         }
         if was_reset {
-            self.rate = PollRate {
-                attention: self.rate.attention,
-                answered: self.rate.answered,
-                ..PollRate::default()
-            };
+            self.rate.reset();
+            self.told = Told { answered: self.told.answered, ..Told::default() };
         }
-        let answers = std::mem::take(&mut self.rate.answers);
+        let answers = std::mem::take(&mut self.told.answers);
         if wishes.verdict == Verdict::Settled {
-            self.rate.answered = self.rate.answered.max(answers);
+            self.told.answered = self.told.answered.max(answers);
         }
         if wishes.epoch % 2 == 1 {
             // The device must not be called during a reset.
@@ -96,7 +114,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
 
     fn poll_if_due(&mut self, wishes: &Wishes) -> Option<Report> {
         let began = self.clock.now();
-        let single = wishes.one_shot > self.rate.answered;
+        let single = wishes.one_shot > self.told.answered;
         let mut request = PollRequest { exact: single, verdict: wishes.verdict };
         let wanted = single || wishes.verdict != Verdict::Settled;
         if !wanted {
@@ -156,7 +174,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
             (View::Same | View::Error { message: None, .. }, Shown::Scanout(key)) => Some(key),
             _ => None,
         };
-        self.rate.answers = wishes.one_shot;
+        self.told.answers = wishes.one_shot;
         report.captured = scanout.and_then(|key| Some((key, self.capture(key)?)));
         report
     }
@@ -183,11 +201,11 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         };
         // The presenter waits for a plane that was off, whether or not its picture changed
         // meanwhile.
-        let is_back = no_picture.is_none() && self.rate.no_picture == Some(NoPicture::Off);
+        let is_back = no_picture.is_none() && self.told.no_picture == Some(NoPicture::Off);
         let seen = match &report.view {
             View::Same => false,
             _ if is_back => true,
-            View::Off => self.rate.no_picture != no_picture || self.shown != Shown::Other,
+            View::Off => self.told.no_picture != no_picture || self.shown != Shown::Other,
             View::Buffer(lease, _) => self.shown != Shown::Scanout(lease.key),
             View::Picture(drawn) => {
                 let size = (drawn.plane.geometry.width, drawn.plane.geometry.height);
@@ -197,9 +215,9 @@ impl<D: Device, T: Clock> Watcher<D, T> {
             View::Memory { changed, .. } => *changed || self.shown != Shown::Memory,
             View::Undecided(_) | View::Error { .. } => true,
         };
-        let moved = pointer.as_ref().is_some_and(|pointer| *pointer != self.rate.pointer);
+        let moved = pointer.as_ref().is_some_and(|pointer| *pointer != self.told.pointer);
         let found = match &report.view {
-            View::Error { message: Some(_), .. } if no_picture == self.rate.no_picture => {
+            View::Error { message: Some(_), .. } if no_picture == self.told.no_picture => {
                 Found::Nothing
             }
             View::Error { .. } => Found::Error,
@@ -209,10 +227,10 @@ impl<D: Device, T: Clock> Watcher<D, T> {
         if seen || moved || awaited || report.redrawn {
             // These do not change what the presenter shows.
             if !matches!(report.view, View::Undecided(_) | View::Error { message: None, .. }) {
-                self.rate.no_picture = no_picture;
+                self.told.no_picture = no_picture;
             }
             if let Some(pointer) = pointer {
-                self.rate.pointer = pointer;
+                self.told.pointer = pointer;
             }
             return (Some(report), found);
         }
