@@ -135,16 +135,22 @@ class VirtioGpu:
         self._submit(kind, struct.pack(form, *values))
         self.wait()
 
-    def set_mode(self, width, height):
-        """Scans out a new framebuffer."""
+    def set_mode(self, width, height, keep=False):
+        """Scans out a new framebuffer, and returns its number; the one before goes unless it is to be kept."""
         old, self._resource = self._resource, self._resource + 1
         self._size = width, height
         self._is_blob = False
         self._do(_CREATE_2D, "<IIII", self._resource, _B8G8R8X8, width, height)
         self._do(_ATTACH_BACKING, "<IIQII", self._resource, 1, _PIXELS, 4 * width * height, 0)
         self._do(_SET_SCANOUT, "<IIIIII", 0, 0, width, height, 0, self._resource)
-        if old:
+        if old and not keep:
             self._do(_UNREF, "<II", old, 0)
+        return self._resource
+
+    def scan_out(self, resource):
+        """Scans out another framebuffer of the same size that is there."""
+        self._resource = resource
+        self._do(_SET_SCANOUT, "<IIIIII", 0, 0, *self._size, 0, resource)
 
     def set_blob(self, picture):
         """Scans out guest memory itself, with this picture in it, which QEMU has as a dma-buf."""

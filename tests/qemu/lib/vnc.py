@@ -205,3 +205,20 @@ class Vnc:
             return found if found and condition(found) else None
 
         return until(what, cursor)
+
+
+class Reckless(Vnc):
+    """A client that reads all that it is sent, whatever it is, and asks for more when it is told to."""
+
+    received = 0
+
+    def _run(self):
+        try:
+            while data := self._socket.recv(1 << 20):
+                self.received += len(data)
+        except OSError as error:
+            self.error = error
+
+    def ask(self, incremental):
+        """Asks for what has changed, or for all."""
+        self._request(incremental)
