@@ -1,5 +1,6 @@
 """Results as pictures: SVG, written by hand, since there is little to draw."""
 
+import math
 from html import escape
 
 from bench import cases
@@ -93,7 +94,9 @@ def _cpu(cells):
     cells = [cell for cell in cells if cell.ratio("cpu") and not cell.scene.fault]
     if not cells:
         return None
-    plot = _Plot("QEMU's CPU time, as a part of stock's", [_name(cell) for cell in cells], 2, 0.25, "{:g}".format)
+    longest = max(cell.ratio(path).largest for cell in cells for path in ("cpu", "picture") if cell.ratio(path))
+    end = max(2, math.ceil(2 * longest) / 2)
+    plot = _Plot("QEMU's CPU time, as a part of stock's", [_name(cell) for cell in cells], end, 0.5, "{:g}".format)
     plot.limit(1, 0, len(cells) - 1)
     for number, cell in enumerate(cells):
         for path, offset, colour in ("cpu", -6, "library"), ("picture", 6, "stock"):

@@ -389,7 +389,7 @@ def sections(cells, published=False):
             yield each.title, each.explanation, each.make(some)
 
 
-# Those that show what is drawn to a user, whether they have OpenGL or not.
+# Clients of pictures that QEMU reads. Those that import dma-bufs are shown drawings in place when their front end refreshes.
 _CLIENTS = "vnc", "dbus", "spice", "gtk"
 _OTHERS = "vnc/region/4K/typing", "vnc/region/4K/block", "vnc/region/1080p/static"
 
@@ -460,8 +460,9 @@ def figures(cells):
 FIGURES = (
     "Medians of the rounds, with the smallest and the largest in brackets. Of all cases that a row is about, it has the worst. Drawings "
     "are 64x64 pixels in place, in region mode and in a dma-buf, at 1080p and 4K (120 a second: 1080p), seen by a VNC, D-Bus, SPICE "
-    "or GTK client. What a refresh holds, and the CPU times, are those of a vGPU in region mode with one VNC client, at 1080p "
-    "(held: and 4K); a ratio below 1 is less CPU time than stock's.")
+    "or GTK client of a QEMU without OpenGL; a front end that imports the dma-buf has rows of its own below. What a refresh holds, and "
+    "the CPU times, are those of a vGPU in region mode with one VNC client, at 1080p (held: and 4K); a ratio below 1 is less CPU time "
+    "than stock's.")
 
 
 def _blank(groups):
