@@ -6,7 +6,7 @@ use rustix::io::Errno;
 use serde_json::{Value, json};
 
 use crate::arguments::{number, number32};
-use crate::server::protocol::{PlaneInfo, command};
+use crate::protocol::{PlaneInfo, command};
 use crate::wrong_fd::WrongFd;
 
 /// The messages that can go wrong.
@@ -264,7 +264,28 @@ fn action(call: Option<Call>, kind: &str, args: &[&str]) -> Result<Action, Strin
 
 /// One `FIELD=VALUE` for an answer's payload.
 fn set(call: Option<Call>, text: &str) -> Result<(usize, Vec<u8>), String> {
-    /// Fields of the other answers: name, offset, bytes.
+    let (name, value) =
+        text.split_once('=').ok_or_else(|| format!("'{text}' is not FIELD=VALUE"))?;
+    let fields = fields(call)?;
+    let (_, offset, bytes) = fields.iter().find(|(n, ..)| *n == name).ok_or_else(|| {
+        let names: Vec<&str> = fields.iter().map(|(n, ..)| *n).collect();
+        format!("no field '{name}' ({})", names.join(", "))
+    })?;
+    let number = match value.as_bytes() {
+        // A format by its name, known to us or not.
+        &[a, b, c, d] if name == "drm_format" && !value.starts_with("0x") => {
+            u64::from(u32::from_le_bytes([a, b, c, d]))
+        }
+        _ => number(value)?,
+    };
+    if *bytes == 4 && number > u64::from(u32::MAX) {
+        return Err(format!("{name}={value} does not fit 32 bits"));
+    }
+    Ok((*offset, number.to_le_bytes()[..*bytes].to_vec()))
+}
+
+/// The fields of a call's answer: name, offset, bytes.
+fn fields(call: Option<Call>) -> Result<Vec<(&'static str, usize, usize)>, String> {
     const REGION: [(&str, usize, usize); 5] = [
         ("argsz", 0, 4),
         ("flags", 4, 4),
@@ -288,40 +309,19 @@ fn set(call: Option<Call>, text: &str) -> Result<(usize, Vec<u8>), String> {
     const GET: [(&str, usize, usize); 4] =
         [("argsz", 0, 4), ("flags", 4, 4), ("dmabuf_id", 8, 4), ("reserved", 12, 4)];
 
-    let (name, value) =
-        text.split_once('=').ok_or_else(|| format!("'{text}' is not FIELD=VALUE"))?;
-    let query = || {
-        let (modifier, offset) = PlaneInfo::MODIFIER;
-        PlaneInfo::FIELDS
-            .into_iter()
-            .map(|(n, o)| (n, o, 4))
-            .chain([(modifier, offset, 8)])
-            .collect()
-    };
-    let fields: Vec<(&str, usize, usize)> = match call {
-        Some(Call::Query) => query(),
-        Some(Call::Get) => GET.to_vec(),
-        Some(Call::RegionInfo) => REGION.to_vec(),
-        Some(Call::DeviceInfo) => DEVICE.to_vec(),
-        Some(Call::IrqInfo) => IRQ.to_vec(),
-        Some(Call::RegionRead | Call::EdidRead) => vec![("data", 16, 4)],
-        _ => return Err("the fields of this call's answer cannot be set".into()),
-    };
-    let (_, offset, bytes) = fields.iter().find(|(n, ..)| *n == name).ok_or_else(|| {
-        let names: Vec<&str> = fields.iter().map(|(n, ..)| *n).collect();
-        format!("no field '{name}' ({})", names.join(", "))
-    })?;
-    let number = match value.as_bytes() {
-        // A format by its name, known to us or not.
-        &[a, b, c, d] if name == "drm_format" && !value.starts_with("0x") => {
-            u64::from(u32::from_le_bytes([a, b, c, d]))
+    match call {
+        Some(Call::Query) => {
+            let (modifier, offset) = PlaneInfo::MODIFIER;
+            let words = PlaneInfo::FIELDS.into_iter().map(|(name, offset)| (name, offset, 4));
+            Ok(words.chain([(modifier, offset, 8)]).collect())
         }
-        _ => number(value)?,
-    };
-    if *bytes == 4 && number > u64::from(u32::MAX) {
-        return Err(format!("{name}={value} does not fit 32 bits"));
+        Some(Call::Get) => Ok(GET.to_vec()),
+        Some(Call::RegionInfo) => Ok(REGION.to_vec()),
+        Some(Call::DeviceInfo) => Ok(DEVICE.to_vec()),
+        Some(Call::IrqInfo) => Ok(IRQ.to_vec()),
+        Some(Call::RegionRead | Call::EdidRead) => Ok(vec![("data", 16, 4)]),
+        _ => Err("the fields of this call's answer cannot be set".into()),
     }
-    Ok((*offset, number.to_le_bytes()[..*bytes].to_vec()))
 }
 
 fn errno(name: &str) -> Result<Errno, String> {

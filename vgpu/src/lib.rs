@@ -1,9 +1,10 @@
 //! A virtual GPU in a process: a vfio-user server whose guest-facing hardware is that of the
 //! kernel's mbochs, with the host-facing personalities of several vGPU drivers. See README.md.
 //!
-//! - `server` speaks vfio-user; `control` takes commands, whose words `arguments` parses; `client`
-//!   sends them.
-//! - `device` is the hardware, `personality` what a host driver makes of it, `export` its dma-bufs.
+//! - `server` speaks vfio-user, whose messages `protocol` defines; `control` takes commands, whose
+//!   words `arguments` parses; `client` sends them.
+//! - `device` is the vGPU: parts of `hardware` for the guest, and a `personality`, which is a host
+//!   driver, with the dma-bufs of `export`.
 //! - `screen` knows what is shown; `canvas` draws, `scene` draws over time; `screenshot` reads it
 //!   back.
 //! - `fault` makes calls fail, and `wrong_fd` has the descriptors for that; `sys` has the few
@@ -20,9 +21,11 @@ mod device;
 mod export;
 mod fault;
 mod format;
+mod hardware;
 mod memory;
 mod pace;
 mod personality;
+mod protocol;
 mod scene;
 mod screen;
 mod screenshot;

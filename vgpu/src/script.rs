@@ -14,8 +14,8 @@ use std::thread;
 use crate::control;
 use crate::device::{Config, Device};
 use crate::personality::Kind;
+use crate::protocol::{HEADER, Header, command};
 use crate::server::Session;
-use crate::server::protocol::{HEADER, Header, command};
 use crate::server::wire;
 use crate::vgpu::Vgpu;
 

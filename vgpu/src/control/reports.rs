@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::arguments::Words;
-use crate::device::edid;
+use crate::hardware::edid;
 use crate::screen::Driver;
 use crate::screenshot;
 use crate::vgpu::Vgpu;

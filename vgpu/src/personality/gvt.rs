@@ -5,10 +5,10 @@ use std::os::fd::OwnedFd;
 use rustix::io::Errno;
 
 use super::{BOCHS, Personality, Traits, Truncation, describe, errno, plane_query};
-use crate::device::edid;
 use crate::export::{Access, Export, Exporter};
+use crate::hardware::edid;
+use crate::protocol::PlaneInfo;
 use crate::screen::{Cursor, Geometry, Picture, Place, Planes};
-use crate::server::protocol::PlaneInfo;
 
 /// `I915_FORMAT_MOD_X_TILED`; Y and Yf follow.
 const X_TILED: u64 = (1 << 56) | 1;

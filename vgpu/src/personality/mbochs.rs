@@ -5,11 +5,11 @@ use std::os::fd::OwnedFd;
 use rustix::io::Errno;
 
 use super::{BOCHS, Personality, Traits, Truncation, describe, errno, plane_query};
-use crate::device::edid;
 use crate::export::{Access, Export, Exporter};
+use crate::hardware::edid;
 use crate::memory::PAGE;
+use crate::protocol::PlaneInfo;
 use crate::screen::{Place, Planes};
-use crate::server::protocol::PlaneInfo;
 
 /// Ids count up from 1 for ever; each stands for its buffer until the device is closed.
 #[derive(Debug)]

@@ -7,8 +7,8 @@ use rustix::io::Errno;
 
 use super::{Identity, Personality, Traits, Truncation, describe, plane_query};
 use crate::memory::Memory;
+use crate::protocol::PlaneInfo;
 use crate::screen::Planes;
-use crate::server::protocol::PlaneInfo;
 
 /// Far beyond the regions that the device claims to have.
 const REGION: u32 = 16;

@@ -11,12 +11,12 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use crate::device::edid;
-use crate::device::pci::Identity;
 use crate::export::{Access, Exporter};
+use crate::hardware::edid;
+use crate::hardware::pci::Identity;
 use crate::memory::Memory;
+use crate::protocol::PlaneInfo;
 use crate::screen::{Geometry, Place, Planes};
-use crate::server::protocol::PlaneInfo;
 
 /// How a driver answers GET_REGION_INFO when the caller's buffer has no room for the capability.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,8 +9,8 @@ use rustix::io::Errno;
 
 use super::{BOCHS, Personality, Traits, Truncation, describe, errno, plane_query};
 use crate::memory::Memory;
+use crate::protocol::PlaneInfo;
 use crate::screen::{Driver, Geometry, Planes};
-use crate::server::protocol::PlaneInfo;
 
 /// One beyond the regions that the device claims to have.
 const REGION: u32 = 9;

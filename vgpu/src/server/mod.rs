@@ -1,10 +1,11 @@
-//! The vfio-user server: one client at a time, one message after the other.
+//! The vfio-user server: one client at a time, one message after the other. `wire` receives and
+//! sends messages, `requests` does what they ask; sessions, and faults, are here.
 
-pub mod protocol;
+mod requests;
 pub mod wire;
 
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -16,14 +17,11 @@ use serde_json::{Value, json};
 
 use crate::device::Device;
 use crate::fault::{Action, Call, Subject};
-use crate::personality::Truncation;
+use crate::protocol::{self, Header, MAX_FDS, MAX_TRANSFER, command, flag, u32_at};
 use crate::sys;
 use crate::vgpu::Vgpu;
 use crate::wrong_fd::WrongFd;
-use protocol::{
-    DEVICE_FLAGS, Header, IRQ_COUNT, IRQ_ERR, MAX_FDS, MAX_TRANSFER, PlaneInfo, command,
-    display_irq_info, flag, irq_set, region_flag, u32_at, u64_at,
-};
+use requests::{Reply, words};
 use wire::Message;
 
 /// Serves clients until the process ends.
@@ -60,21 +58,6 @@ pub fn run(listener: &UnixListener, vgpu: &Arc<Vgpu>) {
 /// Whether the client has only gone: who ends does not wait for the answers to what it has asked.
 fn is_end(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
-}
-
-/// A successful answer.
-#[derive(Debug, Default)]
-struct Reply {
-    payload: Vec<u8>,
-    fds: Vec<OwnedFd>,
-    /// Whether closing what it brings may take long.
-    is_odd: bool,
-}
-
-impl Reply {
-    fn of(payload: impl Into<Vec<u8>>) -> Self {
-        Self { payload: payload.into(), ..Self::default() }
-    }
 }
 
 /// What was agreed on with the client.
@@ -222,7 +205,7 @@ impl<'a> Session<'a> {
         wire::send(self.stream, rest, &[])
     }
 
-    /// Descriptors that came with a message and are not wanted are closed with it.
+    /// Does what a message asks. Descriptors that it brings and does not need are closed with it.
     fn handle(&mut self, message: Message) -> Result<Reply, Errno> {
         let Message { header, payload, fds } = message;
         if header.command == command::VERSION {
@@ -233,65 +216,26 @@ impl<'a> Session<'a> {
         }
         let mut device = self.vgpu.device();
         match header.command {
-            command::DMA_MAP => {
-                u64_at(&payload, 24)?;
-                device.stats.dma_maps += 1;
-                Ok(Reply::default())
-            }
-            command::DMA_UNMAP => {
-                u64_at(&payload, 16)?;
-                Ok(Reply::of(&payload[..24]))
-            }
-            command::GET_INFO => {
-                if u32_at(&payload, 0)? < 16 {
-                    return Err(Errno::INVAL);
-                }
-                Ok(Reply::of(words(&[16, DEVICE_FLAGS, device.region_count(), device.irq_count()])))
-            }
-            command::GET_REGION_INFO => region_info(&mut device, &payload),
-            command::GET_IRQ_INFO => {
-                let (argsz, index) = (u32_at(&payload, 0)?, u32_at(&payload, 8)?);
-                if argsz >= 16 && device.display_irq() == Some(index) {
-                    return Ok(Reply::of(display_irq_info(index, argsz)));
-                }
-                // Errors are reported on PCI Express only.
-                if argsz < 16 || index >= IRQ_COUNT || index == IRQ_ERR {
-                    return Err(Errno::INVAL);
-                }
-                Ok(Reply::of(words(&[16, 0, index, 0])))
-            }
-            command::SET_IRQS => set_irqs(&mut device, &payload, fds).map(|()| Reply::default()),
-            command::REGION_READ => {
-                let (offset, region, count) = access(&payload)?;
-                let mut reply = payload[..16].to_vec();
-                reply.resize(16 + count, 0);
-                device.region_read(region, offset, &mut reply[16..])?;
-                Ok(Reply::of(reply))
-            }
-            command::REGION_WRITE => {
-                let (offset, region, count) = access(&payload)?;
-                let data = payload.get(16..16 + count).ok_or(Errno::INVAL)?;
-                device.region_write(region, offset, data)?;
-                Ok(Reply::of(&payload[..16]))
-            }
+            command::DMA_MAP => requests::dma_map(&mut device, &payload),
+            command::DMA_UNMAP => requests::dma_unmap(&payload),
+            command::GET_INFO => requests::info(&device, &payload),
+            command::GET_REGION_INFO => requests::region_info(&mut device, &payload),
+            command::GET_IRQ_INFO => requests::irq_info(&device, &payload),
+            command::SET_IRQS => requests::set_irqs(&mut device, &payload, fds),
+            command::REGION_READ => requests::region_read(&mut device, &payload),
+            command::REGION_WRITE => requests::region_write(&mut device, &payload),
             command::REGION_WRITE_MULTI if self.client.write_multiple => {
-                write_multi(&mut device, &payload)
+                requests::region_write_multi(&mut device, &payload)
             }
             command::RESET => {
                 device.reset();
                 Ok(Reply::default())
             }
             command::QUERY_GFX_PLANE if self.client.gfx_plane => {
-                let request = PlaneInfo::parse(&payload)?;
-                Ok(Reply::of(device.query(&request)?.bytes()))
+                requests::query_plane(&mut device, &payload)
             }
             command::GET_GFX_DMABUF if self.client.gfx_plane => {
-                if payload.len() != 16 || u32_at(&payload, 0)? < 16 || u32_at(&payload, 4)? != 0 {
-                    return Err(Errno::INVAL);
-                }
-                let id = u32_at(&payload, 8)?;
-                let fds = vec![device.get(id)?];
-                Ok(Reply { payload: words(&[16, 0, id, 0]), fds, is_odd: false })
+                requests::get_dmabuf(&mut device, &payload)
             }
             command::QUERY_GFX_PLANE | command::GET_GFX_DMABUF => Err(Errno::NOTTY),
             _ => Err(Errno::NOSYS),
@@ -376,75 +320,4 @@ fn spoil(reply: &mut Reply, fault: &Action) {
         }
         _ => {}
     }
-}
-
-fn words(values: &[u32]) -> Vec<u8> {
-    values.iter().flat_map(|value| value.to_le_bytes()).collect()
-}
-
-/// Offset, region and byte count of a region access.
-fn access(payload: &[u8]) -> Result<(u64, u32, usize), Errno> {
-    let (offset, region, count) = (u64_at(payload, 0)?, u32_at(payload, 8)?, u32_at(payload, 12)?);
-    match usize::try_from(count) {
-        Ok(count) if count <= MAX_TRANSFER => Ok((offset, region, count)),
-        _ => Err(Errno::INVAL),
-    }
-}
-
-fn region_info(device: &mut Device, payload: &[u8]) -> Result<Reply, Errno> {
-    const BASE: u32 = 32;
-
-    let (argsz, index) = (u32_at(payload, 0)?, u32_at(payload, 8)?);
-    u64_at(payload, 24)?;
-    if argsz < BASE || argsz > device.traits.region_info_argsz_max {
-        return Err(Errno::INVAL);
-    }
-    let info = device.region_info(index)?;
-    let capability: &[u8] = info.capability.as_ref().map_or(&[], |c| c.as_slice());
-    let needed = BASE + u32::try_from(capability.len()).unwrap_or(0);
-    let fits = argsz >= needed;
-    let offset_told = fits || device.traits.truncation == Truncation::KeepsOffset;
-    let cap_offset = if info.flags & region_flag::CAPS != 0 && offset_told { BASE } else { 0 };
-    let mut reply = words(&[needed, info.flags, index, cap_offset]);
-    reply.extend(info.size.to_le_bytes());
-    // All regions with a descriptor start at its first byte.
-    reply.extend(0_u64.to_le_bytes());
-    if fits {
-        reply.extend(capability);
-    }
-    Ok(Reply { payload: reply, fds: info.fd.into_iter().collect(), is_odd: false })
-}
-
-fn set_irqs(device: &mut Device, payload: &[u8], mut fds: Vec<OwnedFd>) -> Result<(), Errno> {
-    const UNSET: u32 = irq_set::DATA_NONE | irq_set::ACTION_TRIGGER;
-    const SET: u32 = irq_set::DATA_EVENTFD | irq_set::ACTION_TRIGGER;
-
-    let (flags, index) = (u32_at(payload, 4)?, u32_at(payload, 8)?);
-    let (start, count) = (u32_at(payload, 12)?, u32_at(payload, 16)?);
-    if device.display_irq() != Some(index) {
-        // No other interrupt exists, so nothing can be set, but all can be disabled.
-        return if count == 0 { Ok(()) } else { Err(Errno::INVAL) };
-    }
-    match (flags, start, count, fds.len()) {
-        (UNSET, _, 0, 0) | (SET, 0, 1, 0) => device.events.unset(),
-        (SET, 0, 1, 1) => device.events.set(fds.remove(0))?,
-        _ => return Err(Errno::INVAL),
-    }
-    Ok(())
-}
-
-fn write_multi(device: &mut Device, payload: &[u8]) -> Result<Reply, Errno> {
-    const ENTRY: usize = 24;
-
-    let count = usize::try_from(u64_at(payload, 0)?).map_err(|_| Errno::INVAL)?;
-    let writes = payload[8..].chunks_exact(ENTRY);
-    if count > writes.len() {
-        return Err(Errno::INVAL);
-    }
-    for write in writes.take(count) {
-        let (offset, region, bytes) = access(write)?;
-        let data = write[16..].get(..bytes).ok_or(Errno::INVAL)?;
-        device.region_write(region, offset, data)?;
-    }
-    Ok(Reply::of((count as u64).to_le_bytes()))
 }

@@ -10,7 +10,7 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 
-use super::protocol::{HEADER, Header, MAX_FDS, MAX_PAYLOAD};
+use crate::protocol::{HEADER, Header, MAX_FDS, MAX_PAYLOAD};
 
 /// A message from the client.
 #[derive(Debug)]

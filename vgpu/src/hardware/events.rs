@@ -6,22 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 
-/// What changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
-    Primary,
-    Cursor,
-}
-
-impl Change {
-    /// Its bit in the eventfd's value. There is room for 2^32 signals above each.
-    pub const fn bit(self) -> u8 {
-        match self {
-            Self::Cursor => 0,
-            Self::Primary => 32,
-        }
-    }
-}
+use crate::protocol::Change;
 
 /// Where signals go.
 #[derive(Debug, Default)]

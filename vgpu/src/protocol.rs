@@ -3,8 +3,6 @@
 
 use rustix::io::Errno;
 
-use crate::device::events::Change;
-
 /// Bytes of a message's header.
 pub const HEADER: usize = 16;
 
@@ -78,6 +76,23 @@ pub mod irq_set {
     pub const DATA_NONE: u32 = 1;
     pub const DATA_EVENTFD: u32 = 1 << 2;
     pub const ACTION_TRIGGER: u32 = 1 << 5;
+}
+
+/// What a display interrupt says that has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    Primary,
+    Cursor,
+}
+
+impl Change {
+    /// Its bit in the eventfd's value. There is room for 2^32 signals above each.
+    pub const fn bit(self) -> u8 {
+        match self {
+            Self::Cursor => 0,
+            Self::Primary => 32,
+        }
+    }
 }
 
 /// What GET_IRQ_INFO tells about the display interrupt, to a caller with room for it:
