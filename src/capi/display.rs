@@ -236,6 +236,47 @@ pub unsafe extern "C" fn vfio_dpy_new(
     error: *mut *mut c_char,
 ) -> *mut VfioDpy {
     let create = || {
+        // SAFETY: the caller's promise.
+        let parts =
+            unsafe { Parts::read(mode, device_ops, device, name, console_ops, console, config) };
+        match parts {
+            Ok(parts) => parts.assemble(),
+            Err(why) => {
+                // SAFETY: the caller gives a valid place, or NULL.
+                unsafe { tell(error, &why) };
+                std::ptr::null_mut()
+            }
+        }
+    };
+    // SAFETY: the caller gives a valid place, or NULL.
+    unsafe { explained(error, std::ptr::null_mut(), create) }
+}
+
+/// What a display is made of, from the parameters of [`vfio_dpy_new`].
+struct Parts {
+    mode: Mode,
+    device: HostDevice,
+    console: HostConsole,
+    /// The same, for when the display is broken.
+    spare_console: HostConsole,
+    config: Config,
+}
+
+impl Parts {
+    /// Returns why the parameters are invalid, if they are.
+    ///
+    /// # Safety
+    ///
+    /// As the parameters of [`vfio_dpy_new`] say.
+    unsafe fn read(
+        mode: c_int,
+        device_ops: *const VfioDpyDeviceOps,
+        device: *mut c_void,
+        name: *const c_char,
+        console_ops: *const VfioDpyConsoleOps,
+        console: *mut c_void,
+        config: *const VfioDpyConfig,
+    ) -> Result<Self, String> {
         let mode = match mode {
             m if m == VfioDpyMode::DmaBuf as c_int => Mode::DmaBuf,
             m if m == VfioDpyMode::Region as c_int => Mode::Region,
@@ -262,7 +303,11 @@ pub unsafe extern "C" fn vfio_dpy_new(
         let device = unsafe { HostDevice::new(device_ops, device, name, &text_of(driver)) };
         // SAFETY: the caller gives a table that works with `console`, until the display is freed.
         let new_console = || unsafe { HostConsole::new(console_ops, console) };
+        Ok(Self { mode, device, console: new_console(), spare_console: new_console(), config })
+    }
 
+    /// Returns a display, to be freed with [`vfio_dpy_free`].
+    fn assemble(self) -> *mut VfioDpy {
         // The display sets alarms as it is made, before it has an address.
         let address = Rc::new(Cell::new(std::ptr::null::<VfioDpy>()));
         let asleep = Rc::clone(&address);
@@ -273,27 +318,18 @@ pub unsafe extern "C" fn vfio_dpy_new(
                 display.handle("an alarm of the display", Event::Alarm(alarm));
             }
         }));
-        let display = Display::new(device, new_console(), clock, mode, config);
+        let Self { mode, device, console, spare_console, config } = self;
         let handle = Box::into_raw(Box::new(VfioDpy {
-            display: RefCell::new(display),
+            display: RefCell::new(Display::new(device, console, clock, mode, config)),
             pending: RefCell::default(),
             broken: Cell::new(false),
             arrivals: RefCell::default(),
-            console: new_console(),
+            console: spare_console,
             caller: OneThread::default(),
         }));
         address.set(handle);
-        Ok(handle)
-    };
-    let create = || {
-        create().unwrap_or_else(|why| {
-            // SAFETY: the caller gives a valid place, or NULL.
-            unsafe { tell(error, &why) };
-            std::ptr::null_mut()
-        })
-    };
-    // SAFETY: the caller gives a valid place, or NULL.
-    unsafe { explained(error, std::ptr::null_mut(), create) }
+        handle
+    }
 }
 
 impl VfioDpyConfig {

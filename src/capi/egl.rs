@@ -510,7 +510,7 @@ mod tests {
         };
         assert_eq!(count(now, 0..100), 8);
         now += BURST_TIME;
-        assert_eq!(count(now, 0..8), 0, "it was said");
-        assert_eq!(count(now, 90..95), 5, "what was not said before is said now");
+        assert_eq!(count(now, 0..8), 0, "it was logged");
+        assert_eq!(count(now, 90..95), 5, "what was withheld is logged now");
     }
 }

@@ -3,19 +3,18 @@
 //! Only alarms, threads and the order of steps belong here: what is polled is the watcher's, what
 //! is shown is the presenter's.
 //!
-//! | The device answers | The console shows                                                             |
-//! |--------------------|-------------------------------------------------------------------------------|
-//! | a plane            | a scanout if a front end takes the dma-buf, else a surface; while everything  |
-//! |                    | in a region moves, that memory itself                                         |
-//! | no plane           | the firmware's framebuffer if there is one, else that the display is off      |
-//! | an error, or an    | the last picture for a few polls, then what is wrong                          |
-//! | invalid answer     |                                                                               |
-//! | no kind of planes  | nothing: [`probe`] said so, and there is no display                           |
+//! | The device answers | The console shows |
+//! |---|---|
+//! | a plane | a scanout if a front end imports it, else a surface, or a region's memory itself |
+//! | no plane | the firmware's framebuffer if there is one, else that the display is off |
+//! | an error, or an invalid answer | the last picture for a few polls, then what is wrong |
+//! | no kind of planes | nothing: [`probe`] said so, and there is no display |
 
 #![forbid(unsafe_code)]
 
 mod describe;
 mod durations;
+mod status;
 #[cfg(test)]
 mod tests;
 

@@ -1,4 +1,4 @@
-//! The rules of the engine, between fakes.
+//! The display's rules, tested between fakes.
 
 mod cursor;
 mod descriptors;
@@ -46,7 +46,7 @@ fn surface() -> Fixture {
     Fixture::new(Mode::DmaBuf, Config::default(), &dma_buf_device())
 }
 
-/// A display whose guest rotates so many buffers.
+/// A display whose guest rotates this many buffers.
 fn rotating(buffers: u32) -> Fixture {
     let device = FakeDevice::default();
     for id in 1..=buffers {
@@ -66,7 +66,7 @@ fn region() -> Fixture {
     Fixture::new(Mode::Region, Config::default(), &device)
 }
 
-/// The pixels of the surface that is shown, row by row, without what a canvas keeps for itself.
+/// Returns the pixels of the surface that is shown, row by row, without padding.
 fn shown(fixture: &mut Fixture) -> Vec<u32> {
     let pixel =
         |bytes: &[u8]| bytes.iter().rev().fold(0, |all, &byte| (all << 8) | u32::from(byte));
@@ -85,12 +85,12 @@ fn shown(fixture: &mut Fixture) -> Vec<u32> {
         .collect()
 }
 
-/// A field of the display's status, by its path.
+/// Returns a field of the display's status, by its path.
 fn status(fixture: &mut Fixture, path: &str) -> serde_json::Value {
     fixture.display().status().pointer(path).cloned().unwrap_or_default()
 }
 
-/// How often something of this kind failed, by the display's status.
+/// Returns how often something of this kind failed, by the display's status.
 fn errors(fixture: &mut Fixture, kind: &str) -> u64 {
     let all = status(fixture, "/errors");
     let of_kind = all.as_array().unwrap().iter().find(|errors| errors["kind"] == kind);

@@ -1,5 +1,5 @@
-//! The halves of a display apart, as if the watcher had a thread of its own: each is stepped by
-//! hand, also while a call of the device takes its time.
+//! The two halves of a display, as if the watcher had a thread: each is stepped by hand, also
+//! during a slow device call.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +15,7 @@ use super::{Call, FakeConsole, FakeDevice, Fixture, ManualClock};
 
 const MS: Duration = Duration::from_millis(1);
 
-/// Counts how often somebody was rung.
+/// A waker that counts.
 #[derive(Clone, Debug, Default)]
 pub struct Rings(Arc<AtomicUsize>);
 
@@ -26,7 +26,7 @@ impl Waker for Rings {
 }
 
 impl Rings {
-    /// How often, since the last time.
+    /// Returns how often since the last call.
     pub fn take(&self) -> usize {
         self.0.swap(0, Ordering::Relaxed)
     }
@@ -36,20 +36,20 @@ impl Rings {
 pub struct Apart {
     /// The display's half.
     pub fixture: Fixture,
-    /// The device's.
+    /// The device's half.
     pub watcher: DeviceWatcher<FakeDevice, ManualClock>,
-    /// Where they meet.
+    /// The exchange between them.
     pub exchange: Arc<Exchange>,
     /// What wakes the watcher.
     pub for_watcher: Rings,
     /// What wakes the presenter.
     pub for_presenter: Rings,
-    /// When the watcher wakes, and whether for what the device says, too.
+    /// When the watcher wakes, and whether also for signals of the device.
     asleep: (Option<Duration>, bool),
 }
 
 impl Apart {
-    /// Its display, taken apart.
+    /// A display in two halves.
     ///
     /// # Panics
     ///
@@ -63,12 +63,12 @@ impl Apart {
         Self { fixture, watcher, exchange, for_watcher, for_presenter, asleep: (None, false) }
     }
 
-    /// The watcher's turn.
+    /// Runs the watcher's turn.
     pub fn turn(&mut self) -> Next {
         self.watcher.turn(&self.exchange, false)
     }
 
-    /// Lets both do all that is due, as front ends refresh every 30 ms.
+    /// Runs both as they become due, with a refresh every 30 ms.
     pub fn run(&mut self, time: Duration) {
         let end = self.fixture.clock.time() + time;
         while self.fixture.clock.time() < end {
@@ -80,7 +80,7 @@ impl Apart {
         }
     }
 
-    /// Lets both do what they are woken for, and front ends refresh every 30 ms.
+    /// Runs both when they are woken, with a refresh every 30 ms.
     pub fn live(&mut self, time: Duration) {
         let end = self.fixture.clock.time() + time;
         let mut refresh = self.fixture.clock.time();
@@ -111,17 +111,17 @@ impl Apart {
         }
     }
 
-    /// Queries of the primary plane so far.
+    /// Returns the queries of the primary plane so far.
     pub fn queries(&self) -> u32 {
         self.fixture.device.get().counts.primary
     }
 
-    /// The id of what is shown, as the display's status has it.
+    /// Returns the id of what is shown, from the display's status.
     pub fn handle(&mut self) -> serde_json::Value {
         self.fixture.display().status().pointer("/plane/handle").cloned().unwrap_or_default()
     }
 
-    /// Ends both, and returns what they stood between.
+    /// Ends both, and returns device and console.
     ///
     /// # Panics
     ///
@@ -133,7 +133,7 @@ impl Apart {
         (fixture.device, fixture.console)
     }
 
-    /// One-shot refreshes that are complete so far.
+    /// Returns how many one-shot refreshes are complete.
     pub fn refresh_done(&self) -> u64 {
         self.fixture.console.get().refresh_done
     }

@@ -11,7 +11,7 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use crate::clock::{Alarm, Alarms, Clock};
 
-/// A clock that stands still until it is set, or goes by a step whenever somebody looks at it.
+/// A clock that stands still until it is set, or advances by a step whenever it is read.
 #[derive(Clone, Debug, Default)]
 pub struct ManualClock {
     now: Rc<Cell<Duration>>,
@@ -37,7 +37,7 @@ impl ManualClock {
         self.now.set(now);
     }
 
-    /// From now on, goes on by this much at each look.
+    /// Advances by this much whenever it is read from now on.
     pub fn set_step(&self, step: Duration) {
         self.step.set(step);
     }

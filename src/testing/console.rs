@@ -1,4 +1,4 @@
-//! A console that writes down what it is told.
+//! A console that records its calls.
 
 use std::cell::{Cell, Ref, RefCell, RefMut};
 use std::collections::BTreeMap;
@@ -16,22 +16,22 @@ use crate::damage::{Canvas, Rect};
 use crate::memory::Memory;
 use crate::plane::Geometry;
 
-/// A console that checks what it is told, and remembers it.
+/// A console that checks its calls, and records them.
 #[derive(Clone, Debug, Default)]
 pub struct FakeConsole(Rc<RefCell<State>>);
 
-/// What the console is, shows, and was told.
+/// The state of the console, and its calls.
 #[derive(Debug, Default)]
 pub struct State {
     /// What front ends do with dma-bufs.
     pub support: ScanoutSupport,
-    /// If not empty, the only formats that it imports.
+    /// The only formats that it imports; empty: all.
     pub formats: Vec<DrmFourcc>,
     /// Whether there is a framebuffer of the firmware.
     pub firmware: bool,
-    /// The most pixels that a surface can have; 0: any number.
+    /// Maximum number of pixels of a surface; 0: any number.
     pub surface_limit: u32,
-    /// Whether it shows memory of others.
+    /// Whether it can show memory of others.
     pub refuses_memory: bool,
     /// The memory that it shows.
     pub memory: Option<SeenMemory>,
@@ -71,7 +71,7 @@ pub enum Shows {
     Firmware,
 }
 
-/// What a console was told.
+/// A call of the console.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "they are the functions of Console")]
 pub enum Call {
@@ -110,7 +110,7 @@ pub struct Import(u32);
 pub struct SeenMemory {
     memory: Arc<Memory>,
     geometry: Geometry,
-    /// The rows as front ends saw them when they were last told, without padding.
+    /// The rows as of the last update, without padding.
     pub rows: Vec<u8>,
 }
 
@@ -149,7 +149,7 @@ impl Canvas for FakeCanvas {
 }
 
 impl FakeConsole {
-    /// What it is, shows, and was told.
+    /// Returns its state.
     pub fn get(&self) -> Ref<'_, State> {
         self.0.borrow()
     }
@@ -159,17 +159,17 @@ impl FakeConsole {
         self.0.borrow_mut()
     }
 
-    /// What it was told since the last time.
+    /// Returns its calls since the last time.
     pub fn take_calls(&self) -> Vec<Call> {
         std::mem::take(&mut self.set().calls)
     }
 
-    /// The messages since the last time.
+    /// Returns the messages since the last time.
     pub fn take_log(&self) -> Vec<String> {
         std::mem::take(&mut self.set().log).into_iter().map(|(_, text)| text).collect()
     }
 
-    /// The text that is shown, if one is.
+    /// Returns the text that is shown, if one is.
     pub fn message(&self) -> Option<String> {
         match &self.get().shows {
             Shows::Message(text) => Some(text.clone()),
@@ -177,7 +177,7 @@ impl FakeConsole {
         }
     }
 
-    /// The inode of the buffer that is scanned out.
+    /// Returns the inode of the buffer that is scanned out.
     pub fn scanned_out(&self) -> Option<u64> {
         let state = self.get();
         match state.shows {

@@ -14,10 +14,10 @@ use crate::plane::{PlaneInfo, PlaneKind};
 
 use super::Memfds;
 
-/// What happens while the device is called.
+/// A hook that runs once during a device call.
 type Act = Box<dyn FnOnce()>;
 
-/// What happens whenever it is.
+/// A hook that runs during every device call.
 type Habit = Box<dyn Fn()>;
 
 /// A device that answers as its fields say.
@@ -30,7 +30,7 @@ pub struct FakeDevice {
     files: Memfds,
 }
 
-/// What the device is and did.
+/// The state of the device, and its calls.
 #[derive(Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "they are switches")]
 pub struct Inner {
@@ -40,11 +40,11 @@ pub struct Inner {
     pub primary: PlaneInfo,
     /// The cursor plane; zeros: there is none now.
     pub cursor: PlaneInfo,
-    /// As gvt does, leaves the question as it is where there is no plane.
+    /// Whether it leaves the request unchanged if there is no plane, as gvt does.
     pub leaves_question: bool,
     /// The dma-bufs that can be got.
     pub dma_bufs: HashMap<u32, File>,
-    /// Whether it keeps no descriptor of what it gave: who was given it is the last to close it.
+    /// Whether it keeps no descriptor of what it gave, so that the display closes the last one.
     pub gives_away: bool,
     /// What the guest flips to before each get; the buffer shown before is then gone.
     pub flips_before_gets: VecDeque<PlaneInfo>,
@@ -58,11 +58,11 @@ pub struct Inner {
     pub edid_len: usize,
     /// The monitors that EDIDs were asked for.
     pub monitors: Vec<Monitor>,
-    /// Whether it can say when something changed.
+    /// Whether it can signal changes.
     pub has_events: bool,
-    /// The eventfd that it signals then.
+    /// The eventfd that it signals.
     pub event: Option<OwnedFd>,
-    /// How being asked to say so fails.
+    /// How requests for signals fail.
     pub event_errors: Errors,
     /// How queries of the primary plane fail.
     pub primary_errors: Errors,
@@ -70,7 +70,7 @@ pub struct Inner {
     pub cursor_errors: Errors,
     /// How gets fail.
     pub get_errors: Errors,
-    /// How questions for regions fail.
+    /// How requests for region info fail.
     pub region_errors: Errors,
     /// How reads of regions fail.
     pub read_errors: Errors,
@@ -91,7 +91,7 @@ pub struct Counts {
     pub cursor: u32,
     /// Gets, by id, in their order.
     pub gets: Vec<u32>,
-    /// Questions for regions.
+    /// Requests for region info.
     pub regions: u32,
     /// Reads from regions.
     pub reads: u32,
@@ -102,26 +102,26 @@ pub struct Counts {
 pub struct Write {
     /// Index of the region.
     pub region: u32,
-    /// Where.
+    /// Offset.
     pub offset: u64,
-    /// What.
+    /// The bytes.
     pub bytes: Vec<u8>,
 }
 
 /// A region with pixels.
 #[derive(Debug)]
 pub struct FakeRegion {
-    /// Bytes, as the device says.
+    /// Size in bytes, as the device says.
     pub size: u64,
     /// Its bytes.
     pub file: File,
     /// Where in the file it begins, as the device says.
     pub offset: u64,
-    /// Whether the file is handed out.
+    /// Whether the device gives the file.
     pub mappable: bool,
 }
 
-/// A region with an EDID, which bears what real ones bear.
+/// A region with an EDID, which accepts and refuses what real ones do.
 #[derive(Clone, Debug)]
 pub struct FakeEdid {
     /// Its index.
@@ -140,7 +140,7 @@ pub struct Errors {
 }
 
 impl Errors {
-    /// So many calls fail.
+    /// This many calls fail.
     pub fn times(count: usize, errno: i32) -> Self {
         Self { next: std::iter::repeat_n(errno, count).collect(), always: None }
     }
@@ -196,7 +196,7 @@ impl FakeEdid {
 }
 
 impl FakeDevice {
-    /// What it is and did.
+    /// Returns its state.
     pub fn get(&self) -> Ref<'_, Inner> {
         self.inner.borrow()
     }
@@ -211,17 +211,17 @@ impl FakeDevice {
         &self.files
     }
 
-    /// This happens while the next query of a plane is under way.
+    /// Runs this during the next query of a plane.
     pub fn on_next_query(&self, act: impl FnOnce() + 'static) {
         *self.on_next_query.borrow_mut() = Some(Box::new(act));
     }
 
-    /// As [`FakeDevice::on_next_query`], with the next write to a region.
+    /// As [`FakeDevice::on_next_query`], during the next write to a region.
     pub fn on_next_write(&self, act: impl FnOnce() + 'static) {
         *self.on_next_write.borrow_mut() = Some(Box::new(act));
     }
 
-    /// This happens while any call is under way that asks or reads.
+    /// Runs this during every call that queries or reads.
     pub fn on_each_call(&self, act: impl Fn() + 'static) {
         *self.on_each_call.borrow_mut() = Some(Box::new(act));
     }
@@ -232,7 +232,7 @@ impl FakeDevice {
         }
     }
 
-    /// The guest draws this byte into all that it has.
+    /// Fills all memory with this byte, as the guest.
     ///
     /// # Panics
     ///
@@ -289,7 +289,7 @@ impl FakeDevice {
         self.get().regions[&index].file.write_all_at(bytes, offset).expect("a write to memory");
     }
 
-    /// Says that something changed, if anybody wants to know.
+    /// Signals a change, if that was requested.
     ///
     /// # Panics
     ///
@@ -300,7 +300,7 @@ impl FakeDevice {
         }
     }
 
-    /// The gets so far, and forgets them.
+    /// Returns the gets so far, and forgets them.
     pub fn take_gets(&self) -> Vec<u32> {
         std::mem::take(&mut self.set().counts.gets)
     }

@@ -1,4 +1,4 @@
-//! Fakes of all that a display stands between: a device, a console and a clock.
+//! Fakes of everything around a display: a device, a console and a clock.
 //!
 //! They are strict: what a real console could not bear, such as the release of a buffer that is
 //! shown, is a panic here. Handles are clones of one another, so that a test keeps its own while
@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod apart;
+pub(crate) mod bytes;
 mod clock;
 mod console;
 mod device;
@@ -35,12 +36,12 @@ pub use console::{Call, FakeCanvas, FakeConsole, Image, Import, SeenMemory, Show
 pub use device::{Counts, Errors, FakeDevice, FakeEdid, FakeRegion, Write};
 pub use wrong_file::WrongFile;
 
-/// A display that several may use, in turns.
+/// A display that several parts of a test use in turn.
 pub type SharedDisplay = Rc<RefCell<Option<Display<FakeDevice, FakeConsole, ManualClock>>>>;
 
 /// A display between fakes.
 pub struct Fixture {
-    /// Returns the device.
+    /// The device.
     pub device: FakeDevice,
     /// The console.
     pub console: FakeConsole,
@@ -76,32 +77,32 @@ impl Fixture {
         })
     }
 
-    /// The same display, for what happens while the device is called.
+    /// Returns the same display, for hooks that run during device calls.
     pub fn share_display(&self) -> SharedDisplay {
         Rc::clone(&self.display)
     }
 
-    /// Refreshes once, and returns what the console was told.
+    /// Refreshes once, and returns the calls of the console.
     pub fn refresh(&mut self) -> Vec<Call> {
         self.refresh_as(true)
     }
 
-    /// As [`Fixture::refresh`], and says whether another refresh follows soon.
+    /// As [`Fixture::refresh`]; also returns whether another refresh was requested.
     pub fn refresh_as(&mut self, periodic: bool) -> Vec<Call> {
         self.console.take_calls();
         self.display().refresh(periodic);
         self.console.take_calls()
     }
 
-    /// Refreshes until a plane that has gone is not waited for any more, and returns what the
-    /// console was told then.
+    /// Refreshes until the display stops waiting for a plane that is off. Returns the calls of the
+    /// console then.
     pub fn refresh_after_gap(&mut self) -> Vec<Call> {
         self.refresh();
         self.pass(Duration::from_millis(300));
         self.refresh()
     }
 
-    /// Lets time pass, and alarms go off when their time comes.
+    /// Lets time pass, with alarms that go off on time.
     pub fn pass(&mut self, time: Duration) {
         let end = self.clock.time() + time;
         loop {
@@ -149,7 +150,7 @@ impl Memfds {
     ///
     /// # Panics
     ///
-    /// If the machine does not give it.
+    /// If the machine cannot provide it.
     pub fn create(&self, len: u64, sealed: bool) -> File {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let file = File::from(memfd_create(self.name.as_str(), flags).expect("a memfd"));
@@ -164,7 +165,7 @@ impl Memfds {
     ///
     /// # Panics
     ///
-    /// If the machine does not give it.
+    /// If the machine cannot provide it.
     pub fn with(&self, bytes: &[u8], sealed: bool) -> File {
         let file = self.create(bytes.len() as u64, sealed);
         file.write_all_at(bytes, 0).expect("room in a memfd");
@@ -178,7 +179,7 @@ impl Memfds {
     /// If /proc is not there.
     pub fn open_descriptors(&self) -> usize {
         let links = fs::read_dir("/proc/self/fd").expect("/proc is mounted");
-        // A descriptor of a test beside this one may go while we look.
+        // Tests that run beside this one may close descriptors meanwhile.
         links
             .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
             .filter(|target| target.to_string_lossy().contains(&self.name))
@@ -196,7 +197,7 @@ impl Memfds {
     }
 }
 
-/// What a device says of a plane of 32-bit pixels without padding.
+/// The answer of a device with a plane of 32-bit pixels without padding.
 pub fn plane(handle: u32, width: u32, height: u32) -> PlaneInfo {
     PlaneInfo {
         drm_format: DrmFourcc::Xrgb8888 as u32,
@@ -211,7 +212,7 @@ pub fn plane(handle: u32, width: u32, height: u32) -> PlaneInfo {
     }
 }
 
-/// What a device says of a cursor of 64 by 64 pixels.
+/// The answer of a device with a cursor of 64 by 64 pixels.
 pub fn cursor(handle: u32, x_pos: u32, y_pos: u32) -> PlaneInfo {
     PlaneInfo { drm_format: DrmFourcc::Argb8888 as u32, x_pos, y_pos, ..plane(handle, 64, 64) }
 }

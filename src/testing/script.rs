@@ -5,28 +5,19 @@
 //! that it needs; where bytes are missing, they are zero. Whatever the bytes are, the display must
 //! not panic, must read and import no more than there is, and must give everything back in the end.
 
-use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
-
-use drm_fourcc::DrmFourcc;
 
 use crate::config::Config;
 use crate::console::{Monitor, ScanoutSupport};
 use crate::device::Mode;
 use crate::display::Display;
-use crate::plane::PlaneInfo;
 use crate::pool::Limits;
 
-use super::{
-    Apart, Errors, FakeConsole, FakeDevice, FakeEdid, FakeRegion, Fixture, ManualClock, Memfds,
-    WrongFile,
-};
+use super::bytes::{Bytes, MAX_FILE};
+use super::{Apart, FakeConsole, FakeDevice, FakeEdid, FakeRegion, Fixture, ManualClock};
 
 type TestedDisplay = Display<FakeDevice, FakeConsole, ManualClock>;
-
-/// No buffer is larger, in bytes, so that scripts run fast.
-const MAX_FILE: u64 = 1 << 20;
 
 /// No script is longer, in steps.
 const MAX_STEPS: usize = 4096;
@@ -34,157 +25,10 @@ const MAX_STEPS: usize = 4096;
 /// Kinds of steps.
 const STEPS: u8 = 26;
 
-/// Ids and region indices are few, so that they meet again.
-const HANDLES: u32 = 5;
-
 const EDID_REGION: u32 = 9;
 
 const SUPPORTS: [ScanoutSupport; 3] =
     [ScanoutSupport::None, ScanoutSupport::ReadBack, ScanoutSupport::Import];
-
-const ERRNOS: [i32; 12] = [
-    libc::ENOENT,
-    libc::EINVAL,
-    libc::ENOMEM,
-    libc::EAGAIN,
-    libc::EINTR,
-    libc::EBUSY,
-    libc::ENOTTY,
-    libc::ETIMEDOUT,
-    libc::ENODEV,
-    libc::EPIPE,
-    libc::EIO,
-    libc::EPROTO,
-];
-
-const FORMATS: [u32; 8] = [
-    DrmFourcc::Xrgb8888 as u32,
-    DrmFourcc::Argb8888 as u32,
-    DrmFourcc::Abgr8888 as u32,
-    DrmFourcc::Rgb565 as u32,
-    DrmFourcc::Xrgb2101010 as u32,
-    DrmFourcc::C8 as u32,
-    DrmFourcc::Nv12 as u32,
-    0,
-];
-
-/// Reads a script.
-pub(crate) struct Bytes<'a>(pub(crate) &'a [u8]);
-
-impl Bytes<'_> {
-    pub(crate) fn take<const N: usize>(&mut self) -> [u8; N] {
-        let mut taken = [0; N];
-        let (now, later) = self.0.split_at(N.min(self.0.len()));
-        taken[..now.len()].copy_from_slice(now);
-        self.0 = later;
-        taken
-    }
-
-    pub(crate) fn byte(&mut self) -> u8 {
-        u8::from_le_bytes(self.take())
-    }
-
-    pub(crate) fn small(&mut self) -> u32 {
-        u32::from(self.byte())
-    }
-
-    pub(crate) fn medium(&mut self) -> u32 {
-        u16::from_le_bytes(self.take()).into()
-    }
-
-    pub(crate) fn size(&mut self) -> (u32, u32) {
-        (self.medium(), self.medium())
-    }
-
-    pub(crate) fn word(&mut self) -> u32 {
-        u32::from_le_bytes(self.take())
-    }
-
-    pub(crate) fn flag(&mut self) -> bool {
-        self.byte() & 1 != 0
-    }
-
-    pub(crate) fn handle(&mut self) -> u32 {
-        self.small() % HANDLES
-    }
-
-    pub(crate) fn one_of<T: Copy, const N: usize>(&mut self, choices: [T; N]) -> T {
-        choices[self.byte() as usize % N]
-    }
-
-    pub(crate) fn len(&mut self) -> u64 {
-        (u64::from(self.medium()) * 64).min(MAX_FILE)
-    }
-
-    /// A plane that may be anything.
-    pub(crate) fn any_plane(&mut self) -> PlaneInfo {
-        PlaneInfo {
-            drm_format: self.word(),
-            drm_format_mod: u64::from_le_bytes(self.take()),
-            width: self.word(),
-            height: self.word(),
-            stride: self.word(),
-            size: self.word(),
-            x_pos: self.word(),
-            y_pos: self.word(),
-            x_hot: self.word(),
-            y_hot: self.word(),
-            handle: self.word(),
-            ..PlaneInfo::default()
-        }
-    }
-
-    /// A plane that is nearly right.
-    pub(crate) fn likely_plane(&mut self) -> PlaneInfo {
-        let (width, height) = (self.small(), self.small());
-        let stride = width * 4 + self.small() / 64 * 4;
-        PlaneInfo {
-            drm_format: self.one_of(FORMATS),
-            drm_format_mod: self.one_of([0, 0, 0, (1 << 56) | 1]),
-            width,
-            height,
-            stride,
-            size: (stride * height).saturating_add_signed(self.one_of([0, 0, 0, -4, 4096])),
-            x_pos: self.medium(),
-            y_pos: self.medium(),
-            x_hot: self.small(),
-            y_hot: self.small(),
-            handle: self.handle(),
-            ..PlaneInfo::default()
-        }
-    }
-
-    /// A file of a device's; once in a while something else.
-    pub(crate) fn file(&mut self, files: &Memfds, len: u64) -> File {
-        let choice = self.byte();
-        match WrongFile::ALL.get(usize::from(choice >> 5)) {
-            Some(wrong) if choice & 0x10 != 0 => wrong.open(),
-            _ => files.create(len, choice & 1 != 0),
-        }
-    }
-
-    pub(crate) fn errno(&mut self) -> i32 {
-        self.one_of(ERRNOS)
-    }
-
-    /// Up to a line break, which is taken, too.
-    pub(crate) fn line(&mut self) -> Vec<u8> {
-        let end = self.0.iter().position(|byte| *byte == b'\n').unwrap_or(self.0.len());
-        let (line, rest) = self.0.split_at(end);
-        self.0 = rest;
-        self.byte();
-        line.to_vec()
-    }
-
-    fn errors(&mut self) -> Errors {
-        let errno = self.errno();
-        match self.byte() {
-            0 => Errors::default(),
-            255 => Errors::always(errno),
-            count => Errors::times(count.into(), errno),
-        }
-    }
-}
 
 /// Does what the script says, and panics if the display does something wrong.
 ///
@@ -205,7 +49,7 @@ pub fn run_apart(script: &[u8]) {
     play(script, |mode, config, device| Halves::Apart(Box::new(Apart::new(mode, config, device))));
 }
 
-/// A display as a script has it.
+/// The display of a script.
 enum Halves {
     Together(Fixture),
     Apart(Box<Apart>),
@@ -219,7 +63,7 @@ impl Halves {
         }
     }
 
-    /// What happens before a step, as this number says.
+    /// Runs the watcher, or hooks into it, before a step.
     fn meet(&mut self, how: u8) {
         let Self::Apart(apart) = self else { return };
         let display = apart.fixture.share_display();
@@ -268,7 +112,7 @@ impl Halves {
                 (fixture.device, fixture.console)
             }
             Self::Apart(apart) => {
-                // One that began within a call has its end here.
+                // Ends a reset that began within a device call.
                 apart.fixture.share_display().borrow_mut().iter_mut().for_each(Display::reset_done);
                 apart.end()
             }
@@ -321,7 +165,7 @@ fn play(script: &[u8], new: impl FnOnce(Mode, Config, &FakeDevice) -> Halves) {
     assert_eq!(device.files().mappings(), 0, "a mapping is never ended");
 }
 
-/// The guest draws into all of what is shown.
+/// Fills all that is shown, as the guest.
 fn draw_all(device: &FakeDevice, value: u8) {
     let inner = device.get();
     let handle = inner.primary.handle;
@@ -329,7 +173,7 @@ fn draw_all(device: &FakeDevice, value: u8) {
     for file in files.chain(inner.regions.get(&handle).map(|region| &region.file)) {
         let len = file.metadata().map_or(0, |metadata| metadata.len());
         let bytes = vec![value; usize::try_from(len).unwrap_or(0)];
-        // It is as large as it was.
+        // Writing within the file cannot fail for lack of room.
         let _ = file.write_all_at(&bytes, 0);
     }
 }
@@ -337,9 +181,15 @@ fn draw_all(device: &FakeDevice, value: u8) {
 fn step(halves: &mut Halves, bytes: &mut Bytes<'_>) {
     let choice = bytes.byte();
     halves.meet(choice / STEPS);
-    let fixture = halves.fixture();
-    let device = fixture.device.clone();
     match choice % STEPS {
+        what @ 0..17 => change_device(&halves.fixture().device.clone(), what, bytes),
+        what => act(halves, what, bytes),
+    }
+}
+
+/// What the device, its driver or the guest does.
+fn change_device(device: &FakeDevice, what: u8, bytes: &mut Bytes<'_>) {
+    match what {
         0 => device.set().primary = bytes.any_plane(),
         1 => device.set().primary = bytes.likely_plane(),
         2 => device.set().cursor = bytes.any_plane(),
@@ -380,7 +230,7 @@ fn step(halves: &mut Halves, bytes: &mut Bytes<'_>) {
             device.set().primary = plane;
         }
         9 => {
-            // Only files that are not sealed do shrink.
+            // Sealed files refuse.
             let (handle, len) = (bytes.handle(), bytes.len());
             let inner = device.get();
             let files = inner.dma_bufs.get(&handle).into_iter();
@@ -397,7 +247,14 @@ fn step(halves: &mut Halves, bytes: &mut Bytes<'_>) {
         13 => device.set().get_errors = bytes.errors(),
         14 => device.set().region_errors = bytes.errors(),
         15 => device.set().read_errors = bytes.errors(),
-        16 => device.set().write_errors = bytes.errors(),
+        _ => device.set().write_errors = bytes.errors(),
+    }
+}
+
+/// What front ends, QEMU or time do.
+fn act(halves: &mut Halves, what: u8, bytes: &mut Bytes<'_>) {
+    let fixture = halves.fixture();
+    match what {
         17 => fixture.console.set().support = SUPPORTS[usize::from(bytes.byte()) % SUPPORTS.len()],
         18 => fixture.console.set().firmware = bytes.flag(),
         19 => {
@@ -413,6 +270,7 @@ fn step(halves: &mut Halves, bytes: &mut Bytes<'_>) {
             let _ = fixture.display().capture();
         }
         23 => {
+            let device = fixture.device.clone();
             fixture.pass(Duration::from_millis(bytes.medium().into()));
             let count = bytes.byte();
             for value in 0..=count % 8 {
@@ -422,7 +280,7 @@ fn step(halves: &mut Halves, bytes: &mut Bytes<'_>) {
                 halves.refresh();
             }
         }
-        24 => device.signal(),
+        24 => fixture.device.signal(),
         _ => {
             let _ = fixture.display().share_scanout();
         }

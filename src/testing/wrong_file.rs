@@ -32,11 +32,11 @@ impl WrongFile {
     ///
     /// # Panics
     ///
-    /// If the machine does not give it.
+    /// If the machine cannot provide it.
     pub fn open(self) -> File {
         let huge = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | MemfdFlags::HUGETLB;
         match self {
-            // Which maps at any length, and gives a signal at each access.
+            // It maps at any length, and raises a signal at each access.
             Self::Socket => OwnedFd::from(TcpListener::bind("127.0.0.1:0").expect("a port")).into(),
             Self::Pipe => pipe().expect("a pipe").0.into(),
             Self::Directory => File::open("/").expect("a root"),
@@ -58,11 +58,11 @@ impl WrongFile {
         }
     }
 
-    /// A socket whose closing waits until the other end, which comes with it, has gone.
+    /// A socket, and its other end: closing the socket blocks until the other end is closed.
     ///
     /// # Panics
     ///
-    /// If the machine does not give it.
+    /// If the machine cannot provide it.
     pub fn lingering() -> (File, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let mut ours =

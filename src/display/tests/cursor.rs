@@ -9,7 +9,7 @@ use crate::watcher::ABSENT_INTERVAL;
 
 use super::{is_update, scanout, status, surface};
 
-/// What the console was told of the pointer at a refresh.
+/// Returns the calls about the pointer that the console got at a refresh.
 fn told(fixture: &mut Fixture) -> Vec<Call> {
     let mut calls = fixture.refresh();
     calls.retain(|call| {
@@ -301,7 +301,7 @@ fn above_a_surface_it_is_an_image() {
     fixture.device.set().cursor = PlaneInfo { x_pos: 11, ..info };
     assert_eq!(told(&mut fixture), [Call::MoveSurfaceCursor(11, 20)]);
 
-    // Drawn in place, as the device has no way to say.
+    // Drawn in place, without any sign from the device.
     fixture.device.draw(7, 4, &[0x77; 4]);
     pixels[4..8].fill(0x77);
     assert_eq!(told(&mut fixture), [image(64, 64, (2, 3), &pixels)]);
@@ -378,5 +378,5 @@ fn it_goes_with_the_screen() {
     assert_eq!(fixture.refresh_after_gap()[0], Call::ScanoutCursor(None, None));
     let before = queries(&fixture);
     fixture.refresh();
-    assert_eq!(queries(&fixture), before, "nobody looks for a pointer above nothing");
+    assert_eq!(queries(&fixture), before, "no cursor is queried without a picture");
 }

@@ -1,4 +1,4 @@
-//! While everything moves, the memory of a region itself is shown.
+//! Showing the memory of a region itself while everything moves.
 
 use std::os::unix::fs::FileExt;
 
@@ -16,7 +16,7 @@ use super::{OFF, region, shown, status};
 const PIXELS: u32 = 32 * 16;
 const WHOLE: Call = Call::UpdateSurface(Rect { x: 0, y: 0, width: 32, height: 16 });
 
-/// The guest draws everything anew, and the display sees it.
+/// Redraws everything as the guest, and refreshes.
 fn play(fixture: &mut Fixture, frame: u32) -> Vec<Call> {
     let words = (0..1 << 14).flat_map(|at: u32| (at ^ (frame << 16)).to_le_bytes());
     let pixels: Vec<u8> = words.collect();
@@ -24,7 +24,7 @@ fn play(fixture: &mut Fixture, frame: u32) -> Vec<Call> {
     fixture.refresh()
 }
 
-/// Plays until the memory itself is shown, and says how many frames that took.
+/// Plays until the memory itself is shown. Returns how many frames that took.
 fn play_until_direct(fixture: &mut Fixture) -> u32 {
     let calls = (1..1000).find(|&frame| {
         let calls = play(fixture, frame);
@@ -76,7 +76,7 @@ fn what_moves_is_shown_without_a_copy_until_it_is_calm() {
 #[test]
 fn a_part_that_moves_is_shown_at_every_second_refresh_at_the_latest() {
     let mut fixture = region();
-    // The first row is in no sample of so many.
+    // The first row is in none of these samples.
     fixture.device.set().primary = plane(16, 32, 128);
     let mut frame = 0;
     while !is_direct(&mut fixture) {
@@ -137,11 +137,11 @@ fn who_comes_back_soon_hesitates_longer_and_longer_up_to_a_bound() {
     while is_direct(&mut fixture) {
         fixture.refresh();
     }
-    // A new surface is drawn once before it can be compared with.
+    // A new surface must be drawn once before it can be compared.
     assert_eq!(play_until_direct(&mut fixture), frames[0]);
 }
 
-/// What ends it, and what is shown then.
+/// What ends showing memory, and what is shown then.
 #[test]
 fn anything_else_ends_it_at_once() {
     let snapshot = |width, height| {
@@ -223,7 +223,7 @@ fn front_ends_may_hold_the_memory_longer_than_the_display() {
     assert_eq!(fixture.console.message().as_deref(), Some(OFF));
     assert_eq!(fixture.device.files().mappings(), 1);
     let kept = std::mem::take(&mut fixture.console.set().kept);
-    // In a thread of their own, when the device has gone.
+    // On a thread, after the device has gone.
     fixture.device.set().regions.clear();
     std::thread::spawn(move || {
         let mut bytes = [0; 4];
@@ -273,7 +273,7 @@ fn what_cannot_be_shown_so_is_copied() {
         });
     }
     never("padding that is not there", default(), &|f| {
-        // The last row ends with a page, and its padding would be on the next one.
+        // The last row ends at the end of a page; its padding would be on the next one.
         let (stride, size) = (136, 1 << 16);
         f.device.set().primary = PlaneInfo { stride, size, ..plane(16, 30, 482) };
     });

@@ -1,4 +1,4 @@
-//! Query, get, and the way of a buffer to the console.
+//! dma-buf mode: from query and get to the console.
 
 use std::fs::OpenOptions;
 use std::os::fd::AsRawFd;
@@ -45,7 +45,7 @@ fn nobody_reads_back_what_can_be_read_fast() {
     let whole = Rect::full(32, 16);
     assert_eq!(fixture.refresh(), [Call::ShowSurface(32, 16), Call::UpdateSurface(whole)]);
     assert_eq!(fixture.refresh(), []);
-    // A front end comes that shows it.
+    // A front end that can show it connects.
     fixture.console.set().support = ScanoutSupport::Import;
     let scanout = [Call::Import(0), Call::Scanout(0), Call::UpdateScanout(whole)];
     assert_eq!(fixture.refresh(), scanout);
@@ -60,7 +60,7 @@ fn what_is_slow_to_read_or_cannot_be_read_is_read_back() {
     slow.clock.set_step(Duration::from_millis(1));
     slow.console.set().support = ScanoutSupport::ReadBack;
     assert_eq!(slow.refresh(), scanout);
-    // The verdict is on buffers like it, and lasts as long as the mode.
+    // The answer holds for similar buffers, as long as the mode lasts.
     slow.clock.set_step(Duration::ZERO);
     slow.device.show(plane(2, 32, 16), 0);
     assert_eq!(slow.refresh()[..2], [Call::Import(1), Call::Scanout(1)]);
@@ -143,7 +143,7 @@ fn a_flip_between_query_and_get_is_followed_within_the_refresh() {
     assert_eq!(status(&mut fixture, "/races"), 1);
     assert_eq!(fixture.console.take_log(), [""; 0]);
 
-    // gvt says EINVAL where mbochs says ENOENT.
+    // gvt fails with EINVAL where mbochs fails with ENOENT.
     fixture.device.show(plane(4, 32, 16), 0);
     fixture.device.set().get_errors = Errors::times(2, libc::EINVAL);
     fixture.refresh();
@@ -172,7 +172,7 @@ fn a_guest_that_always_flips_in_between_does_not_hold_up_the_refresh() {
     }
     let text = "The device does not give its picture.";
     assert_eq!(fixture.console.message().as_deref(), Some(text));
-    assert_eq!(fixture.console.take_log(), [""; 0], "it was said");
+    assert_eq!(fixture.console.take_log(), [""; 0], "it was logged");
     fixture.device.set().get_errors = Errors::default();
     fixture.refresh();
     assert_eq!(fixture.console.scanned_out(), inode(&fixture, 2));
@@ -494,7 +494,7 @@ fn a_dma_buf_that_cannot_be_mapped_is_said_with_what_to_do() {
     assert_eq!(log.len(), 1);
     assert!(log[0].starts_with("fake: dma-buf with id 1 cannot be mapped"), "{log:?}");
     assert!(log[0].ends_with("with OpenGL on a GPU (gl=on)"), "{log:?}");
-    // Nor is that of others like it, in another mode.
+    // Nor is that of similar ones, in another mode.
     for shown in [PlaneInfo::default(), plane(2, 32, 16)] {
         fixture.device.show(shown, 0);
         for _ in 0..50 {
@@ -574,7 +574,7 @@ fn what_is_lent_is_not_evicted() {
         fixture.device.show(plane(id, 32, 16), 0);
         fixture.refresh();
         assert_eq!(fixture.console.scanned_out(), inode(&fixture, id), "the reset ended the wait");
-        assert!(fixture.console.get().imports.contains_key(&0), "the loan goes on");
+        assert!(fixture.console.get().imports.contains_key(&0), "it stays in use");
         fixture.device.set().dma_bufs.remove(&id);
     }
     fixture.display().block(false);
@@ -589,7 +589,7 @@ fn planes_of_any_size_come_and_go_within_the_limits() {
     fixture.console.set().support = ScanoutSupport::Import;
     for id in 1..50 {
         fixture.device.set().primary = plane(id, 256, 256);
-        // Larger than any sum of buffers may be: only what is on screen stays.
+        // Larger than the pool may be: only what is on screen stays.
         let file = fixture.device.files().create(i64::MAX as u64, true);
         fixture.device.set().dma_bufs.insert(id, file);
         fixture.refresh();

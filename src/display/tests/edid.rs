@@ -26,12 +26,12 @@ fn device(edid: FakeEdid) -> FakeDevice {
     device
 }
 
-/// As gvt.
+/// An EDID region like that of gvt.
 fn strict() -> FakeEdid {
     FakeEdid { strict: true, ..FakeEdid::new(REGION, 128, 1920, 1200) }
 }
 
-/// As mbochs.
+/// An EDID region like that of mbochs.
 fn lax() -> FakeEdid {
     FakeEdid::new(REGION, 1024, 0, 0)
 }
@@ -45,7 +45,7 @@ fn sized(edid: FakeEdid, xres: u32, yres: u32) -> Fixture {
     Fixture::new(Mode::DmaBuf, config, &device(edid))
 }
 
-/// A display whose guest has its first EDID.
+/// A display whose guest has got its first EDID.
 fn settled(edid: FakeEdid) -> Fixture {
     let mut fixture = display(edid);
     fixture.pass(PAUSE);
@@ -58,7 +58,7 @@ fn register(offset: u64, value: u32) -> Write {
     Write { region: REGION, offset, bytes: value.to_le_bytes().to_vec() }
 }
 
-/// The writes since the last time.
+/// Returns the writes since the last call.
 fn writes(fixture: &Fixture) -> Vec<Write> {
     std::mem::take(&mut fixture.device.set().writes)
 }
@@ -67,7 +67,7 @@ fn monitor(width: u32, height: u32) -> Monitor {
     Monitor { width, height, ..Monitor::default() }
 }
 
-/// The sizes of the EDIDs that were made since the last time.
+/// Returns the sizes of the EDIDs that were made since the last call.
 fn sizes(fixture: &Fixture) -> Vec<(u32, u32)> {
     let monitors = std::mem::take(&mut fixture.device.set().monitors);
     monitors.into_iter().map(|monitor| (monitor.width, monitor.height)).collect()
@@ -192,9 +192,9 @@ fn a_device_that_never_takes_it_is_left_in_peace() {
     let mut fixture = Fixture::new(Mode::DmaBuf, Config::default(), &device);
     fixture.pass(Duration::from_secs(1 + 2 + 4 + 8 + 16));
     assert_eq!(fixture.alarm_in(Alarm::Edid), None);
-    assert_eq!(fixture.console.take_log().len(), 2, "30 seconds later, it is said again");
+    assert_eq!(fixture.console.take_log().len(), 2, "30 seconds later, it is logged again");
 
-    // Whoever wants the same again is heard.
+    // The same size may be asked for again.
     device.set().write_errors = Errors::default();
     fixture.display().set_monitor(monitor(1920, 1200));
     fixture.pass(PAUSE);

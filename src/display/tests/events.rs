@@ -1,4 +1,4 @@
-//! A device that says when something changed.
+//! Devices that signal changes.
 
 use std::time::Duration;
 
@@ -26,8 +26,7 @@ fn region_with_events() -> Fixture {
     with_events(Mode::Region, &device)
 }
 
-/// Lets time pass, and refreshes when the display asks for it, as QEMU does. Returns how often it
-/// did.
+/// Lets time pass, and refreshes when the display asks for it, as QEMU does. Returns how often.
 fn pass(fixture: &mut Fixture, time: Duration) -> usize {
     fixture.console.take_calls();
     fixture.pass(time);
@@ -81,9 +80,9 @@ fn a_device_that_storms_is_heard_250_times_a_second() {
             .sum()
     };
     let signals = storm(&mut fixture);
-    // The first at once.
+    // The first one at once.
     assert!((240..=1 + 250).contains(&signals), "{signals} times");
-    // A refresh that takes long leaves as much time to others.
+    // After a long refresh, others get as much time as it took.
     fixture.clock.set_step(10 * MS);
     fixture.refresh();
     fixture.clock.set_step(Duration::ZERO);
@@ -156,7 +155,7 @@ fn a_device_that_fails_is_paced_and_the_user_is_told() {
     fixture.refresh();
     let log = fixture.console.take_log();
     assert_eq!(log.len(), 1, "{log:?}");
-    assert!(log[0].contains("cannot say when something changed: Protocol error"), "{log:?}");
+    assert!(log[0].contains("cannot signal changes: Protocol error"), "{log:?}");
     assert!(fixture.alarm_in(Alarm::Poll).is_some());
 }
 
@@ -192,7 +191,7 @@ fn events_go_on_over_a_reset_and_do_no_harm_when_the_device_is_gone() {
         fixture.device.signal();
         assert_eq!(pass(&mut fixture, 5 * MS), 0, "it is left alone");
     }
-    // It is not asked again for what it would not answer.
+    // It is not asked again for what it refused.
     fixture.end();
     assert!(fixture.device.get().event.is_some());
 }

@@ -1,4 +1,4 @@
-//! A plane that is away for a moment: its picture stays, and no longer.
+//! A plane that is off for a moment keeps its picture, and no longer.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::{OFF, region, scanout, status, surface, thread};
 const MOMENT: Duration = Duration::from_millis(100);
 const GAP: Duration = Duration::from_millis(300);
 
-/// Refreshes of a front end, as it does when all is quiet, for so long.
+/// Refreshes for a while, as an idle front end does.
 fn refresh_for(fixture: &mut Fixture, time: Duration) -> Vec<Call> {
     let mut calls = fixture.refresh();
     for _ in 0..time.as_millis() / 30 {

@@ -1,4 +1,4 @@
-//! Messages: each once, and few.
+//! Messages: each is logged once, and their number is limited.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Polls besides the front ends' refreshes.
+//! Pacing: polls between the front ends' refreshes.
 
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ fn without_flips_nobody_is_asked_to_refresh() {
     let mut fixture = scanout();
     fixture.refresh();
     assert_eq!(pass(&mut fixture, 60 * 1000 * MS), 0);
-    // Nobody refreshed for a minute: nobody watches.
+    // No refresh for a minute: no front end shows it.
     assert_eq!(fixture.alarm_in(Alarm::Poll), None);
     assert!(status(&mut fixture, "/pacing/looks").as_u64().unwrap() < 40);
 }
@@ -80,7 +80,7 @@ fn what_a_poll_has_just_found_is_not_asked_for_again() {
         fixture.device.add(&plane(id, 32, 16), 0);
     }
     fixture.refresh();
-    // The guest flips, a poll finds it, and the front end refreshes so much later.
+    // The guest flips, a poll finds it, and the front end refreshes this much later.
     let cases =
         [(2, Duration::ZERO, true, 0), (3, MS, true, 0), (4, 2 * MS, true, 1), (2, MS, false, 1)];
     for (id, later, periodic, questions) in cases {
@@ -120,7 +120,7 @@ fn a_device_that_fails_is_left_to_the_refreshes() {
     assert!(status(&mut fixture, "/queries").as_u64().unwrap() < 20);
 }
 
-/// However long ago it was looked at for a front end.
+/// However long ago a front end had it polled.
 #[test]
 fn a_device_that_is_silent_once_is_left_alone_for_a_second() {
     let mut fixture = scanout();

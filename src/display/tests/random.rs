@@ -1,4 +1,4 @@
-//! Devices that say anything at all.
+//! Devices with random answers.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::device::Mode;
 use crate::plane::{Plane, PlaneInfo, PlaneKind};
 use crate::testing::{FakeDevice, Fixture, plane, script};
 
-/// A true plane with a few fields replaced by numbers that tempt, or by any.
+/// A valid plane with some fields replaced by tempting or random numbers.
 fn lie(random: &mut fastrand::Rng) -> PlaneInfo {
     const TEMPTING: [u32; 12] =
         [0, 1, 2, 127, 128, 4095, 16384, 16385, 0x7fff_ffff, 0x8000_0000, u32::MAX - 3, u32::MAX];
@@ -53,7 +53,7 @@ fn a_plane_that_passes_has_a_size_that_can_be_computed_with() {
     assert!(passed > 10_000, "{passed} passed");
 }
 
-/// The fakes panic where more is imported or read than there is.
+/// The fakes panic if more is imported or read than there is.
 #[test]
 fn whatever_a_device_says_no_more_is_read_than_there_is() {
     let mut random = fastrand::Rng::with_seed(2);
@@ -92,7 +92,7 @@ fn random_scripts_run() {
     }
 }
 
-/// What the fuzzer found worth keeping.
+/// The fuzzer's corpus.
 #[test]
 fn the_corpus_of_the_fuzzer_runs() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/display");

@@ -104,8 +104,7 @@ fn a_change_of_region_size_or_format_is_noticed() {
 
 #[test]
 fn formats_are_converted_pixel_for_pixel() {
-    // Where a format has its red, green and blue, in bits from the lowest of a pixel: position and
-    // width.
+    // Position and width of red, green and blue in bits, from the lowest bit of a pixel.
     type Field = (u32, u32);
     let formats: [(DrmFourcc, u32, [Field; 3]); 14] = [
         (DrmFourcc::Xrgb8888, 4, [(16, 8), (8, 8), (0, 8)]),
@@ -175,7 +174,7 @@ fn a_palette_is_refused_in_words_and_without_flicker() {
 
 #[test]
 fn a_region_that_cannot_be_mapped_is_read() {
-    // The device does not hand out a file, or one that begins where nothing can be mapped.
+    // The device gives no file, or one with an offset that cannot be mapped.
     for (mappable, offset) in [(false, 0), (true, 12)] {
         let mut fixture = region();
         let file = fixture.device.files().with(&vec![0x66; 1 << 16], true);
@@ -192,7 +191,7 @@ fn a_region_that_cannot_be_mapped_is_read() {
     }
 }
 
-/// Each answer comes just before the host gives up the call.
+/// Each answer comes just before the host gives up.
 const JUST_IN_TIME: Duration = Duration::from_millis(99);
 
 #[test]
@@ -210,7 +209,7 @@ fn pieces_that_come_just_in_time_are_not_waited_for_for_ever() {
         fixture.refresh();
         let took = fixture.clock.time().saturating_sub(began);
         assert!(took <= POLL_MOST + 2 * JUST_IN_TIME, "{took:?}");
-        // And it is left to the guest for twice as long.
+        // And then the guest has the device for twice as long.
         fixture.pass((2 * took).saturating_sub(Duration::from_millis(1)));
         let reads = fixture.device.get().counts.reads;
         fixture.refresh();
@@ -226,12 +225,12 @@ fn pieces_that_come_just_in_time_are_not_waited_for_for_ever() {
     assert_eq!(shown(&mut fixture), vec![0x4444_4444; 1024 * 4096]);
 }
 
-/// The host waits for seconds for a call of theirs, as the guest does.
+/// The host waits seconds for each of their calls, and so does the guest.
 #[test]
 fn regions_of_pci_of_a_process_are_mapped_or_not_shown() {
     for keeps_ids in [false, true] {
         let mut fixture = region();
-        // At the start it is asked who made it.
+        // Its vendor is read at the start.
         let asked = fixture.device.get().counts.reads;
         fixture.device.set().keeps_ids = keeps_ids;
         fixture.device.add_region(8, 1 << 16, 0x44);
@@ -393,7 +392,7 @@ fn nothing_is_held_in_the_end() {
     assert_eq!(fixture.device.files().open_descriptors(), 1, "the device's own");
 }
 
-/// A display of a device whose PCI configuration begins like this, with a picture of zeros.
+/// A display of a device with these first bytes of PCI configuration, and a picture of zeros.
 fn blank(vendor: u8, width: u32) -> Fixture {
     let device = FakeDevice::default();
     device.add_region(7, 256, 0);
@@ -403,7 +402,7 @@ fn blank(vendor: u8, width: u32) -> Fixture {
     Fixture::new(Mode::Region, Config::default(), &device)
 }
 
-/// What is said of zeros over time; halfway, `draw` is done.
+/// Returns the messages about zeros over time; `draw` is called halfway.
 fn said_of_zeros(mut fixture: Fixture, draw: impl Fn(&mut Fixture)) -> usize {
     for poll in 0..20 {
         fixture.refresh();

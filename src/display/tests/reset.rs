@@ -1,4 +1,4 @@
-//! Resets, devices that go, and what is held over a long time.
+//! Resets, devices that disappear, and leaks.
 
 use std::time::Duration;
 
@@ -63,7 +63,7 @@ fn after_a_mode_set_too_unless_the_device_keeps_ids() {
         fixture.refresh();
         fixture.device.show(plane(1, 32, 16), 0x11);
         fixture.refresh();
-        // Off in between, as while a mode's registers are written one by one.
+        // Off in between, as while a mode's registers are written.
         fixture.device.set().primary = PlaneInfo::default();
         fixture.refresh();
         fixture.device.show(plane(3, 64, 16), 0x33);
@@ -112,7 +112,7 @@ fn a_thousand_resets_end_where_they_began() {
         let round = |fixture: &mut Fixture| {
             for id in 1..=buffers {
                 device.set().primary = plane(id, 16, 16);
-                // Now and then as a surface, so that there are mappings too.
+                // Sometimes as a surface, so that there are mappings, too.
                 fixture.console.set().support =
                     if id % 4 == 0 { ScanoutSupport::None } else { ScanoutSupport::Import };
                 fixture.refresh();
@@ -195,7 +195,7 @@ fn a_guest_with_a_new_buffer_at_each_flip_does_not_grow_the_pool() {
 
 #[test]
 fn a_device_that_is_gone_is_said_once_and_asked_seldom() {
-    // A host that says ESHUTDOWN has told the user itself.
+    // A host that returns ESHUTDOWN has told the user itself.
     for (errno, said) in
         [(libc::ENODEV, 1), (libc::EPIPE, 1), (libc::ECONNRESET, 1), (libc::ESHUTDOWN, 0)]
     {
@@ -205,7 +205,7 @@ fn a_device_that_is_gone_is_said_once_and_asked_seldom() {
         fixture.device.set().primary_errors = Errors::always(errno);
         fixture.refresh();
         assert_eq!(fixture.console.message().as_deref(), Some("The device is gone."));
-        assert_eq!(fixture.console.get().imports.len(), 0, "its memory is let go");
+        assert_eq!(fixture.console.get().imports.len(), 0, "its memory is released");
         let queries = fixture.device.get().counts.primary;
         for _ in 0..300 {
             fixture.refresh();

@@ -1,4 +1,4 @@
-//! The scanout for other devices of the VM.
+//! Sharing the scanout with other devices of the VM.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -25,7 +25,7 @@ fn sharing(device: &FakeDevice) -> Fixture {
     Fixture::new(Mode::DmaBuf, share(), device)
 }
 
-/// The first byte of the file that others find by this UUID.
+/// Returns the first byte of the file that others find by this UUID.
 fn found(uuid: Uuid) -> Result<u8, LookupError> {
     let fd = duplicate(SharedObjects::global(), uuid, Duration::ZERO)?.unwrap();
     let mut byte = [0];

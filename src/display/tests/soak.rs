@@ -1,5 +1,4 @@
-//! What is held over a long time, measured in a process of its own: tests beside it would be in the
-//! way.
+//! Leaks, measured in a process without other tests.
 
 use std::env;
 use std::fs;
@@ -29,7 +28,7 @@ fn resident_pages() -> u64 {
     statm.split(' ').nth(1).unwrap().parse().unwrap()
 }
 
-/// Runs one of the ignored tests below alone, in a process of its own.
+/// Runs one of the ignored tests below in a process of its own.
 fn alone(name: &str) {
     let output = Command::new(env::current_exe().unwrap())
         .args(["--ignored", "--exact", "--test-threads=1"])
@@ -57,7 +56,7 @@ fn flip(fixture: &mut Fixture, id: u32) {
     fixture.device.take_gets();
 }
 
-/// Runs it often, after a while in which memory pools fill.
+/// Runs it often, after a warm-up in which memory pools fill.
 fn measure(what: &str, times: u32, mut act: impl FnMut(u32)) {
     (0..times / 10).for_each(&mut act);
     let (before, pages) = (held(), resident_pages());
@@ -70,7 +69,7 @@ fn measure(what: &str, times: u32, mut act: impl FnMut(u32)) {
 #[test]
 #[ignore = "run alone by a_million_flips_end_where_they_began"]
 fn flips() {
-    // 32 buffers are more than the pool holds: there, each flip is a get and an eviction.
+    // The pool holds fewer than 32 buffers, so each flip is a get and an eviction.
     for (buffers, times) in [(1, 240_000), (3, 240_000), (8, 240_000), (16, 240_000), (32, 40_000)]
     {
         let mut fixture = rotating(buffers);

@@ -1,5 +1,4 @@
-//! Switches change how a picture comes, and never the picture: what is seen late is seen after some
-//! refreshes.
+//! Switches change how pictures are shown, never the pictures, at most after some refreshes.
 
 use std::collections::VecDeque;
 
@@ -18,7 +17,7 @@ const FRAMES: usize = 3000;
 const REGION: u32 = 16;
 const BUFFERS: u32 = 3;
 
-/// What the console shows, and its rows of pixels where we draw them.
+/// Returns what the console shows, and the pixels of a surface by rows.
 #[derive(PartialEq)]
 struct Picture {
     shows: Shows,
@@ -38,7 +37,7 @@ impl Picture {
         Self { shows, rows }
     }
 
-    /// Each row is of this picture, or of one of those before it.
+    /// Checks that each row is of this picture, or of an earlier one.
     fn is_late_at_most_by(&self, now: &Self, before: &VecDeque<Self>) -> bool {
         let late = |y: usize, row: &Vec<u32>| {
             before.iter().any(|before| now.shows == before.shows && *row == before.rows[y])
@@ -124,7 +123,7 @@ fn pictures_are_the_same_with_every_switch_on_and_off() {
             let is_off = told.drm_format == 0 || told.size == 0;
             if picture != expected {
                 assert!(periodic, "{mode} mode, frame {frame}: not what is there");
-                // While the plane is waited for, nothing is read.
+                // Nothing is read while the plane may come back.
                 let soon = is_off || was_off || picture.is_late_at_most_by(&expected, &before);
                 assert!(
                     soon,

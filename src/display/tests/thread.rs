@@ -1,4 +1,4 @@
-//! The halves apart, each stepped by hand.
+//! The watcher on a thread: both halves, each stepped by hand.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -112,7 +112,7 @@ fn a_one_shot_began_after_it_was_wanted_and_is_over_once() {
     let mut apart = region();
     apart.run(100 * MS);
     apart.fixture.display().refresh(true);
-    // This one does not count.
+    // This poll does not count.
     apart.fixture.device.draw_region(16, 0, &[0x22; 64]);
     apart.fixture.clock.set_time(apart.fixture.clock.time() + 100 * MS);
     apart.turn();
@@ -136,7 +136,7 @@ fn a_one_shot_refresh_waits_for_no_device_longer_than_a_moment() {
     assert_eq!(apart.refresh_done(), 0);
     apart.fixture.pass(MS);
     assert_eq!(apart.refresh_done(), 1);
-    // Nor longer than there is a display.
+    // Nor longer than the display exists.
     apart.fixture.refresh_as(false);
     apart.fixture.display().close();
     assert_eq!(apart.refresh_done(), 2);
@@ -152,7 +152,7 @@ fn a_scanout_is_captured_for_who_polls_once() {
     apart.fixture.refresh_as(false);
     apart.turn();
     apart.fixture.refresh();
-    // More is seen before who asked takes it.
+    // More happens before the answer is taken.
     apart.fixture.device.point(cursor(7, 1, 1), 0);
     apart.run(100 * MS);
     assert_eq!(
@@ -211,7 +211,7 @@ fn what_is_held_is_let_go_of_by_the_watcher_alone_when_all_is_over() {
     assert_eq!(fixture.device.files().mappings(), 0);
 }
 
-/// The presenter refreshes while a call of the device takes so long.
+/// Refreshes while a device call takes this long.
 fn during_a_call(apart: &mut Apart, takes: Duration) -> Rc<RefCell<Vec<Option<String>>>> {
     let messages = Rc::new(RefCell::new(Vec::new()));
     let display = apart.fixture.share_display();
@@ -249,7 +249,7 @@ fn a_device_that_is_slow_is_said_once_and_one_that_is_silent_is_shown_until_it_a
         apart.fixture.console.take_log(),
         ["fake: QUERY_GFX_PLANE takes longer than 100 ms"]
     );
-    // It has an answer, but the guest asks the same device.
+    // It answers, but the guest uses the same device.
     let queries = apart.queries();
     apart.turn();
     assert_eq!(apart.queries(), queries, "it is left alone for twice as long");
@@ -293,8 +293,8 @@ fn what_moves_is_looked_at_more_often_and_what_rests_less() {
     assert!((4..=6).contains(&long_still), "{long_still}");
 }
 
-/// Whatever happens in whatever order: in the end the console shows what the device does, each
-/// one-shot refresh was answered once, and nothing is left.
+/// Whatever the order of events, in the end the console shows what the device does, each one-shot
+/// refresh was answered once, and nothing is left.
 #[test]
 fn random_steps_of_both_end_with_the_truth() {
     for seed in 0..400 {
@@ -395,7 +395,7 @@ fn a_device_that_says_when_something_changed_is_heard_at_once_and_asked_seldom()
 #[test]
 fn what_a_device_does_not_say_is_seen_soon() {
     let mut apart = with_events();
-    // It fails, and then works without a word.
+    // It fails, and then works again, without a message.
     apart.fixture.device.set().primary_errors = Errors::always(libc::EIO);
     apart.live(1000 * MS);
     assert_eq!(
@@ -405,7 +405,7 @@ fn what_a_device_does_not_say_is_seen_soon() {
     apart.fixture.device.set().primary_errors = Errors::default();
     apart.live(300 * MS);
     assert_eq!(apart.fixture.console.get().shows, Shows::Scanout(0));
-    // After a reset, it says nothing any more.
+    // After a reset, it signals no more.
     apart.fixture.device.set().event_errors = Errors::always(libc::EIO);
     apart.fixture.display().reset();
     apart.fixture.display().reset_done();
@@ -466,7 +466,7 @@ fn a_watcher_that_fails_says_so_and_holds_up_nobody() {
         apart.fixture.refresh();
         let failed = Some("The display has failed.");
         assert_eq!(apart.fixture.console.message().as_deref(), failed);
-        assert_eq!(apart.fixture.refresh(), [], "it is said once");
+        assert_eq!(apart.fixture.refresh(), [], "it is logged once");
         apart.fixture.refresh_as(false);
         apart.fixture.pass(100 * MS);
         assert_eq!(apart.refresh_done(), 1);
@@ -509,7 +509,7 @@ fn a_scanout_that_stays_is_captured_too() {
     apart.fixture.display().block(true);
     assert_eq!(pixels(&mut apart), Some(0x11));
     apart.fixture.display().block(false);
-    // A look fails.
+    // A poll fails.
     apart.fixture.device.set().primary_errors = Errors::times(2, libc::EIO);
     assert_eq!(pixels(&mut apart), Some(0x11));
 }
@@ -518,7 +518,7 @@ fn a_scanout_that_stays_is_captured_too() {
 fn a_scanout_that_is_shown_at_the_second_attempt_is_captured() {
     let mut apart = scanout();
     apart.live(100 * MS);
-    // Front ends do something else with it than was thought.
+    // Front ends treat it differently than assumed.
     apart.fixture.refresh_as(false);
     apart.turn();
     let polls = apart.refresh_done();
@@ -531,7 +531,7 @@ fn a_scanout_that_is_shown_at_the_second_attempt_is_captured() {
     assert!(apart.fixture.display().capture().is_some());
 }
 
-/// No plane is like this.
+/// An invalid plane.
 fn lie() -> PlaneInfo {
     PlaneInfo { stride: 1, ..plane(16, 32, 16) }
 }
@@ -558,7 +558,7 @@ fn what_is_off_or_wrong_is_drawn_again_once() {
             let queries = apart.queries();
             apart.live(1000 * MS);
             let polls = apart.queries() - queries;
-            assert!((4..=8).contains(&polls), "{polls} looks in a second");
+            assert!((4..=8).contains(&polls), "{polls} polls in a second");
         }
     }
 }
@@ -570,17 +570,17 @@ fn a_device_that_lies_is_no_moving_picture() {
     apart.fixture.device.set().primary = lie();
     apart.live(400 * MS);
     let lie = Some("The device describes its display wrongly.");
-    assert_eq!(apart.fixture.console.message().as_deref(), lie, "it is said soon");
+    assert_eq!(apart.fixture.console.message().as_deref(), lie, "it is shown soon");
     let queries = apart.queries();
     apart.live(1000 * MS);
     let polls = apart.queries() - queries;
-    assert!((10..=20).contains(&polls), "{polls} looks in a second");
+    assert!((10..=20).contains(&polls), "{polls} polls in a second");
 }
 
 #[test]
 fn a_one_shot_refresh_is_not_put_off_by_others_who_do() {
-    // Others want a look while the one before is under way, again and again. To tell one is to tell
-    // all, so it waits for a moment.
+    // Others ask for one-shot refreshes while one is under way, again and again. All are answered
+    // at once, so the answer waits for a moment.
     let mut apart = region();
     apart.run(100 * MS);
     for polls in 1..10 {
@@ -592,7 +592,7 @@ fn a_one_shot_refresh_is_not_put_off_by_others_who_do() {
         }
         assert!(apart.refresh_done() >= polls);
     }
-    // Nor does a device that does not answer have them wait for longer.
+    // Nor do they wait longer for a device that does not answer.
     let mut apart = region();
     for _ in 0..25 {
         apart.fixture.refresh_as(false);
@@ -608,7 +608,7 @@ fn each_one_shot_began_after_it_was_wanted() {
     let refresh_done = apart.refresh_done();
     apart.fixture.refresh_as(false);
     apart.turn();
-    // The look for the first one has been.
+    // The poll for the first one is over.
     apart.fixture.device.draw_region(16, 0, &[0x33; 64]);
     apart.fixture.refresh_as(false);
     apart.fixture.refresh_as(false);
@@ -630,7 +630,7 @@ fn a_capture_stays_for_who_asked_whoever_asks_next() {
     assert_eq!(apart.refresh_done(), 1);
     apart.fixture.refresh_as(false);
     assert!(apart.fixture.display().capture().is_some());
-    // Who had to give up gets none of before.
+    // A refresh after giving up gets no earlier answer.
     apart.turn();
     apart.fixture.refresh();
     apart.fixture.refresh_as(false);
@@ -658,7 +658,7 @@ fn what_is_shown_after_a_message_is_whole() {
 fn a_poll_under_way_leaves_a_device_alone_that_is_being_reset() {
     for mut apart in [region(), scanout()] {
         apart.run(300 * MS);
-        // It is about to learn of another mode.
+        // It is about to find another mode.
         let id = apart.fixture.device.get().primary.handle;
         apart.fixture.device.show(plane(id, 16, 16), 0x22);
         let display = apart.fixture.share_display();
