@@ -1,6 +1,5 @@
-//! What finding damage costs, by what happens on the screen; and how an update of a picture in
-//! which nothing changed compares with one plain read of the same memory, which no look can do
-//! without.
+//! What finding damage costs, by what happens on the screen; and how the update of an unchanged
+//! picture compares with one plain read of the same memory, without which no comparison can do.
 
 #![expect(missing_docs, reason = "criterion's macro makes a public function")]
 
@@ -34,7 +33,7 @@ struct Screen {
     frame: u64,
 }
 
-/// What the guest draws between two looks.
+/// What the guest draws between two polls.
 #[derive(Clone, Copy)]
 enum Draw {
     Nothing,
@@ -42,7 +41,7 @@ enum Draw {
     Character,
     /// 64x64 pixels.
     Block,
-    /// One pixel in every row, which is the dearest that can be compared.
+    /// One pixel in every row, which is the most expensive to compare.
     Column,
     Everything,
 }
@@ -126,26 +125,26 @@ impl Drop for Mapping {
     }
 }
 
-fn looks(criterion: &mut Criterion) {
+fn updates(criterion: &mut Criterion) {
     for (size, width, height) in SIZES {
         let mut group = criterion.benchmark_group("look");
         for (scene, draw, update) in [
             ("static", Draw::Nothing, Comparison::Compare),
-            ("static_glance", Draw::Nothing, Comparison::Sampled(Duration::ZERO)),
+            ("static_sampled", Draw::Nothing, Comparison::Sampled(Duration::ZERO)),
             ("character", Draw::Character, Comparison::Compare),
-            ("character_glance", Draw::Character, Comparison::Sampled(Duration::ZERO)),
+            ("character_sampled", Draw::Character, Comparison::Sampled(Duration::ZERO)),
             ("block", Draw::Block, Comparison::Compare),
             ("column", Draw::Column, Comparison::Compare),
             ("everything", Draw::Everything, Comparison::Compare),
-            ("everything_glance", Draw::Everything, Comparison::Sampled(Duration::ZERO)),
+            ("everything_sampled", Draw::Everything, Comparison::Sampled(Duration::ZERO)),
             ("without_comparing", Draw::Everything, Comparison::Copy),
         ] {
             let mut screen = Screen::new(width, height);
             group.throughput(Throughput::Bytes(u64::from(screen.geometry.size)));
             group.bench_function(BenchmarkId::new(scene, size), |bencher| {
-                bencher.iter_custom(|looks| {
+                bencher.iter_custom(|updates| {
                     let mut time = Duration::ZERO;
-                    for _ in 0..looks {
+                    for _ in 0..updates {
                         screen.draw(draw);
                         let began = Instant::now();
                         black_box(screen.update(update));
@@ -199,14 +198,14 @@ fn ratios(size: &str, width: u32, height: u32, cached: bool) {
     }
     let (read, compare, sampled) = (median(reads), median(compares), median(samples));
     println!(
-        "static {size}, {}: a plain read takes {read:.1?}, a whole look {:.2} times that, a glance {:.2} times",
+        "static {size}, {}: a plain read takes {read:.1?}, a whole comparison {:.2} times that, a sampled one {:.2} times",
         if cached { "used a moment ago" } else { "not in the caches" },
         compare.as_secs_f64() / read.as_secs_f64(),
         sampled.as_secs_f64() / read.as_secs_f64()
     );
 }
 
-criterion_group!(benches, looks);
+criterion_group!(benches, updates);
 
 fn main() {
     for (size, width, height) in SIZES {

@@ -147,7 +147,7 @@ impl fmt::Display for Problem {
             }
             Self::UsedUp { id } => write!(
                 f,
-                "GET_GFX_DMABUF of id {id} is not called: it was let go for others, and the driver damages the kernel's memory \
+                "GET_GFX_DMABUF of id {id} is not called: it was dropped for others, and the driver damages the kernel's memory \
                  when it is asked for a dma-buf twice"
             ),
             Self::Get { id, error, .. } | Self::DmaBuf { id, error } => {

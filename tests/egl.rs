@@ -1,6 +1,8 @@
-//! dma-bufs as textures, on Mesa's software renderer without any window system: the real EGL and GL, on any machine.
+//! dma-bufs as textures, on Mesa's software renderer without any window system: the real EGL and
+//! GL, on any machine.
 //!
-//! Needs a Mesa whose llvmpipe imports dma-bufs (24 or newer). Where it is missing or too old, the tests fail and say so.
+//! Needs a Mesa whose llvmpipe imports dma-bufs (24 or newer). Where it is missing or too old, the
+//! tests fail and say so.
 
 #![cfg(feature = "egl")]
 
@@ -99,7 +101,7 @@ impl Host {
         import
     }
 
-    /// The pixels of a texture, as 0xRRGGBB, row by row.
+    /// Returns the pixels of a texture, as 0xRRGGBB, row by row.
     fn read(&self, texture: u32, width: u32, height: u32) -> Vec<u32> {
         let gl = &self.gl;
         let texture = glow::NativeTexture(texture.try_into().expect("a texture"));
@@ -140,7 +142,7 @@ impl Host {
         assert_eq!(self.egl.get_error(), None, "an error is left in EGL's slot");
     }
 
-    /// All imports and read-backs have ended.
+    /// Checks that all imports and read-backs have ended.
     fn assert_nothing_left(&self) {
         assert!((1..100).all(|name| !self.has_texture(name)), "a texture is left");
         self.assert_no_error();
@@ -242,7 +244,7 @@ fn sealed(name: &str, bytes: &[u8]) -> File {
     file
 }
 
-/// How many descriptors of memfds with this name the process has; other tests run in it too.
+/// Returns how many memfds with this name the process has open; other tests run in it, too.
 fn open_descriptors(name: &str) -> usize {
     let prefix = format!("/memfd:{name} ");
     let is_named = |link: std::path::PathBuf| link.to_string_lossy().starts_with(&prefix);
@@ -551,7 +553,7 @@ fn a_texture_ends_in_the_context_that_has_it() {
     let picture = Picture::of_pixels(4, 4, gradient);
     let mine = host.import(&picture);
 
-    // Contexts count alike: the other one's texture has the same name.
+    // Each context numbers its textures: the other one's has the same name.
     let other = host.context(None);
     host.make_current(Some(other));
     let theirs = host.import(&picture);
@@ -668,7 +670,7 @@ fn ten_thousand_imports_leave_nothing_behind() {
     assert_eq!(host.status("imports-made"), 10_102);
 }
 
-/// Copies what a texture shows to one that is to be read back, as a host does that composes its picture.
+/// Copies a texture to one that is to be read back, like a host that composes its picture.
 fn draw(host: &Host, source: u32, target: u32, (width, height): (u32, u32)) {
     let gl = &host.gl;
     let (width, height) = (i32::try_from(width).unwrap(), i32::try_from(height).unwrap());
@@ -699,7 +701,7 @@ fn draw(host: &Host, source: u32, target: u32, (width, height): (u32, u32)) {
     host.assert_no_error();
 }
 
-/// Waits for what is under way, by asking again; returns the last picture, if there was one.
+/// Polls until what is under way has ended. Returns the last picture, if there was one.
 fn taken(read_back: &mut ReadBack<Display>) -> Option<Vec<u32>> {
     let mut picture = None;
     while read_back.is_busy() {
@@ -730,7 +732,7 @@ fn what_is_drawn_is_read_back_and_what_is_not_is_not() {
             draw(&host, import.texture(), target, size);
             read_back.start(drawn).unwrap();
             host.assert_no_error();
-            // As when the main loop calls.
+            // As in a call from the main loop.
             host.make_current(None);
             let picture = taken(&mut read_back);
             host.make_current(Some(host.context));
@@ -740,7 +742,7 @@ fn what_is_drawn_is_read_back_and_what_is_not_is_not() {
         assert_eq!(show(Drawn::Anew).as_ref(), Some(&expected), "{api:?}");
         assert_eq!(show(Drawn::Perhaps), None);
         assert_eq!(show(Drawn::Perhaps), None);
-        // One pixel, by the least that it can.
+        // One pixel changes, as little as possible.
         for (at, bit) in [(0, 1), (61 * 37 - 1, 1 << 8), (61 * 20 + 30, 1 << 16)] {
             expected[at] ^= bit;
             let bytes = expected[at].to_le_bytes();
@@ -768,7 +770,7 @@ fn flips_are_read_back_in_order_and_the_last_one_stays() {
         let target = read_back.target(16, 16).unwrap().unwrap();
         draw(&host, imports[n].texture(), target, (16, 16));
         read_back.start(Drawn::Anew).unwrap();
-        // Now and then nobody looks for some flips.
+        // Now and then some flips are not read back.
         if flip % 7 < 3 {
             let got = taken(&mut read_back).unwrap();
             assert_eq!(got[0], gradient(u32::try_from(n).unwrap(), 0), "flip {flip}");

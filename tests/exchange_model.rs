@@ -1,5 +1,7 @@
-//! Where a display's halves meet, under loom: each case runs in every order in which the two can meet (up to three preemptions), and a half
-//! that nobody wakes counts as a deadlock.
+//! Where a display's halves meet, under loom.
+//!
+//! Each case runs with every interleaving of the two (up to three preemptions). A half that is
+//! never woken counts as a deadlock.
 
 mod sync {
     use std::cell::Cell;
@@ -19,7 +21,7 @@ mod sync {
         IS_PRESENTER.with(Cell::get)
     }
 
-    /// Wakes who waits, or waits next.
+    /// Wakes a thread that waits, or waits next.
     #[derive(Debug)]
     pub struct Chime(loom::sync::Notify);
 
@@ -47,7 +49,7 @@ use exchange::{Meeting, Presenter};
 use loom::thread;
 use sync::Arc;
 
-/// Both halves: what the presenter does, and then the end.
+/// Runs both halves: what the presenter does, and then the end.
 fn model(presents: impl Fn(&mut Presenter) + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(3);

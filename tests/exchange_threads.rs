@@ -1,5 +1,6 @@
-//! Where a display's halves meet, under threads, in a form that the thread sanitizer can judge on a stable toolchain: see
-//! `tests/shared_objects_threads.rs`, which says why there is no harness, and why locks are tried until they are free.
+//! Where a display's halves meet, with threads, for the thread sanitizer on a stable toolchain: see
+//! `tests/shared_objects_threads.rs`, which says why there is no harness, and why locks are tried
+//! until they are free.
 
 #[path = "threads/stand_ins.rs"]
 mod stand_ins;
@@ -40,7 +41,7 @@ mod sync {
         }
     }
 
-    /// Wakes who waits, or waits next.
+    /// Wakes a thread that waits, or waits next.
     #[derive(Debug, Default)]
     pub struct Chime(AtomicBool);
 
@@ -67,7 +68,7 @@ use sync::Arc;
 
 const ROUNDS: u32 = 200;
 
-/// Looks, resets and refreshes in turns, and the end at some moment.
+/// Polls, resets and refreshes in turn, with the end at some moment.
 fn life(round: u32) {
     let meeting = Meeting::new();
     let watcher = thread::spawn({

@@ -1,16 +1,16 @@
-//! The committed C headers are those that cbindgen makes of the code, in kernel-doc form.
+//! Checks that the committed C headers are what cbindgen generates, in kernel-doc form.
 
 use std::fs;
 use std::path::Path;
 
-/// A header, and what it is made of.
+/// A header, and its sources.
 struct Header {
     path: &'static str,
     sources: &'static [&'static str],
     includes: &'static [&'static str],
-    /// What stands before the declarations.
+    /// The text before the declarations.
     preface: fn() -> String,
-    /// What nothing in the header leads to.
+    /// Items to include that no other item refers to.
     exports: &'static [&'static str],
 }
 
@@ -65,7 +65,7 @@ const OBJECTS: &str = "
  */
 ";
 
-/// The version, and what all functions have in common.
+/// The version, and rules for all functions.
 fn overview() -> String {
     let [major, minor, micro] = [
         env!("CARGO_PKG_VERSION_MAJOR"),
@@ -124,10 +124,10 @@ fn generate(root: &Path, header: &Header) -> String {
     kernel_doc(&String::from_utf8(generated).unwrap())
 }
 
-/// The columns of a header.
+/// Maximum columns of a header.
 const WIDTH: usize = 80;
 
-/// Makes comments such as C programmers know them: named after what follows, folded, and without what is said to Rust.
+/// Converts comments to kernel-doc: named after what follows, wrapped, without the Rust sections.
 fn kernel_doc(header: &str) -> String {
     let mut out = Vec::new();
     let mut lines = header.lines().peekable();
@@ -171,7 +171,7 @@ fn explained<'a>(text: &[&'a str]) -> Vec<&'a str> {
     text.iter().filter_map(|line| line.strip_prefix('@')?.split(':').next()).collect()
 }
 
-/// The names of a function's parameters. Of a callback's own, there are none.
+/// The names of a function's parameters, without those of callbacks' types.
 fn parameters(declaration: &str) -> Vec<&str> {
     let (_, list) = declaration.split_once('(').expect("it is a function");
     let list = list.trim_end_matches(");");
@@ -182,7 +182,7 @@ fn parameters(declaration: &str) -> Vec<&str> {
     names.filter(|name| *name != "void").collect()
 }
 
-/// What a comment on this declaration begins with. `None` if it is none.
+/// The start of the comment on this declaration; `None` if the line is no declaration.
 fn name_of(declaration: &str) -> Option<String> {
     let word_before = |end: &str| declaration.split(end).next()?.rsplit([' ', '*']).next();
     if declaration.starts_with("typedef ") && declaration.ends_with(';') {
@@ -202,7 +202,7 @@ fn name_of(declaration: &str) -> Option<String> {
     }
 }
 
-/// Paragraphs in lines of this width. A paragraph begins after an empty line, with a parameter, with "Return:", and with a hyphen.
+/// Wraps paragraphs. One begins after an empty line, with a parameter, "Return:", or a hyphen.
 fn fold(name: &str, text: &[&str], width: usize) -> Vec<String> {
     let mut lines = vec![name.trim_end().to_owned()];
     for (at, line) in text.iter().enumerate() {

@@ -1,5 +1,7 @@
-//! The table of shared objects under loom: each case runs in every order in which its threads can meet (up to three
-//! preemptions), and a thread that nobody wakes counts as a deadlock.
+//! The table of shared objects under loom.
+//!
+//! Each case runs with every interleaving of its threads (up to three preemptions). A thread that
+//! is never woken counts as a deadlock.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -22,7 +24,7 @@ use table::{AddError, Counts, Device, DmaBuf, LookupError, Object, SharedObjects
 
 const UUID: Uuid = Uuid::from_u128(5);
 const NO_WAIT: Duration = Duration::ZERO;
-/// In the model, time does not pass: a lookup that waits does so until it is woken.
+/// In the model, time does not pass: a waiting lookup waits until it is woken.
 const FOREVER: Duration = Duration::from_secs(3600);
 
 fn lent(fd: i32) -> Object {

@@ -1,11 +1,13 @@
-//! The table of shared objects under threads, in a form that the thread sanitizer can judge on a stable toolchain.
+//! The table of shared objects with threads, for the thread sanitizer on a stable toolchain.
 //!
-//! The standard library comes without instrumentation. Where it takes a lock by itself, which it does after a wait, the
-//! sanitizer misses that, and reports races that are none; the same goes for the fence in `Arc`. So the table runs here
-//! on a lock that is tried until it is free, on a condition variable that looks again from time to time, and on
-//! references that are never dropped. There is no test harness either, as its channel is such code.
+//! The standard library is not instrumented. Where it takes a lock by itself, as after a wait, the
+//! sanitizer does not see that, and reports false races; so it does for the fence in `Arc`. Here
+//! the table therefore uses a lock that is tried until it is free, a condition variable that checks
+//! again from time to time, and references that are never dropped. There is no test harness, since
+//! its channel is such code, too.
 //!
-//! The sanitizer also watches descriptors: that one is duplicated in one thread while another closes it counts as a race.
+//! The sanitizer also watches descriptors: duplicating one while another thread closes it counts as
+//! a race.
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -55,7 +57,7 @@ mod sync {
     #[derive(Debug, Default)]
     pub struct Mutex<T>(StdMutex<T>);
 
-    /// A guard that knows its mutex, so that a condition variable can let go of it.
+    /// A guard that knows its mutex, so that a condition variable can release it.
     pub struct Guard<'a, T>(&'a Mutex<T>, MutexGuard<'a, T>);
 
     impl<T> Mutex<T> {
@@ -118,7 +120,7 @@ fn new_file() -> OwnedFd {
     }
 }
 
-/// As the library does it, but by the call that the sanitizer knows.
+/// Duplicates as the library does, but with the call that the sanitizer knows.
 fn duplicate(
     objects: &SharedObjects,
     uuid: Uuid,

@@ -1,4 +1,4 @@
-//! Imports on a fake EGL that keeps count of all that is made, and can refuse.
+//! Imports on a fake EGL, which counts all objects, and can refuse.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,7 +41,7 @@ const ALL: Extensions = Extensions {
     native_fence: true,
 };
 
-/// What the fake has, and how it shall behave.
+/// What the fake contains, and how it behaves.
 #[derive(Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fault of its own")]
 struct State {
@@ -51,25 +51,25 @@ struct State {
     plain_textures: bool,
     keeps_labels: bool,
     make_current: Option<EglErrorCode>,
-    /// Going back to what was current fails.
+    /// Making the previous context current again fails.
     go_back: Option<EglErrorCode>,
     image_error: Option<EglErrorCode>,
     draw_error: Option<u32>,
     takes_no_images: bool,
-    /// It takes dma-bufs, and no memfds.
+    /// It imports dma-bufs, but no memfds.
     reads_through_device: bool,
     formats_error: bool,
-    /// The format whose modifiers cannot be had.
+    /// The format whose modifiers cannot be queried.
     unlisted: Option<DrmFourcc>,
     current: Option<Context>,
-    /// Textures by context, with their labels; 0 has none.
+    /// Textures by context, with their labels; 0: no label.
     contexts: BTreeMap<usize, BTreeMap<u32, u64>>,
     images: BTreeSet<usize>,
     syncs: BTreeSet<usize>,
     images_made: usize,
     draws: usize,
-    /// What was drawn to textures of contexts, all pixels alike. Commands are carried out at once,
-    /// but syncs fire when told to.
+    /// What was drawn to textures of contexts, as one colour. Commands are executed at once, but
+    /// syncs are signalled only when the test says so.
     pictures: BTreeMap<(usize, u32), u8>,
     pixel_buffers: BTreeMap<u32, u8>,
     comparers: BTreeMap<u32, bool>,
@@ -95,7 +95,7 @@ impl State {
         self.contexts.get_mut(&context.0.get()).expect("the context exists")
     }
 
-    /// As GL does, each context counts for itself.
+    /// Each context has its own numbers, as in OpenGL.
     fn new_texture(&mut self, context: Context, label: u64) -> u32 {
         let textures = self.textures(context);
         let name = (1..=u32::MAX).find(|name| !textures.contains_key(name)).unwrap();
@@ -233,7 +233,7 @@ impl Driver for Fake {
             state.images_made += 1;
             return Err(EglError { call: "eglCreateImageKHR", code });
         }
-        // What is tried beside the guest's buffer is a memfd.
+        // Besides the guest's buffer, a memfd is tried.
         if state.reads_through_device && state.images.len() == 1 {
             return Err(EglError { call: "eglCreateImageKHR", code: EglErrorCode::BadAlloc });
         }
@@ -254,7 +254,7 @@ impl Driver for Fake {
         self.assert_current_exists(context);
         let mut state = self.state();
         assert!(state.images.contains(&image.0.get()));
-        // A converted picture comes as the second image: only those of dma-bufs are refused.
+        // A converted picture is the second image: only those of dma-bufs are refused.
         if !state.plain_textures && state.images.len() == 1 {
             return Err(GlError { call: "texture", code: GL_INVALID_OPERATION });
         }
@@ -731,13 +731,13 @@ fn pictures_larger_than_a_texture_are_refused() {
     assert_eq!(fake.state().images_made, 0);
 }
 
-/// A console whose front end makes textures of what it is given, when it shows it.
+/// A console whose front end makes textures when it shows a picture.
 struct Front {
     inner: FakeConsole,
     importer: Arc<Importer<Fake>>,
 }
 
-/// A dma-buf as such a console keeps it.
+/// A dma-buf in such a console.
 struct Kept {
     inner: crate::testing::Import,
     file: OwnedFd,
@@ -872,7 +872,7 @@ fn after_a_hundred_thousand_flips_there_are_textures_for_what_is_in_the_pool() {
             let shown = inner.get().imports.len();
             assert_eq!(importer.status()["imports"], shown, "those that the console has");
             assert!(u64::try_from(shown).unwrap() <= held, "and those are in the pool");
-            // A conversion has the dma-buf's, its own, and the host's of that.
+            // A conversion has the dma-buf's image, its own, and the host's.
             let textures = if plain_textures { shown } else { 3 * shown };
             assert_eq!(fake.objects(), (textures, 0, 0));
         }
@@ -882,7 +882,7 @@ fn after_a_hundred_thousand_flips_there_are_textures_for_what_is_in_the_pool() {
     }
 }
 
-/// A host that draws pictures, and has what was read back of them.
+/// A host that draws pictures, and what was read back.
 struct Reader {
     fake: Fake,
     read_back: ReadBack<Fake>,
@@ -914,7 +914,7 @@ impl Reader {
         })
     }
 
-    /// Takes what is there when the GPU has done all that it was told to.
+    /// Takes what was read back once the GPU has finished everything.
     fn settle(&mut self) -> Taken {
         self.fake.state().fired = true;
         let taken = self.take(false).unwrap();

@@ -17,7 +17,7 @@ use crate::memory::tests::memfd;
 
 const UUID: Uuid = Uuid::from_u128(5);
 const NO_WAIT: Duration = Duration::ZERO;
-/// Longer than any test may take: whoever waits for it in vain shows as a hang.
+/// Longer than any test may take, so that waiting in vain shows as a hang.
 const LONG: Duration = Duration::from_secs(3600);
 
 fn borrowed(fd: i32) -> Object {

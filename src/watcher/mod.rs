@@ -284,7 +284,7 @@ impl<D: Device, T: Clock> Watcher<D, T> {
                     Failure::Unsupported => Severity::Trace,
                     _ => Severity::Warning,
                 };
-                let what = format!("the device cannot say when something changed: {error}");
+                let what = format!("the device cannot signal changes: {error}");
                 self.notes.say(severity, &what);
                 false
             }

@@ -160,7 +160,7 @@ typedef struct Console {
     bool narrow;
     unsigned answer;
     int imports, scanouts, scanout_updates, surface_updates, errors;
-    int refreshes_requested, looks;
+    int refreshes_requested, refreshes_done;
     void *shown;
     uint8_t *pixels;
     const uint8_t *in_place;
@@ -313,7 +313,7 @@ static void refresh_done(void *opaque)
 {
     Console *console = opaque;
 
-    console->looks++;
+    console->refreshes_done++;
 }
 
 static void request_refresh(void *opaque)
@@ -520,7 +520,7 @@ static void test_sizes(void)
     } newer_config = { .more = { &memory } };
     VfioDpyDeviceOps device = device_ops;
     VfioDpyConsoleOps console = console_ops;
-    /* An older host has no more memory than it says: Valgrind looks. */
+    /* An older host has no more memory than it says: Valgrind would notice. */
     VfioDpyConsoleOps *older =
         malloc(offsetof(VfioDpyConsoleOps, update_surface));
     char *error;
@@ -697,10 +697,10 @@ static void test_broken(void)
     vfio_dpy_reset(dpy);
     CHECK(!vfio_dpy_has_edid(dpy) && !vfio_dpy_capture(dpy, &width, &height));
     CHECK(!vfio_dpy_message_size(dpy, &width, &height));
-    /* Who looks once is not left waiting. */
-    console.looks = 0;
+    /* A one-shot refresh is answered, too. */
+    console.refreshes_done = 0;
     vfio_dpy_refresh(dpy, false);
-    CHECK(console.looks == 1);
+    CHECK(console.refreshes_done == 1);
     text = vfio_dpy_status(dpy);
     CHECK(!strcmp(text, "{\"broken\":true}"));
     g_free(text);
@@ -772,7 +772,7 @@ static void test_surface(bool region)
     vfio_dpy_refresh(dpy, true);
     CHECK(console.surface_updates == 1);
     pixels[STRIDE * 3]++;
-    /* Who looks once sees a row at once. */
+    /* A one-shot refresh shows a row at once. */
     vfio_dpy_refresh(dpy, false);
     CHECK(console.surface_updates == 2 && !memcmp(console.pixels, pixels, SIZE));
     vfio_dpy_invalidate(dpy);

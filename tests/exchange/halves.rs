@@ -1,6 +1,7 @@
-//! Two halves that do no more than meet, for the tests of where they do (`src/exchange/meeting.rs`).
+//! Minimal halves of a display, to test where they meet (`src/exchange/meeting.rs`).
 //!
-//! What they tell one another has the fields that the meeting place knows of. What would be a dma-buf is a [`Token`].
+//! Their messages have only the fields that the meeting place uses. A [`Token`] stands for a
+//! dma-buf.
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ mod meeting;
 
 pub use meeting::{Call, Ending, Exchange, Waker};
 
-/// What must be let go of by the watcher, as a dma-buf must.
+/// What the watcher must release, like a dma-buf.
 #[derive(Debug)]
 pub struct Token;
 
@@ -90,7 +91,7 @@ impl Waker for Chime {
     }
 }
 
-/// A device, as far as it matters whether it is being reset.
+/// A device, which is being reset or not.
 #[derive(Debug, Default)]
 pub struct Device {
     resets: AtomicBool,
@@ -112,7 +113,7 @@ impl Meeting {
         Arc::new(Self { exchange, device: Device::default(), for_watcher, for_presenter })
     }
 
-    /// The watcher's half, until all is over. Like the real one, it looks once for whatever it is woken.
+    /// The watcher's half, until the end. Like the real one, it polls once for each wake-up.
     pub fn watch(&self) {
         loop {
             let Some(wishes) = self.exchange.wishes() else {
@@ -133,7 +134,7 @@ impl Meeting {
         }
     }
 
-    /// Calls the device. `false`: it was not allowed to.
+    /// Calls the device. Returns false if that was not allowed.
     fn call(&self) -> bool {
         let before = self.device.resets.load(Ordering::SeqCst);
         let call = Call { name: "query", since: Duration::ZERO };
@@ -160,7 +161,7 @@ impl Waker for Shared {
 pub struct Presenter {
     meeting: Arc<Meeting>,
     wishes: Wishes,
-    /// The last single look that is over.
+    /// The last one-shot refresh that was answered.
     answered: u64,
     heard: usize,
 }
@@ -186,7 +187,7 @@ impl Presenter {
         self.meeting.exchange.post(&mut self.wishes);
     }
 
-    /// Somebody looks once, and waits.
+    /// A one-shot refresh, which waits for its answer.
     pub fn want_one_shot(&mut self) {
         self.wishes.one_shot += 1;
         self.meeting.exchange.post(&mut self.wishes);

@@ -1,7 +1,8 @@
 //! What the EGL of this machine does with dma-bufs, for a report: see run.
 //!
-//! Each EGL device is asked for what it lists, exports pictures, and imports them with the library. Where it exports nothing, as a software renderer, a
-//! memfd stands for a dma-buf. A picture that is wrong is an error; what a driver refuses is a line of the report.
+//! Each EGL device is asked for what it lists, exports pictures, and imports them with the library.
+//! Where it exports nothing, as a software renderer, a memfd stands for a dma-buf. A picture that
+//! is wrong is an error; what a driver refuses is a line of the report.
 
 #![cfg(feature = "egl")]
 
@@ -30,14 +31,16 @@ const EGL_GL_TEXTURE_2D: egl::Enum = 0x30B1;
 const MOST_DEVICES: i32 = 16;
 const MOST_MODIFIERS: i32 = 64;
 
-/// Those that a driver may mind: strides of 1024 pixels are multiples of 256 bytes, those of 800 and 1366 are not.
+/// Those that a driver may mind: strides of 1024 pixels are multiples of 256 bytes, those of 800
+/// and 1366 are not.
 const SIZES: [(u32, u32); 3] = [(1024, 768), (800, 600), (1366, 768)];
 
 /// A function of an extension, if EGL has it.
 fn function<F: Copy>(egl: &Egl, name: &str) -> Option<F> {
     let found = egl.get_proc_address(name)?;
     assert_eq!(size_of::<F>(), size_of_val(&found));
-    // SAFETY: both are pointers to functions; the caller gives the type that the extension has for the name.
+    // SAFETY: both are pointers to functions; the caller gives the type that the extension has for
+    // the name.
     Some(unsafe { std::mem::transmute_copy(&found) })
 }
 
@@ -45,7 +48,8 @@ fn function<F: Copy>(egl: &Egl, name: &str) -> Option<F> {
 macro_rules! call {
     ($egl:expr, $name:literal, fn($($kind:ty),*) -> $result:ty, $($value:expr),*) => {{
         let found: Option<unsafe extern "C" fn($($kind),*) -> $result> = function($egl, $name);
-        // SAFETY: the pointers are to values that live during the call, with the room that is told; handles are EGL's.
+        // SAFETY: the pointers are to values that live during the call, with the room that is told;
+        // handles are EGL's.
         found.map(|function| unsafe { function($($value),*) })
     }};
 }

@@ -1,4 +1,4 @@
-"""The table of what each front end shows: tests leave rows of it, `check` makes docs/front-ends.md of them."""
+"""The table of what each front end shows: tests write rows, `check` writes docs/front-ends.md."""
 
 import json
 import textwrap
@@ -10,13 +10,13 @@ _END = "<!-- Here it ends. -->\n"
 
 
 def rows(directory):
-    """The rows that a test left in its directory, in its order."""
+    """Returns the rows that a test wrote, in its order."""
     path = directory / "matrix.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
 
 
 def table(found):
-    """The table in Markdown, with numbered notes below it."""
+    """Returns the table in Markdown, with numbered notes below it."""
     notes = []
     lines = ["| front end | mode | QEMU shows a | " + " | ".join(SCENES) + " |", "|---" * (3 + len(SCENES)) + "|"]
     for row in found:
@@ -34,7 +34,7 @@ def table(found):
 
 
 def document(text, found):
-    """The document with a new table in place of the old one."""
+    """Returns the document with a new table in place of the old one."""
     before, begin, rest = text.partition(_BEGIN)
     _, end, after = rest.partition(_END)
     if not begin or not end:

@@ -1,14 +1,17 @@
-"""Scripts: what a walk does, a step a line. Any subset of the lines after the first can be played, too, so that scripts can be reduced.
+"""Scripts: the steps of a walk, one per line.
+
+Any subset of the lines after the first can be played, too, so that scripts can be reduced.
 
     setup screen=none personalities=gvt,nvidia second=bochs-display sealed=yes thread=on events=no
     vgpu0 mode 800x600 buffers=3       a command of the vGPU's control socket
     vgpu0 die                          its process ends as by a crash
     qemu reset|stop|cont|screendump|info|unplug NAME|plug NAME|console NAME
-    open NAME KIND                     a client: vnc, dbus, spice; silent (a VNC client that reads nothing), deaf (a D-Bus client that
-                                       does not answer), mute or nameless (two that want to listen, and say nothing of themselves)
+    open NAME KIND                     a client: vnc, dbus, spice; silent (a VNC client that reads
+                                       nothing), deaf (a D-Bus client that does not answer), mute or
+                                       nameless (D-Bus clients that register, and are silent)
     close NAME, hold NAME, release NAME, size NAME WxH, keys NAME, forget NAME
     pause MS
-    quiet                              devices tell the truth again; all is looked at
+    quiet                              devices tell the truth again; everything is checked
 """
 
 import itertools
@@ -17,16 +20,16 @@ import random
 _PERSONALITIES = "gvt", "mbochs", "nvidia", "mdpy"
 _MODES = {"dma-buf": {"gvt", "mbochs"}, "region": {"nvidia", "mdpy"}}
 _FORMATS = "XR24", "XR24", "XR24", "AR24", "XB24", "RG16", "XR30"
-# Which clients each -display has besides VNC, and how often it is taken.
+# The clients that each -display has besides VNC, as often as they are to be chosen.
 _DBUS = "dbus", "dbus", "deaf", "mute", "nameless"
 SCREENS = {"none": (), "egl-headless": (), "dbus,p2p=yes": _DBUS, "dbus,p2p=yes,gl=on": _DBUS, "spice": ("spice",),
            "spice-gl": ("spice",), "sdl,gl=off": (), "sdl,gl=on": (), "gtk,gl=off": (), "gtk,gl=on": ()}
 _CALLS = ("query", "query", "get", "get", "region_info", "region_read", "region_write", "edid_read", "edid_write", "reset", "device_info",
           "irq_info", "set_irqs", "dma", "any")
-# What a descriptor may be in place of memory, or beside it.
+# Descriptors to send in place of memory, or beside it.
 _DESCRIPTORS = "tcp", "linger", "pipe", "memfd", "short", "hugetlb", "shrink-then-seal", "/dev/null", "/dev/zero", "/"
 _ERRNOS = "EIO", "ENOMEM", "EINVAL", "ENOENT", "EBUSY", "EAGAIN", "ENODEV", "65535"
-_LIES = {
+_FIELDS = {
     "query": ("size", "width", "height", "stride", "drm_format", "drm_format_mod", "x_pos", "y_pos", "region_index", "dmabuf_id", "argsz",
               "flags", "drm_plane_type", "x_hot", "y_hot"),
     "region_info": ("argsz", "flags", "cap_offset", "size", "offset"),
@@ -36,25 +39,25 @@ _LIES = {
     "region_read": ("data",),
     "edid_read": ("data",),
 }
-# What a vGPU has.
+# Bytes of a vGPU's memory.
 MEMORY = 16 << 20
 _NUMBERS = "0", "1", "0x7fffffff", "0xffffffff", "0x80000000", "100000", "4096", "77"
 _SECOND = "bochs-display", "virtio-gpu-pci", "none"
 
 
 def read(path):
-    """The lines of a script in a file."""
+    """Returns the lines of a script in a file."""
     with open(path, encoding="utf-8") as file:
         return [line.rstrip("\n") for line in file if line.strip() and not line.startswith("#")]
 
 
 def random_walk(seed, steps):
-    """The lines of a walk: the same for the same seed."""
+    """Returns the lines of a walk: the same for the same seed."""
     return _Walk(random.Random(seed)).lines(steps)
 
 
 def covering():
-    """The first seeds that have, together, each front end with a vGPU in each mode, and each with the display's thread and without."""
+    """Returns the first seeds that cover each front end in each mode, with the thread and without."""
     missing = {(screen, what) for screen in SCREENS for what in (*_MODES, "thread=on", "thread=off")}
     seeds = []
     for seed in itertools.count(1):
@@ -93,7 +96,7 @@ class _Walk:
         return f"c{self._chance.randrange(5)}"
 
     def _step(self):
-        # What a guest draws comes often, what ends something seldom.
+        # Drawing is frequent, ending something rare.
         kinds = {self._draw: 12, self._mode: 4, self._scene: 3, self._away: 2, self._fault: 8, self._open: 5, self._client_acts: 6,
                  self._qemu: 6, self._device: 1, self._pause: 4}
         return self._chance.choices(list(kinds), kinds.values())[0]().splitlines()
@@ -122,7 +125,7 @@ class _Walk:
                 f"rate={chance.choice((10, 60, 250))} seconds={chance.choice((1, 3))} seed={chance.randrange(100)}")
 
     def _away(self):
-        # A plane that is away for less than 0.3 s leaves its picture.
+        # A plane that is off for less than 0.3 s leaves its picture.
         chance, vgpu = self._chance, self._vgpu()
         return f"{vgpu} plane off\npause {chance.choice((5, 100, 290, 310, 600))}\n{chance.choice((self._mode(), f'{vgpu} plane on'))}"
 
@@ -131,8 +134,8 @@ class _Walk:
         call = chance.choice(_CALLS)
         kinds = [f"errno {chance.choice(_ERRNOS)}", f"delay {chance.choice((20, 150, 900))}", f"size {chance.choice((-8, -1, 1, 64))}", "no-fd",
                  "silence", "extra-fd", f"extra-fd={chance.choice(_DESCRIPTORS)}", f"chatter {chance.choice((1, 20, 1000))}"]
-        if call in _LIES:
-            kinds += [f"set {chance.choice(_LIES[call])}={chance.choice(_NUMBERS)}"] * 8
+        if call in _FIELDS:
+            kinds += [f"set {chance.choice(_FIELDS[call])}={chance.choice(_NUMBERS)}"] * 8
         if call in ("get", "region_info"):
             kinds += [f"fd={chance.choice(_DESCRIPTORS)}"] * 4
         if call == "get":

@@ -1,4 +1,5 @@
-//! In place of what the thread sanitizer cannot see into: `tests/shared_objects_threads.rs` says why.
+//! Replacements for what the thread sanitizer cannot see into: `tests/shared_objects_threads.rs`
+//! says why.
 
 use std::sync::{LockResult, TryLockError};
 use std::thread;

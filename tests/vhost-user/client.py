@@ -8,7 +8,8 @@ import sys
 
 PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "backend.py")
 
-# What -device wants for a backend, besides its chardev: a watchdog, which QEMU knows by name only; in QEMU 10.0 that is for no user.
+# What -device wants for a backend, besides its chardev: a watchdog, which QEMU knows by name only;
+# in QEMU 10.0 that is for no user.
 PLAIN_DEVICE, OTHER_DEVICE = "vhost-user-test-device-pci,virtio-id=35", "vhost-user-rng-pci"
 
 

@@ -614,7 +614,7 @@ fn eventfd() -> OwnedFd {
     rustix::event::eventfd(0, EventfdFlags::NONBLOCK).unwrap()
 }
 
-/// What was signalled since the last time.
+/// Returns what was signalled since the last time.
 fn value(eventfd: &OwnedFd) -> u64 {
     let mut value = [0; 8];
     match rustix::io::read(eventfd, &mut value) {
@@ -722,7 +722,7 @@ fn signals_end_when_the_client_says_so_or_goes() {
         assert_eq!((value(&eventfd), &server.json("stats")["events_set"]), (0, &json!(false)));
     }
     drop(listener(&server, &eventfd));
-    // The next client is served when the one before is gone.
+    // The next client is served once the previous one is gone.
     server.client();
     server.ctl("flip");
     assert_eq!(value(&eventfd), 0);

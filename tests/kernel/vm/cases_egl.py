@@ -1,4 +1,4 @@
-"""OpenGL beside a render node that is no GPU's: the kernel's vgem, and dma-bufs that Mesa exports of its own textures."""
+"""OpenGL beside vgem, a render node without a GPU, and dma-bufs that Mesa exports."""
 
 import os
 import re
@@ -20,12 +20,12 @@ def vgem(test):
 
 
 def zink(test):
-    """OpenGL on Vulkan on the CPU, which exports and imports dma-bufs by other ways than llvmpipe alone."""
+    """OpenGL on Vulkan on the CPU, which exports and imports dma-bufs differently from llvmpipe."""
     return {"GALLIUM_DRIVER": "zink", "VK_DRIVER_FILES": test.config["vulkan"]}
 
 
 def drawn_and_flipped(test, qemu, gpu):
-    """Pictures as VNC gets them."""
+    """Checks pictures as VNC gets them."""
     width, height = 128, 96
     gpu.mode(width, height)
     want = gpu.draw(1, width, height)
@@ -42,7 +42,7 @@ def start(test, display, environment=None, **properties):
     return mbochs.start(test, "small", display, ["-vnc", f"unix:{VNC}"], environment, **properties)
 
 
-# Else it is SIGSEGV in llvmpipe: Mesa has the node's driver map what it imports, which refuses.
+# Otherwise llvmpipe ends with SIGSEGV: Mesa has the node's driver map imports, which it refuses.
 @case("vgem's render node, with software OpenGL: dma-bufs are not imported", driver="mbochs_rw", stock=STOCK)
 def vgem_egl(test):
     vgem(test)
@@ -63,7 +63,7 @@ def vgem_zink(test):
 
 
 def exported(test, front_end):
-    """Surfaces are textures that QEMU draws and exports, for clients that are handed dma-bufs. Of mbochs whole pages can be read."""
+    """Checks surfaces that QEMU draws as textures and exports, for clients that get dma-bufs."""
     _, gpu, view = front_end(test, partial(mbochs.start, test, "small", **{"x-display-options": "import=off"}), True)
     client = view()
     for seed, size in enumerate(((128, 96), (128, 96), (160, 128))):
@@ -71,7 +71,7 @@ def exported(test, front_end):
             gpu.mode(*size)
         want = gpu.draw(seed, *size)
         test.sees(lambda: front_ends.picture(client), want, f"picture {seed}")
-    # A client may have a picture before it hears of it.
+    # A client may have a picture before it is notified.
     wait_for("the client hears of a dma-buf", lambda: any(scanout.startswith("dma-buf 160x128") for scanout in client.scanouts))
 
 

@@ -8,7 +8,7 @@ import cases_vgpu
 import front_ends
 from harness import case, wait_for
 
-# GTK's window has at least the first of these sizes. Of mbochs whole pages can be read.
+# GTK's window has at least the first of these sizes, all of whole pages, as mbochs needs.
 MODES = (320, 240), (384, 256)
 
 
@@ -17,14 +17,14 @@ def shows(test, client, want, what):
 
 
 def new_mode(gpu, view, size):
-    """The client of a mode that is set now."""
+    """Returns the client of a mode that is set now."""
     gpu.mode(*size)
     gpu.fill(*size)
     return view(*size)
 
 
 def dma_bufs(start, test, front_end, opengl, as_what):
-    """Modes, drawn in place, a flip, the plane off and on."""
+    """Checks modes, drawing in place, a flip, and the plane off and on."""
     qemu, gpu, view = front_end(test, partial(start, test), opengl)
     for seed, size in enumerate(MODES):
         client = new_mode(gpu, view, size)
@@ -32,7 +32,7 @@ def dma_bufs(start, test, front_end, opengl, as_what):
         shows(test, client, gpu.draw(10 + seed, *size), f"drawn in place at {size}")
     want = gpu.flip(20, *size)
     shows(test, client, want, "a flip")
-    # QEMU's own code does not say.
+    # QEMU's own code has no message.
     if not test.config["stock"]:
         test.equal(qemu.qmp("query-vfio-display")[0]["status"]["shows"], as_what, "what QEMU shows")
     gpu.off()
@@ -43,7 +43,7 @@ def dma_bufs(start, test, front_end, opengl, as_what):
 
 
 def region(start, test, front_end, opengl, _):
-    """Drawn twice."""
+    """Draws twice."""
     qemu, gpu, view = front_end(test, partial(start, test), opengl)
     gpu.fill()
     client = view(gpu.width, gpu.height)
@@ -53,11 +53,11 @@ def region(start, test, front_end, opengl, _):
 
 
 def said_nothing(test, qemu):
-    """Of the device. What front ends say of clients that take their time is none of ours."""
+    """Returns messages about the device. Those of front ends about slow clients do not count."""
     test.equal([message for message in qemu.messages() if "vfio" in message], [], "what QEMU said")
 
 
-# What shows, how it is started, its driver, and what is played.
+# Front end, how it is started, the driver, and what is played.
 DEVICES = {
     "mbochs": (dma_bufs, cases_mbochs.start, "mbochs_rw"),
     "mdpy": (region, partial(cases_mdpy.start, kind="vga"), "mdpy"),

@@ -1,4 +1,4 @@
-"""vGPUs in domains of libvirt's, with AppArmor enforcing."""
+"""vGPUs in libvirt domains, with AppArmor enforcing."""
 
 import cases_egl
 import libvirt
@@ -24,7 +24,7 @@ def screenshot(domain):
 
 
 def draws(test, domain, gpu):
-    """What is drawn is on the screen, and the domain is confined."""
+    """Checks that what is drawn is on the screen, and that the domain is confined."""
     gpu.mode(*SIZE)
     for seed in (1, 2):
         test.sees(lambda: screenshot(domain), gpu.draw(seed, *SIZE), f"picture {seed} of the domain {domain.name}")
@@ -32,7 +32,7 @@ def draws(test, domain, gpu):
                f"{domain.name} is not confined: {domain.profile()}")  # fmt: skip
 
 
-# What AppArmor denies is in the kernel's log, and fails the test.
+# AppArmor's denials are in the kernel's log, and fail the test.
 @case("libvirt, AppArmor enforcing: display on, hot-plug, ramfb, egl-headless and SPICE with OpenGL on vgem", driver="mbochs_rw",
       stock=STOCK_NEEDS_GL, long=True)  # fmt: skip
 def libvirt_mdevs(test):

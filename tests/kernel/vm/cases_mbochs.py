@@ -1,4 +1,4 @@
-"""dma-buf mode: the kernel's mbochs, as it is and as a copy whose dma-bufs can be mapped."""
+"""dma-buf mode: the kernel's mbochs, unmodified and as a copy whose dma-bufs can be mapped."""
 
 import re
 
@@ -25,12 +25,12 @@ def start(test, kind="medium", display="none", extra=(), environment=None, **pro
 
 
 def quiet(test, qemu):
-    """A healthy device is no reason for messages."""
+    """Checks that a healthy device causes no messages."""
     test.equal(qemu.messages(), [], "what QEMU said")
 
 
 def modes(test, qemu, gpu, sizes):
-    """Sets modes, off and on; each must show although the first query of a mode fails with ENOMEM."""
+    """Sets modes, off and on. Each must show although its first query fails with ENOMEM."""
     for seed, (width, height) in enumerate((*sizes, sizes[0])):
         gpu.mode(width, height)
         want = gpu.draw(seed, width, height)
@@ -43,7 +43,7 @@ def modes(test, qemu, gpu, sizes):
     width, height = sizes[1]
     gpu.mode(width, height)
     test.shows(qemu, gpu.draw(9, width, height), "on again")
-    # In place, without a mode set: there is no event for that.
+    # In place, without a mode set or any other event.
     test.shows(qemu, gpu.draw(10, width, height), "drawn in place")
     quiet(test, qemu)
 
@@ -60,12 +60,12 @@ def mbochs_modes_egl(test):
 
 
 def whole_pages(test, qemu, gpu):
-    """800x600: the last page of the buffer is not a whole one, and cannot be mapped."""
+    """Checks 800x600: the last page of the buffer is incomplete, and cannot be mapped."""
     gpu.mode(800, 600)
     want = gpu.draw(1, 800, 600)
     unreachable = 800 * 600 * 4 % 4096 // 4
     reachable = (800 * 600 - unreachable) * 3
-    # They show as black, not as what another process left there.
+    # They are black, not what another process left there.
     want = Picture(800, 600, want.rgb[:reachable] + bytes(unreachable * 3))
     test.shows(qemu, want, "800x600")
 
@@ -81,7 +81,7 @@ def mbochs_800x600_egl(test):
 
 
 def flips(test, qemu, gpu, count, rounds):
-    """Page flips among so many buffers; each is fetched from the driver once."""
+    """Flips among this many buffers. Each is fetched from the driver once."""
     width, height = 320, 240
     gpu.mode(width, height)
     pictures = [
@@ -112,7 +112,7 @@ def mbochs_flips_egl(test):
 @case("more buffers than a pool holds of others, there and back", driver="mbochs_rw",
       stock=STOCK_NEEDS_GL)  # fmt: skip
 def mbochs_many_buffers(test):
-    # Of what was let go mbochs must not be asked again (see README.md).
+    # mbochs must not be asked again for a dropped buffer (see README.md).
     qemu, gpu = start(test)
     flips(test, qemu, gpu, 36, 2)
     test.equal(len(qemu.dma_bufs("mbochs_rw")), 36, "dma-bufs held")
@@ -123,7 +123,7 @@ def mbochs_too_many_buffers(test):
     qemu, gpu = start(test)
     side, rows, count = 64, 16, 300
     gpu.mode(side, side)
-    # Each begins a page after the one before.
+    # Each begins a page after the previous one.
     everything = gpu.draw(1, side, side + rows * count)
 
     def at(number):
@@ -189,14 +189,14 @@ def mbochs_bad_modes(test):
 
 
 def unmappable(test, display):
-    """mbochs as it is: nothing but a GPU could show its dma-bufs. One message, not one for each, and all lives on."""
+    """Unmodified mbochs, whose dma-bufs only a GPU can show: one message, not one per buffer."""
     qemu, gpu = start(test, display=display)
 
     def look():
         try:
             return qemu.screendump()
         except QemuError:
-            # There may be nothing to dump, but QEMU must be there.
+            # There may be nothing to dump, but QEMU must answer.
             qemu.check_alive()
             return None
 
@@ -206,7 +206,7 @@ def unmappable(test, display):
         wait_for("a message", lambda: look() and None or qemu.messages())
         for _ in range(5):
             picture = look()
-        # With OpenGL, EGL's reason comes first. What was said is not said again for a while.
+        # With OpenGL, EGL's reason comes first. Messages are not repeated for a while.
         said = [message for message in qemu.messages() if "EGL import" not in message]
         test.equal(len(said), 1, f"messages ({said})")
         test.check(re.search(r"dma-buf.*mapped", said[-1]), said[-1])
@@ -224,14 +224,14 @@ def mbochs_unmappable(test):
     test.check(picture, "the screen says nothing")
 
 
-# Without patch ui/0003, which QEMU's own code has here, too, it is SIGSEGV in llvmpipe.
+# Without patch ui/0003, which the stock build has, too, llvmpipe ends with SIGSEGV.
 @case("dma-bufs that cannot be mapped, with software OpenGL", driver="mbochs")
 def mbochs_unmappable_egl(test):
     unmappable(test, EGL)
 
 
 def preferred(block):
-    """The preferred mode in an EDID block; None while the link is down."""
+    """Returns the preferred mode of an EDID block; None while the link is down."""
     if not block.startswith(bytes.fromhex("00ffffffffffff00")) or sum(block[:128]) % 256:
         return None
     width = block[56] | (block[58] & 0xF0) << 4
@@ -249,7 +249,7 @@ def wait_for_mode(gpu, want):
 @case("EDID: at start, of a window that changes, within the device's limits", driver="mbochs_rw",
       stock=STOCK_NEEDS_GL)  # fmt: skip
 def mbochs_edid(test):
-    # Of the three types the small one can do 800x600, the medium one 1920x1440, and the large one all.
+    # The small type can do 800x600, the medium one 1920x1440, and the large one everything.
     qemu, gpu = start(test, xres=1280, yres=800, extra=["-vnc", "unix:/run/tmp/vnc"])
     wait_for_mode(gpu, (1280, 800))
     vnc = test.vnc("/run/tmp/vnc")
@@ -276,7 +276,7 @@ def mbochs_reset(test):
         want = gpu.draw(turn, 640, 480)
         test.shows(qemu, want, f"before reset {turn}")
         qemu.qmp("system_reset")
-        # mbochs has no reset that QEMU could use: its mode stays, and so does its picture.
+        # mbochs has no reset that QEMU could use: its mode and its picture stay.
         test.shows(qemu, want, f"after reset {turn}")
         gpu = Mbochs(qemu, SLOT)
     gpu.mode(1024, 768)
@@ -308,7 +308,7 @@ def mbochs_removed(test):
     gpu = Mbochs(qemu, SLOT)
     gpu.mode(640, 480)
     test.shows(qemu, gpu.draw(1, 640, 480), "before")
-    # mbochs has no way to ask QEMU for the device: the kernel waits until it is let go.
+    # mbochs cannot ask QEMU for the device: the kernel waits until it is released.
     mdev.start_removal()
     test.check(not mdev.finish_removal(3), "the device went although QEMU has it open")
     test.shows(qemu, gpu.draw(2, 640, 480), "meanwhile")
@@ -349,23 +349,23 @@ def mbochs_hotplug(test):
 
 
 def firmware(test, display, width, height):
-    """SeaBIOS draws: what the screen shows is what is in video memory."""
+    """Checks what SeaBIOS draws: the screen shows what is in video memory."""
     log = "/run/tmp/firmware"
     qemu = test.qemu(
-        # A wish: should the link not be up in time, the firmware takes 1024x768.
+        # Only preferred: if the link is not up in time, the firmware takes 1024x768.
         [device(test.mdev("medium"), romfile="vgabios-bochs-display.bin", xres=width, yres=height),
          "isa-debugcon,iobase=0x402,chardev=firmware"],
         display=display, accel="tcg", extra=["-chardev", f"file,id=firmware,path={log}"],
     )  # fmt: skip
 
     def finished():
-        """By its last words the picture is as it will stay, but for the end of their line."""
+        """Returns whether the firmware has said its last words; only the end of that line changes then."""
         qemu.check_alive()
         with open(log, encoding="ascii", errors="replace") as file:
             return "No bootable device" in file.read()
 
     def video_memory(size):
-        """What the guest's CPU sees of it."""
+        """Returns the picture as the guest's CPU sees it."""
         devices = (device for bus in qemu.qmp("query-pci") for device in bus["devices"])
         regions = next(device["regions"] for device in devices if device["qdev_id"] == "vgpu0")
         address = next(region["address"] for region in regions if region["bar"] == 0)
@@ -375,14 +375,14 @@ def firmware(test, display, width, height):
             return file.read()
 
     def text():
-        """The firmware's text, once it is all on the screen."""
+        """Returns the firmware's text, once it is all on the screen."""
         picture = qemu.screendump()
         memory = video_memory(picture.width * picture.height * 4)
         want = Picture.from_xrgb(picture.width, picture.height, memory)
         lit = len(want.rgb) - want.rgb.count(0)
         return want if lit > 3000 and want == picture else None
 
-    # Each look costs more than what the firmware does in between.
+    # Each check costs more than what the firmware does in between.
     wait_for("the firmware finds nothing to boot", finished, timeout=600)
     want = wait_for("the screen shows the firmware's text", text)
     test.keep(want, "firmware")

@@ -14,7 +14,7 @@ def start(test, kind, display="none", extra=(), environment=None, **properties):
 
 
 def initial(width, height):
-    """What mdpy's reset leaves: a grey gradient."""
+    """Returns what mdpy's reset leaves: a grey gradient."""
     rows = (bytes([y * 255 // height]) * width * 3 for y in range(height))
     return Picture(width, height, b"".join(rows))
 

@@ -16,8 +16,8 @@ STATE = "/run/tmp/state"
 
 
 def start(test, mdev, binary, opengl=False, extra=()):
-    # Only with a front end that has OpenGL does QEMU's own code start in dma-buf mode. For the library it would be
-    # seconds of compiling shaders, six times over.
+    # QEMU's own code starts in dma-buf mode only if a front end has OpenGL. For the library that
+    # would only take time, compiling shaders six times.
     opengl = opengl or test.config["stock"] == (binary == test.config["qemu"])
     return test.qemu(
         [f"vfio-pci-nohotplug,id=vgpu0,addr={SLOT},sysfsdev={mdev.path},display=on,ramfb=on,"
@@ -55,7 +55,7 @@ def mbochs_ramfb_migration(test):
         target.qmp("migrate-incoming", uri=f"file:{STATE}")
         wait_for("the state is loaded", lambda qemu=target: migrated(qemu))
         test.shows(target, firmware, f"the firmware after loading, round {seed}")
-        # The guest goes on as if nothing had been.
+        # The guest continues as if nothing had happened.
         gpu = Mbochs(target, SLOT)
         gpu.mode(256, 192)
         want = gpu.draw(seed, 256, 192)

@@ -1,4 +1,4 @@
-"""The project's own vGPU in a process, where /dev/udmabuf makes real dma-bufs of its memory."""
+"""The project's own vGPU in a process, with real dma-bufs from /dev/udmabuf."""
 
 import json
 import os
@@ -36,20 +36,20 @@ class Vgpu:
 
     def ctl(self, command):
         """Runs a command of the control socket."""
-        # `vgpu ctl` would do the same, but under emulation a program's start is the larger part.
+        # `vgpu ctl` does the same, but under emulation starting a program takes most of the time.
         self.connection.sendall(command.encode() + b"\n")
         answer = self.answers.readline()
         if answer.split()[:1] != ["ok"]:
             raise RuntimeError(f"vgpu: '{command}' was answered by '{answer.strip()}'")
 
     def screenshot(self):
-        """What the vGPU itself believes to be on screen."""
+        """Returns the picture that the vGPU itself has on screen."""
         path = os.path.join(os.environ["TMPDIR"], "vgpu.png")
         self.ctl(f"screenshot {path}")
         with open(path, "rb") as file:
             return Picture.from_png(file.read())
 
-    # What a guest's driver does, as Mbochs has it.
+    # The guest driver's part, with the interface of Mbochs.
 
     def mode(self, width, height):
         self.ctl(f"mode {width}x{height} buffers=2")
@@ -63,26 +63,26 @@ class Vgpu:
         self.ctl("pattern solid:ffffff")
 
     def draw(self, seed, *_):
-        """Fills the frame with noise, and returns the picture that must show."""
+        """Fills the frame with noise, and returns the picture that must be shown."""
         self.ctl(f"pattern noise seed={seed}")
         return self.screenshot()
 
     def flip(self, seed, *_):
-        """Draws another frame, shows that, and returns the picture."""
+        """Draws another frame, flips to it, and returns the picture."""
         self.ctl(f"pattern noise seed={seed} buffer=1")
         self.ctl("flip 1")
         return self.screenshot()
 
 
 def start(test, personality, display="none", extra=(), environment=None, **properties):
-    """QEMU with a vGPU in a process. One without vfio-user has it as a device of the kernel."""
+    """QEMU with a vGPU in a process. Without vfio-user, it is a device of the kernel."""
     test.check(os.path.exists("/dev/udmabuf"), "the kernel has no /dev/udmabuf")
     run = os.environ["TMPDIR"]
     vgpu = Vgpu(test, [test.config["vgpu"], "serve", "--socket", f"{run}/vgpu", "--control", f"{run}/vgpu-control",
                        "--personality", personality, "--mappable"])  # fmt: skip
     device = {"driver": "vfio-user-pci", "id": vgpu.name, "addr": f"{SLOT:#x}", "display": "on",
               "socket": {"type": "unix", "path": vgpu.socket},
-              # A VM under emulation is slow, and its devices are not silent for it.
+              # An emulated VM is slow; its devices must not count as silent.
               "x-gfx-timeout": 5000, **properties}  # fmt: skip
     if not test.config["vfio_user"]:
         kernel_vfio = display_tests(test, "kernel_vfio")

@@ -1,5 +1,8 @@
-"""A vfio device's memory, in the pages that the guest's CPU writes to under KVM: past QEMU's emulation, which takes them 8 bytes at
-a time and is emulated here itself."""
+"""A vfio device's memory, mapped directly.
+
+Under KVM, the guest's CPU writes to the same pages. QEMU's emulation, itself emulated here, would
+write 8 bytes at a time.
+"""
 
 import contextlib
 import ctypes
@@ -21,7 +24,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 
 def duplicate(pid, fd):
-    """A descriptor of our own for what another process has open."""
+    """Returns a new descriptor for a file that another process has open."""
     process = os.pidfd_open(pid)
     try:
         copy = libc.syscall(SYS_PIDFD_GETFD, process, int(fd), 0)
@@ -34,7 +37,7 @@ def duplicate(pid, fd):
 
 
 def region(device, index):
-    """Where a region is in the device's file, and how large."""
+    """Returns where a region is in the device's file, and how large it is."""
     info = bytearray(REGION_INFO.pack(REGION_INFO.size, 0, index, 0, 0, 0))
     fcntl.ioctl(device, VFIO_DEVICE_GET_REGION_INFO, info)
     size, offset = REGION_INFO.unpack(info)[4:]
@@ -43,7 +46,7 @@ def region(device, index):
 
 @contextlib.contextmanager
 def device(pid, is_it):
-    """The vfio device that this process has open and that is_it() finds to be the one.
+    """Returns the vfio device that this process has open and that is_it() accepts.
 
     Nothing is held afterwards: an open descriptor of ours would keep the device.
     """

@@ -1,4 +1,4 @@
-"""QEMU's front ends, and what a client of each is shown. The clients are those of the display tests (tests/qemu/lib)."""
+"""QEMU's front ends, with the clients of the display tests (tests/qemu/lib)."""
 
 import importlib
 import os
@@ -8,18 +8,18 @@ from pictures import Picture
 from root import make_writable
 
 DISPLAY_TESTS = os.path.realpath(os.path.join(os.path.dirname(__file__), "../../qemu"))
-# Everything is emulated twice here.
+# Everything is emulated twice here, and slow.
 PATIENCE = 6
-# What egl-headless can read itself, it does not import, unless asked to.
+# egl-headless imports what the CPU can read only if asked to.
 IMPORTED = {"x-display-options": "read-back=on"}
-# Each look takes all of it.
+# Small, since each check compares all of it.
 SCREEN = 704, 544
-# A compositor's mouse is 100 pixels from both edges, until it is moved; there a picture of 640x480 in the middle does not reach.
+# A compositor's mouse starts 100 pixels from both edges, outside a centred picture of 640x480.
 SCREEN_OF_COMPOSITOR = 960, 832
 
 
 def display_tests(test, name):
-    """A module of theirs. What it leaves behind is a result of this test."""
+    """Imports one of their modules. The files that it leaves behind are results of this test."""
     settings = {"QEMU": test.config["qemu"], "VGPU": test.config["vgpu"], "KERNEL": test.config["kernel_vfio"], "QUIRKS": "",
                 "VARIANT": "enabled", "OUTPUT": test.directory, "PATIENCE": PATIENCE}  # fmt: skip
     os.environ.update({f"VFIO_DPY_TEST_{key}": str(value) for key, value in settings.items()})
@@ -30,13 +30,13 @@ def display_tests(test, name):
 
 
 def picture(client):
-    """What a client shows; None if nothing."""
+    """Returns what a client shows; None if nothing."""
     image = client.picture()
     return image and Picture(*image.size, image.tobytes())
 
 
-# Each takes what starts QEMU with a device, and returns its two results, QEMU and the device, and what finds the client that is
-# shown a mode of some size, in which all is white.
+# Each takes a function that starts QEMU with a device, and returns QEMU, the device, and a function
+# that finds the client showing a mode of some size, all white.
 
 
 def vnc(test, start, opengl):
@@ -61,8 +61,8 @@ def dbus(test, start, opengl):
 
 
 def window(test, start, opengl, server):
-    """GTK's, on a screen that nobody sees."""
-    # The X server makes its keymaps and its lock there.
+    """Shows GTK's window on a virtual screen."""
+    # The X server creates its keymaps and its lock there.
     make_writable(test.modules, "/tmp")
     screen = test.servers.enter_context(server())
     display = display_tests(test, "scenes").gtk("on" if opengl else "off")

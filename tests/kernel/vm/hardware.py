@@ -47,11 +47,11 @@ class Mbochs(PciDevice):
         self.register(self.ENABLE, 0)
 
     def edid(self, size=256):
-        """The EDID block as the guest sees it; zeros while the link is down."""
+        """Returns the EDID block as the guest sees it; zeros while the link is down."""
         return self.qemu.read(self.mmio, size)
 
     def draw(self, seed, width, height, stride=None, offset=0):
-        """Fills the frame with noise through BAR 0, and returns the picture that must show."""
+        """Fills the frame with noise through BAR 0, and returns the picture that must be shown."""
         stride = stride or width * 4
         data = noise(seed, stride * height)
         device_memory.write(self.qemu, self.vram, offset, data)
@@ -62,14 +62,14 @@ class Mbochs(PciDevice):
         device_memory.write(self.qemu, self.vram, 0, b"\xff" * (4 * width * height))
 
     def flip(self, seed, width, height):
-        """Draws below the first frame, shows that, and returns the picture."""
+        """Draws below the first frame, flips to it, and returns the picture."""
         want = self.draw(seed, width, height, offset=4 * width * height)
         self.pan(0, height)
         return want
 
 
 class UnattendedMbochs:
-    """The one mbochs of a QEMU whose guest does not run, and has placed it nowhere."""
+    """The only mbochs of a QEMU whose guest does not run, so that its BARs have no address."""
 
     def __init__(self, pid):
         self.pid = pid
@@ -92,7 +92,7 @@ class UnattendedMbochs:
 
 
 class Mdpy(PciDevice):
-    """mdpy: a framebuffer of fixed geometry in BAR 0, told by a vendor capability."""
+    """mdpy: a framebuffer in BAR 0, with the fixed geometry that a vendor capability says."""
 
     def __init__(self, qemu, slot):
         super().__init__(qemu, slot)

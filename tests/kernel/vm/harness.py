@@ -1,4 +1,4 @@
-"""What the tests are made of: a table of cases, and the world that each runs in."""
+"""The table of tests, and the environment that each runs in."""
 
 import contextlib
 import gc
@@ -32,7 +32,7 @@ class Case:
 
 
 def case(title, *, driver, stock=None, kernel_log=(), long=False):
-    """Makes a function a test, named after it.
+    """Registers a function as a test, named after it.
 
     driver: the module with the vGPU; None for none.
     stock: what stock QEMU is known to do instead.
@@ -49,14 +49,14 @@ def case(title, *, driver, stock=None, kernel_log=(), long=False):
 
 
 class Test:
-    """The world of one test. Everything made through it is taken down by finish()."""
+    """The environment of one test. finish() takes down everything created through it."""
 
     def __init__(self, a_case, config, directory):
         self.case, self.config, self.directory = a_case, config, directory
         self.log = KernelLog()
         self.modules = Modules(config["modules"])
         self.mdevs, self.qemus, self.processes = [], [], []
-        # What goes before QEMU does, and what stays until it has ended.
+        # What is taken down before QEMU ends, and what after.
         self.clients, self.servers = contextlib.ExitStack(), contextlib.ExitStack()
         self.pictures = 0
         self.kernel_is_sound = True
@@ -86,7 +86,7 @@ class Test:
         return self.clients.enter_context(contextlib.closing(Vnc(path)))
 
     def spawn(self, command, **options):
-        """A program that runs beside QEMU."""
+        """Starts a program beside QEMU."""
         log = open(os.path.join(self.directory, os.path.basename(command[0]) + ".log"), "ab")
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **options
@@ -105,11 +105,11 @@ class Test:
         self.check(got == want, f"{what}: {got!r} instead of {want!r}")
 
     def shows(self, qemu, want, what="the screen", device=None):
-        """The screen shows this picture, now or soon: the console polls."""
+        """Expects this picture on the screen, now or soon: the console polls."""
         self.sees(lambda: qemu.screendump(device), want, what, qemu)
 
     def sees(self, look, want, what, qemu=None):
-        """What look() returns is this picture, now or soon."""
+        """Expects this picture from look(), now or soon."""
         deadline = time.monotonic() + PATIENCE_S
         while True:
             got = error = None
@@ -134,12 +134,12 @@ class Test:
         raise Failed(f"{what}: {want.difference(got)}")
 
     def keep(self, picture, name):
-        """Saves a picture for a person to look at."""
+        """Saves a picture for people."""
         self.pictures += 1
         picture.save_png(os.path.join(self.directory, f"{self.pictures}-{name}.png"))
 
     def finish(self):
-        """Takes all down, and says what was not as it should be."""
+        """Takes everything down, and returns what was wrong."""
         reasons = []
 
         def attempt(action):
@@ -168,7 +168,7 @@ class Test:
         return reasons
 
     def clients_let_go(self):
-        """What a client was shown may be a file of the driver's, which the driver wants back before its device goes."""
+        """Waits until clients have dropped their pictures, which may be files of the driver's."""
 
         def gone():
             gc.collect()
@@ -180,13 +180,13 @@ class Test:
             raise RuntimeError(f"a client that has gone still holds a dma-buf of {self.case.driver}") from None
 
     def nobody_holds_devices(self):
-        """The kernel waits with a removal until then, and the VM's end waits with it."""
+        """Fails, and kills, if a process still has a device open: a removal would wait for it."""
         killed = kill_holders("/dev/vfio/") if self.mdevs else []
         if killed:
             raise RuntimeError(f"still there, with a device open, and killed: {', '.join(killed)}")
 
     def check_references(self):
-        """The driver is not in use any more: no device, no dma-buf."""
+        """Checks that the driver is not in use any more: no device, no dma-buf."""
         driver = self.case.driver
         try:
             wait_for("its references", lambda: Modules.references(driver) == 0, timeout=10)

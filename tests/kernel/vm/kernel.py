@@ -12,18 +12,18 @@ SYS_DELETE_MODULE = 176
 
 libc = ctypes.CDLL(None, use_errno=True)
 
-# What the kernel says at every load of an unsigned module from outside its tree, and in a VM whose host is busy.
+# Messages at every load of an unsigned out-of-tree module, and on a busy host.
 EXPECTED = [
     re.compile(r"^\w+: loading out-of-tree module taints kernel"),
     re.compile(r"^\w+: module verification failed: signature and/or required key missing"),
     re.compile(r"^hrtimer: interrupt took|^clocksource: |^perf: interrupt took|hogged CPU for"),
 ]
-# Said at any level.
+# These count at any level.
 ALARMING = re.compile(
     r"BUG|WARNING|Oops|Call Trace|Bad page|refcount_t|general protection|KFENCE|use-after-free|"
     r"blocked for more than|soft lockup|rcu_.*stall|INFO: task"
 )
-# A notice, and no fault of the kernel's.
+# A notice, not a fault.
 DENIED = 'apparmor="DENIED"'
 
 
@@ -33,7 +33,7 @@ class KernelLog:
         self.lines = []
 
     def read(self):
-        """The lines since the last read, as (priority, text)."""
+        """Returns the lines since the last read, as (priority, text)."""
         lines = []
         while True:
             try:
@@ -47,7 +47,7 @@ class KernelLog:
             lines.append((int(head.split(",")[0]) & 7, text.split("\n", 1)[0]))
 
     def problems(self, allowed=()):
-        """The lines since the last read that say that something is wrong."""
+        """Returns the lines since the last read that report a fault."""
         allowed = EXPECTED + [re.compile(pattern) for pattern in allowed]
         return [
             text
@@ -68,8 +68,8 @@ class Modules:
 
     @staticmethod
     def unload(name):
-        """Fails while anything of the module is in use."""
-        # rmmod does no more, and under emulation takes a second to start.
+        """Unloads the module. Fails while it is in use."""
+        # rmmod does the same, but takes a second to start under emulation.
         if libc.syscall(SYS_DELETE_MODULE, name.encode(), os.O_NONBLOCK) < 0:
             raise RuntimeError(f"{name} cannot be unloaded: {os.strerror(ctypes.get_errno())}")
 
@@ -92,15 +92,16 @@ class Mdev:
         with open(f"{types}/{parent}-{kind}/create", "w", encoding="ascii") as file:
             file.write(self.uuid)
         self.path = f"/sys/bus/mdev/devices/{self.uuid}"
-        # The process that removes it, and 0 when that has ended.
+        # The process that removes it; 0 once that has ended.
         self.removal = None
 
     def start_removal(self):
-        """Removes it; the kernel waits until nobody has it open any more."""
-        # A process of its own: of a thread that waits in the kernel this one could not end, nor the VM after it.
+        """Removes it. The kernel waits until nobody has it open any more."""
+        # In a process: a thread that waits in the kernel would keep this one, and the VM, from
+        # ending.
         self.removal = os.fork()
         if self.removal == 0:
-            # What we have open is ours to close.
+            # Our own descriptors would hold it, too.
             os.closerange(3, os.sysconf("SC_OPEN_MAX"))
             status = 1
             try:
@@ -110,7 +111,7 @@ class Mdev:
                 os._exit(status)
 
     def finish_removal(self, timeout=30):
-        """Whether it is gone."""
+        """Returns whether it is gone."""
         try:
             wait_for("it is removed", self.removed, timeout, interval=0.02)
         except AssertionError:
@@ -118,7 +119,7 @@ class Mdev:
         return not os.path.exists(self.path)
 
     def removed(self):
-        """Whether the kernel has done what there is to be done."""
+        """Returns whether the kernel has finished."""
         if self.removal and os.waitpid(self.removal, os.WNOHANG)[0]:
             self.removal = 0
         return self.removal == 0
@@ -131,7 +132,7 @@ class Mdev:
 
 
 def wait_for(what, check, timeout=120, interval=0.1):
-    """Waits until check() is true; its last answer is returned."""
+    """Waits until check() is true, and returns its last answer."""
     deadline = time.monotonic() + timeout
     while not (answer := check()):
         if time.monotonic() > deadline:

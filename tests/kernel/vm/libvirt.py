@@ -1,4 +1,4 @@
-"""libvirt's system daemon in the VM, as Debian has it: AppArmor confines it and its domains."""
+"""Debian's libvirt system daemon in the VM: AppArmor confines it and its domains."""
 
 import os
 import re
@@ -11,7 +11,7 @@ from harness import wait_for
 from root import make_writable
 
 ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "../../.."))
-# Where docs/using.md installs it, and AppArmor's rules look for it.
+# The prefix in docs/using.md and in AppArmor's rules.
 PREFIX = "/opt/vfio-display"
 EMULATOR = f"{PREFIX}/bin/qemu-system-x86_64"
 FIRMWARE = "/usr/share/seabios", "/usr/share/qemu"
@@ -29,7 +29,7 @@ def run(*command):
 
 
 def install(binary, vgpu):
-    """The QEMU under test, vgpu, firmware and the rules, where scripts/qemu --install would put them."""
+    """Puts the QEMU under test, vgpu, firmware and rules where scripts/qemu --install would."""
     rules = f"{PREFIX}/share/vfio-display/apparmor"
     for directory in (f"{PREFIX}/bin", f"{PREFIX}/share/qemu", rules):
         os.makedirs(directory)
@@ -48,7 +48,7 @@ def install(binary, vgpu):
 
 
 def manual(pattern, count):
-    """So many parts of docs/using.md, as they stand there."""
+    """Returns parts of docs/using.md verbatim, and checks how many there are."""
     with open(f"{ROOT}/docs/using.md", encoding="utf-8") as file:
         found = re.findall(pattern, file.read(), re.MULTILINE)
     if len(found) != count:
@@ -57,27 +57,27 @@ def manual(pattern, count):
 
 
 def allow_by_the_manual():
-    """What an administrator does for AppArmor."""
+    """Sets up AppArmor as docs/using.md tells an administrator to."""
     for command in manual(r"^    ((?:mkdir|cat) .*/etc/apparmor\.d/.*)$", 3):
         run("sh", "-c", command)
 
 
 def serve_by_the_manual():
-    """What starts a vGPU in a process, as a command."""
+    """Returns the command of docs/using.md that starts a vGPU in a process."""
     for command in manual(r"^    (mkdir .*/run/vgpu)$", 1):
         run("sh", "-c", command)
     return shlex.split(manual(rf"^    ({PREFIX}/bin/vgpu serve .*) &$", 1)[0])
 
 
 def set_up(test):
-    """Once, until the VM ends: what packages and docs/using.md leave on a machine."""
+    """Sets the VM up, once, as packages and docs/using.md do."""
     make_writable(test.modules, "/etc", "/var", "/opt")
     run("mount", "-t", "securityfs", "none", "/sys/kernel/security")
     run("mount", "-t", "cgroup2", "none", "/sys/fs/cgroup")
     shutil.copytree(test.config["libvirt"], "/etc", dirs_exist_ok=True)
     install(test.config["qemu"], test.config["vgpu"])
     os.makedirs("/etc/apparmor.d/local/abstractions", exist_ok=True)
-    # The package's own scripts make these.
+    # The package's own scripts create these.
     for name in ("abstractions/libvirt-qemu", *PROFILES):
         open(f"/etc/apparmor.d/local/{name}", "ab").close()
     for database, entry in (("passwd", f"{USER}:x:64055:64055::/var/lib/libvirt:/usr/sbin/nologin"),
@@ -91,12 +91,12 @@ def set_up(test):
     with open("/etc/libvirt/libvirtd.conf", "w", encoding="ascii") as file:
         file.write('auth_unix_rw = "none"\n')
     with open("/etc/libvirt/qemu.conf", "w", encoding="ascii") as file:
-        # Else a second daemon writes QEMU's messages.
+        # Otherwise a second daemon, virtlogd, would write QEMU's messages.
         file.write(f'security_driver = "apparmor"\nuser = "{USER}"\ngroup = "{USER}"\nstdio_handler = "file"\n')
 
 
 class Libvirtd:
-    """The daemon; it ends with the test."""
+    """The daemon, which ends with the test."""
 
     def __init__(self, test):
         if not os.path.ismount("/sys/kernel/security"):
@@ -118,7 +118,7 @@ def virsh(*words):
 
 
 def hostdev(mdev, **attributes):
-    """A vGPU of the kernel, as docs/using.md has it."""
+    """Returns the XML of a vGPU of the kernel, as in docs/using.md."""
     element = ET.Element("hostdev", mode="subsystem", type="mdev", model="vfio-pci", display="on", **attributes)
     ET.SubElement(ET.SubElement(element, "source"), "address", uuid=mdev.uuid)
     ET.SubElement(element, "alias", name="ua-vgpu")
@@ -126,7 +126,7 @@ def hostdev(mdev, **attributes):
 
 
 def domain(name, graphics, vgpu=None):
-    """A domain with a vGPU, or without."""
+    """Returns the XML of a domain, with a vGPU or without."""
     text = f"""<domain type='qemu'><name>{name}</name><memory unit='MiB'>64</memory><vcpu>1</vcpu>
         <os><type arch='x86_64' machine='pc'>hvm</type></os><features><acpi/></features>
         <devices><emulator>{EMULATOR}</emulator><controller type='usb' model='none'/>
@@ -138,7 +138,7 @@ def domain(name, graphics, vgpu=None):
 
 
 def domain_of_the_manual():
-    """The one with a vGPU in a process, without KVM and a disk."""
+    """Returns the domain of docs/using.md with a vGPU in a process, without KVM and disk."""
     found = ET.fromstring(manual(r"^```xml\n((?:(?!```)[^\n]*\n)*)```", 1)[0])
     found.set("type", "qemu")
     found.find("memory").text, found.find("vcpu").text = "64", "1"
@@ -150,7 +150,7 @@ def domain_of_the_manual():
 
 
 class Domain:
-    """A domain, to the end of a `with` block. Its CPU stands still: what is on the screen, we draw."""
+    """A domain, for a `with` block. Its CPU is stopped: the test draws what is on the screen."""
 
     def __init__(self, test, element):
         self.name, self.results = element.findtext("name"), test.directory

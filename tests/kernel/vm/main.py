@@ -21,7 +21,7 @@ RESULTS = "/run/results"
 
 
 def selected(patterns, long=False):
-    """The tests that match a pattern; without one all, the long ones only if so said."""
+    """Returns the tests that match a pattern, by default all but the long ones."""
     chosen = [
         case
         for case in CASES
@@ -30,13 +30,13 @@ def selected(patterns, long=False):
     unmatched = [p for p in patterns if not fnmatch.filter([c.name for c in CASES], p)]
     if unmatched:
         sys.exit(f"no such test: {', '.join(unmatched)} (see --list)")
-    # One driver after another, since mbochs and its copy cannot be loaded together.
+    # Sorted by driver, since mbochs and its copy cannot be loaded together.
     drivers = list(dict.fromkeys(case.driver for case in CASES))
     return sorted(chosen, key=lambda case: drivers.index(case.driver))
 
 
 def run(case, config):
-    """Runs one test: None or why it failed, and whether the kernel is still sound."""
+    """Runs one test. Returns None or why it failed, and whether the kernel is still sound."""
     directory = os.path.join(RESULTS, case.name)
     shutil.rmtree(directory, ignore_errors=True)
     os.mkdir(directory)
@@ -60,7 +60,7 @@ def report(number, case, reason, seconds, stock):
     """Prints the result of a test."""
     known = case.stock if stock else None
     if known:
-        # A defect that is gone from stock QEMU should be gone from the table.
+        # A defect that stock QEMU no longer has must be removed from the table.
         note = f" [fails as known: {known}]"
         reason = None if reason else f"passed, but is known to fail with stock QEMU: {known}"
     else:
@@ -80,7 +80,7 @@ def main():
         config = json.load(file)
     number = config["first"]
     for number, case in enumerate(selected(sys.argv[2:] or config["cases"]), number):
-        # The host knows by this which test it was, should the kernel not survive it.
+        # If the kernel does not survive the test, this tells the host which it was.
         print(f"# {number} {case.name}", flush=True)
         start = time.monotonic()
         reason, sound = run(case, config)

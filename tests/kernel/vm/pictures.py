@@ -1,4 +1,4 @@
-"""Pictures: what was written, what a screendump shows, and where they differ."""
+"""Pictures: written ones, screendumps, and where they differ."""
 
 import os
 import random
@@ -33,12 +33,12 @@ class Picture:
 
     @classmethod
     def from_png(cls, data):
-        """8-bit RGB or RGBA; slow, so for small pictures."""
+        """Writes 8-bit RGB or RGBA. Slow: for small pictures only."""
         return cls(*parse_png(data))
 
     @classmethod
     def from_xrgb(cls, width, height, data, stride=None, offset=0):
-        """Out of video memory in DRM_FORMAT_XRGB8888."""
+        """Reads a picture from video memory in DRM_FORMAT_XRGB8888."""
         stride = stride or width * 4
         if stride != width * 4 or offset:
             rows = (offset + y * stride for y in range(height))
@@ -53,7 +53,7 @@ class Picture:
         return (self.width, self.height, self.rgb) == (other.width, other.height, other.rgb)
 
     def difference(self, other):
-        """None when equal, else where and how they differ, for a person: it takes long."""
+        """Describes where and how pictures differ; None if they are equal. Slow."""
         if (self.width, self.height) != (other.width, other.height):
             return f"{other.width}x{other.height} instead of {self.width}x{self.height}"
         if self.rgb == other.rgb:
@@ -69,7 +69,7 @@ class Picture:
         )
 
     def difference_picture(self, other):
-        """White where they differ; None when their sizes do."""
+        """Returns a picture that is white where they differ; None if their sizes do."""
         if (self.width, self.height) != (other.width, other.height):
             return None
         mask = bytearray(len(self.rgb))
@@ -79,7 +79,7 @@ class Picture:
         return Picture(self.width, self.height, mask)
 
     def is_plain(self):
-        """Whether all is of one colour."""
+        """Returns whether there is only one colour."""
         return self.rgb == self.rgb[:3] * (self.width * self.height)
 
     def save_png(self, path):
@@ -87,8 +87,8 @@ class Picture:
 
 
 def noise(seed, size):
-    """Video memory in which no two pixels near each other are alike; X bytes are set, to be ignored."""
-    # A block of a size that no row or page has, repeated: quick to make, and a shift by one row, one
-    # page or one pixel is seen.
+    """Returns video memory in which nearby pixels differ. The X bytes are set, and must be ignored."""
+    # A repeated block whose size is that of no row or page: quick to make, and a shift by a row, a
+    # page or a pixel shows.
     block = random.Random(seed).randbytes(4 * 8191)
     return (block * (size // len(block) + 1))[:size]

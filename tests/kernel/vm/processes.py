@@ -1,11 +1,11 @@
-"""What other processes of the VM hold."""
+"""Files that other processes of the VM hold."""
 
 import os
 import signal
 
 
 def open_files(pid, text):
-    """What a process has open under names with this text, as {descriptor: inode}."""
+    """Returns files of a process whose names contain this text, as {descriptor: inode}."""
     found = {}
     directory = f"/proc/{pid}/fd"
     for fd in os.listdir(directory):
@@ -18,7 +18,7 @@ def open_files(pid, text):
 
 
 def dma_bufs(pid, exporter):
-    """The dma-bufs of this exporter that a process holds, each once; Mesa has dma-bufs of its own."""
+    """Returns the dma-bufs of this exporter that a process holds. Mesa has others of its own."""
     found = set()
     for fd, inode in open_files(pid, "/dmabuf").items():
         try:
@@ -31,7 +31,7 @@ def dma_bufs(pid, exporter):
 
 
 def kill_holders(path):
-    """Ends who has a file under this path open, and names them."""
+    """Kills processes that have a file under this path open, and returns their names."""
     killed = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:

@@ -12,7 +12,7 @@ import time
 from pictures import Picture
 from processes import dma_bufs, open_files
 
-# Everything is emulated twice here: how long something may take is no result of any test.
+# Everything is emulated twice here. No result depends on how long something takes.
 PATIENCE_S = 120
 
 
@@ -40,7 +40,7 @@ class Channel:
 
     def send(self, line, fds=()):
         try:
-            # Descriptors go with the first byte; what takes descriptors may send less than all.
+            # Descriptors go with the first byte. sendmsg() may send only a part.
             data = line.encode() + b"\n"
             sent = socket.send_fds(self.socket, [data], fds) if fds else 0
             self.socket.sendall(data[sent:])
@@ -110,8 +110,9 @@ class Qemu:
 
     @staticmethod
     def environment(added):
-        # Threads that compile shaders for idle cores cost more here than they save. And what llvmpipe draws with AVX can be wrong
-        # under the emulator of Debian 12 (mbochs-gtk-gl: all of a texture at a size has the colour of its first pixel).
+        # Threads that compile shaders cost more here than they save. And with AVX, llvmpipe can
+        # draw wrong under Debian 12's emulator (mbochs-gtk-gl: a texture gets its first pixel's
+        # colour).
         llvmpipe = {"LIBGL_ALWAYS_SOFTWARE": "1", "LP_NUM_THREADS": "1", "LP_NATIVE_VECTOR_WIDTH": "128"}
         return {**os.environ, **llvmpipe, **(added or {})}
 
@@ -121,21 +122,21 @@ class Qemu:
             return file.read().decode(errors="replace")
 
     def messages(self):
-        """What QEMU said, except for what it says about every such device."""
+        """Returns QEMU's messages, except for those about every such device."""
         usual = (
             "Could not enable error recovery",
             "no available reset mechanism",
             "KVM VFIO device isn't created yet",
             "GLib-",
             "libEGL",
-            # zink, of each dma-buf that it imported on lavapipe and draws: there is no fence to be had of it.
+            # zink on lavapipe, for each imported dma-buf that it draws: it cannot get a fence.
             "MESA: Unable to get a valid memory fd",
         )
         lines = (line for line in self.log().splitlines() if line)
         return [line for line in lines if not any(text in line for text in usual)]
 
     def status(self):
-        """How QEMU is, in words."""
+        """Describes whether QEMU runs."""
         try:
             code = self.process.wait(timeout=0.5)
         except subprocess.TimeoutExpired:
@@ -152,7 +153,7 @@ class Qemu:
         return self.execute(execute, arguments)
 
     def send_fd(self, execute, file, **arguments):
-        """A QMP command that takes a descriptor."""
+        """Runs a QMP command that takes a descriptor."""
         return self.execute(execute, arguments, [file.fileno()])
 
     def execute(self, execute, arguments, fds=()):
@@ -174,7 +175,7 @@ class Qemu:
         return reply[1:]
 
     def write(self, address, data):
-        """Writes into the guest's physical memory, as its CPU would."""
+        """Writes to the guest's physical memory, as its CPU would."""
         for start in range(0, len(data), 1 << 18):
             part = data[start : start + (1 << 18)]
             text = base64.b64encode(part).decode()
@@ -193,15 +194,15 @@ class Qemu:
         return Picture.from_ppm(data)
 
     def open_files(self, text):
-        """What QEMU has open under names with this text, as {descriptor: inode}."""
+        """Returns QEMU's files whose names contain this text, as {descriptor: inode}."""
         return open_files(self.process.pid, text)
 
     def dma_bufs(self, exporter):
-        """Those that QEMU holds."""
+        """Returns the dma-bufs that QEMU holds."""
         return dma_bufs(self.process.pid, exporter)
 
     def quit(self):
-        """Ends QEMU by QMP; an error unless it ends well."""
+        """Ends QEMU through QMP. Fails unless it ends with success."""
         if self.process.poll() is None:
             self.qmp("quit")
         try:
@@ -213,7 +214,7 @@ class Qemu:
             raise QemuError(self.status())
 
     def expected_dead(self):
-        """Whether a test has ended it itself."""
+        """Returns whether the test has ended QEMU itself."""
         return self.killed
 
     def kill(self):

@@ -1,4 +1,4 @@
-"""A VNC client: what a front end is really given to show, OpenGL's read-back included."""
+"""A VNC client, which sees what a front end is given, including what OpenGL reads back."""
 
 import socket
 import struct
@@ -41,7 +41,7 @@ class Vnc:
         return bytes(data)
 
     def picture(self):
-        """Asks for the whole screen and returns it once it has come."""
+        """Requests the whole screen, and returns it when it has come."""
         self.socket.sendall(struct.pack(">BBHHHH", 3, 0, 0, 0, self.width, self.height))
         drawn = 0
         while not drawn:
@@ -56,7 +56,7 @@ class Vnc:
         return Picture.from_xrgb(self.width, self.height, self.pixels)
 
     def update(self):
-        """One framebuffer update; the number of rectangles with pixels."""
+        """Reads one framebuffer update. Returns the number of rectangles with pixels."""
         drawn = 0
         for _ in range(struct.unpack(">xH", self.read(3))[0]):
             x, y, width, height, encoding = struct.unpack(">HHHHi", self.read(12))
@@ -78,7 +78,7 @@ class Vnc:
         return drawn
 
     def resize(self, width, height):
-        """The window has another size: a wish to the guest."""
+        """Requests another size, as a resized window does."""
         screen = struct.pack(">IHHHHI", 0, 0, 0, width, height, 0)
         self.socket.sendall(struct.pack(">BxHHBx", 251, width, height, 1) + screen)
 

@@ -1,4 +1,4 @@
-"""The VM's root is the host's, and read-only; what a test must write to lies above it, in memory."""
+"""Writable directories: the VM's root is the host's, read-only, so memory is mounted over parts."""
 
 import os
 import subprocess
@@ -7,7 +7,7 @@ _writable = set()
 
 
 def make_writable(modules, *directories):
-    """Until the VM ends. What the host has there is still seen."""
+    """Makes a directory writable until the VM ends. The host's files stay visible in it."""
     modules.load("overlay")
     for directory in directories:
         if directory in _writable:

@@ -1,4 +1,4 @@
-"""What the display tests share: a vGPU, a QEMU that shows it, and pictures to compare. See ../README.md."""
+"""What the display tests share: a vGPU, a QEMU that shows it, pictures. See ../README.md."""
 
 from .case import KERNEL, Failure, attempt, expect, output_file, say, skip, until
 from .pictures import compare, load, same_as_console, same_as_picture, same_as_screen, settled

@@ -1,4 +1,4 @@
-"""One test: where its files are, what it says, and how it waits."""
+"""One test: its files, its output, and how it waits."""
 
 import atexit
 import os
@@ -9,12 +9,12 @@ import time
 import traceback
 
 
-# How a test ends that could not be run.
+# The exit status of a test that could not be run.
 SKIPPED = 77
 
 
 class Failure(Exception):
-    """The test failed; the message says what was expected and what came."""
+    """The test failed; the message says what was expected and what happened."""
 
 
 def _environment(name):
@@ -26,49 +26,49 @@ def _environment(name):
 
 QEMU = _environment("VFIO_DPY_TEST_QEMU")
 VGPU = _environment("VFIO_DPY_TEST_VGPU")
-# Where the libraries of tests/quirks are.
+# The directory with the libraries of tests/quirks.
 QUIRKS = _environment("VFIO_DPY_TEST_QUIRKS")
-# "enabled": the library; "disabled": QEMU's own C.
+# "enabled": the library; "disabled": QEMU's own display code.
 VARIANT = _environment("VFIO_DPY_TEST_VARIANT")
 OUTPUT = _environment("VFIO_DPY_TEST_OUTPUT")
 DEBUG = bool(os.environ.get("VFIO_DPY_TEST_DEBUG"))
-# The kernel's vfio for QEMU, if vGPUs are to be devices of the kernel: see kernel_vfio.py.
+# The library that plays the kernel's vfio, for vGPUs as devices of the kernel: kernel_vfio.py.
 KERNEL = os.environ.get("VFIO_DPY_TEST_KERNEL")
-# For all displays, before those of the test.
+# Options for all displays, which come before those of the test.
 OPTIONS = os.environ.get("VFIO_DPY_TEST_OPTIONS")
-# How many times as long things may take, for a machine that is emulated.
+# Factor for all deadlines, for a machine that is emulated.
 PATIENCE = float(os.environ.get("VFIO_DPY_TEST_PATIENCE", 1))
 
-# For sockets, whose paths must be short; the same name in each run of a test would not let runs go side by side.
+# For sockets, whose paths must be short. The name is random, so that runs can go side by side.
 SCRATCH = tempfile.mkdtemp(prefix="vfio-dpy-test-")
 atexit.register(shutil.rmtree, SCRATCH, ignore_errors=True)
 
 
 def output_file(name):
-    """Path of a file that a failing test leaves behind."""
+    """Returns the path of a file that a failing test leaves behind."""
     return os.path.join(OUTPUT, name)
 
 
 def filtered(text):
-    """The text without what differs from run to run."""
+    """Returns the text without what differs from run to run."""
     for varying, constant in ((SCRATCH + "/", ""), (OUTPUT, "OUTPUT"), (QEMU, "QEMU"), (os.path.basename(QEMU), "qemu")):
         text = text.replace(varying, constant)
     return text
 
 
 def say(text):
-    """A line of the test's result, which the .out file expects."""
+    """Prints a line of the test's result, which the .out file expects."""
     print(filtered(str(text)), flush=True)
 
 
 def debug(text):
-    """A line for `check -d`."""
+    """Prints a line for `check -d`."""
     if DEBUG:
         print(text, file=sys.stderr, flush=True)
 
 
 def until(what, condition, seconds=20):
-    """Waits for condition() to be true, and returns its value. No time is part of a result: it only ends what hangs."""
+    """Waits for condition() to be true, and returns its value. The deadline only ends what hangs."""
     seconds *= PATIENCE
     deadline = time.monotonic() + seconds
     while True:
@@ -81,20 +81,20 @@ def until(what, condition, seconds=20):
 
 
 def expect(what, expected, actual):
-    """Says that it is as expected, or fails."""
+    """Prints that a value is as expected, or fails."""
     if actual != expected:
         raise Failure(f"{what}: expected {expected!r}, got {actual!r}")
     say(f"{what}: {actual}")
 
 
 def skip(why):
-    """Ends the test: this machine does not have what it needs. `check` says so."""
+    """Ends the test, since this machine lacks what it needs. `check` says so."""
     say(f"SKIPPED: {why}")
     sys.exit(SKIPPED)
 
 
 def attempt(what, action, *errors):
-    """Says how something that should fail did."""
+    """Prints how something failed that should."""
     try:
         result = action()
     except errors as error:

@@ -1,4 +1,4 @@
-"""A D-Bus display client: what QEMU hands to it, pixels, dma-bufs and the pointer with its place."""
+"""A D-Bus display client: it gets pixels, dma-bufs, and the pointer with its position."""
 
 import mmap
 import os
@@ -37,7 +37,7 @@ _INTERFACE = """
   <property type="as" name="Interfaces" access="read"/>
 </interface></node>
 """
-# What a client may have beside it: for surfaces that it maps, and for dma-bufs that have offsets, and several planes.
+# Optional interfaces: for surfaces that the client maps, and for dma-bufs with offsets and planes.
 MAP = "org.qemu.Display1.Listener.Unix.Map"
 SCANOUT_DMABUF2 = "org.qemu.Display1.Listener.Unix.ScanoutDMABUF2"
 _BESIDE = {
@@ -58,7 +58,7 @@ _BESIDE = {
 </interface></node>
 """,
 }
-# What QEMU may say when a client goes while an update is on its way to it.
+# Messages that QEMU may log when a client disconnects while an update is on its way.
 IN_FLIGHT = ("Failed to call update",)
 
 # pixman's x8r8g8b8 and a8r8g8b8, as DRM's XR24 and AR24.
@@ -70,7 +70,7 @@ def _fourcc(code):
 
 
 class Bus:
-    """A message bus of our own, from the start to the end of a `with` block."""
+    """A private message bus, for a `with` block."""
 
     def __init__(self):
         self.address = f"unix:path={os.path.join(SCRATCH, 'bus')}"
@@ -96,7 +96,7 @@ class Bus:
 
 
 class DBusScreen:
-    """A client of `-display dbus`, from the start to the end of a `with` block: over a bus, or without (`p2p=yes`).
+    """A client of `-display dbus`, for a `with` block: over a bus, or peer to peer (`p2p=yes`).
 
     `interfaces`: those that it has beside the Listener's own.
     """
@@ -107,7 +107,7 @@ class DBusScreen:
         self._dmabuf = None
         self.scanouts, self.updates = [], 0
         self.cursor = self.place = None
-        # A client that takes its time: replies to UpdateDMABUF wait here while this is set.
+        # A slow client: replies to UpdateDMABUF wait here while this is set.
         self._held = None
         self._context = GLib.MainContext.new()
         self._loop = GLib.MainLoop.new(self._context, False)
@@ -166,10 +166,10 @@ class DBusScreen:
         self.close()
 
     def close(self):
-        """Goes away."""
+        """Disconnects."""
         self._listener.close_sync()
         self._display.close_sync()
-        # The thread may not have come to run the loop yet.
+        # The thread may not have started the loop yet.
         quit_loop = GLib.idle_source_new()
         quit_loop.set_callback(lambda *_: self._loop.quit())
         quit_loop.attach(self._context)
@@ -237,7 +237,7 @@ class DBusScreen:
         if form not in _PIXMAN:
             raise Failure(f"D-Bus display: unknown pixman format {form:#x}")
         pixels = data.get_data_as_bytes().get_data()
-        # The last row may be without its padding.
+        # The last row may lack its padding.
         return Image.frombytes("RGB", (width, height), bytes(pixels).ljust(stride * height, b"\0"), "raw", "BGRX", stride)
 
     def _forget_dmabuf(self):
@@ -246,7 +246,7 @@ class DBusScreen:
             self._dmabuf = None
 
     def picture(self):
-        """What the client shows; None if nothing."""
+        """Returns what the client shows; None if nothing."""
         with self._lock:
             if self._dmabuf:
                 fd, box, offset, stride, height, mode, order = self._dmabuf
@@ -256,7 +256,7 @@ class DBusScreen:
             return self._frame.copy() if self._frame else None
 
     def pointer(self):
-        """The pointer that the client draws; None if there is none."""
+        """Returns the pointer that the client draws; None if there is none."""
         with self._lock:
             found, place = self.cursor, self.place
         if not found or not place or not place[2]:
@@ -264,30 +264,30 @@ class DBusScreen:
         return pointer(found["size"], found["pixels"], "BGRA", hotspot=found["hotspot"], place=place[:2])
 
     def hold(self):
-        """From now on the client keeps what it got, and does not say when it is done with it."""
+        """Has the client keep what it gets, and not say that it is done with it."""
         with self._lock:
             self._held = []
 
     def held(self):
-        """How many updates wait for the client."""
+        """Returns how many updates wait for the client."""
         with self._lock:
             return len(self._held)
 
     def release(self):
-        """The client is done with all that it kept."""
+        """Has the client release all that it kept."""
         with self._lock:
             held, self._held = self._held, None
         for invocation in held:
             invocation.return_value(None)
 
     def set_size(self, width, height, width_mm=0, height_mm=0):
-        """The user drags the window to this size."""
+        """Resizes the window, as a user does."""
         self._display.call_sync(
             self._name, "/org/qemu/Display1/Console_0", "org.qemu.Display1.Console", "SetUIInfo",
             GLib.Variant("(qqiiuu)", (width_mm, height_mm, 0, 0, width, height)), None, Gio.DBusCallFlags.NONE, 30000, None)
 
     def wait_pointer(self, what, colour, place):
-        """Waits for a pointer in one colour (BGRA) at this place, and returns it."""
+        """Waits for a pointer of one colour (BGRA) at this position, and returns it."""
         def there():
             with self._lock:
                 cursor, at = self.cursor, self.place
@@ -328,7 +328,7 @@ class MappingScreen(DBusScreen):
         invocation.return_value(None)
 
     def picture(self):
-        """What the client shows; None if nothing, or if it was sent pixels."""
+        """Returns what the client shows; None if nothing, or if it was sent pixels."""
         with self._lock:
             if not self._map or self._frame:
                 return None

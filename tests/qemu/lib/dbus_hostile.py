@@ -1,4 +1,4 @@
-"""D-Bus clients that say nothing, do not answer or read, or truncate what they are given."""
+"""Hostile D-Bus clients: silent, slow, not reading, or truncating what they map."""
 
 import os
 import socket
@@ -10,12 +10,12 @@ from gi.repository import Gio, GLib
 from .case import say
 from .dbus import DBusScreen, MappingScreen
 
-# What QEMU says of clients that go before they have said who they are.
+# Messages about clients that disconnect before they have authenticated.
 NEWCOMERS = ("Failed to setup p",)
 
 
 class Slow(MappingScreen):
-    """A client that takes its time to map what it is given."""
+    """A client that is slow to map what it is given."""
 
     def __init__(self, qemu, console=0):
         self.asked = []
@@ -28,23 +28,23 @@ class Slow(MappingScreen):
             super()._mapped(connection, sender, path, interface, method, parameters, invocation)
 
     def answer(self):
-        """Maps what it was given, from now on at once."""
+        """Maps what it was given, and from now on maps at once."""
         asked, self.asked = self.asked, None
         for call in asked:
             super()._mapped(*call)
 
     def refuse(self):
-        """Cannot map it."""
+        """Fails to map it."""
         asked, self.asked = self.asked, []
         for call in asked:
             call[-1].return_dbus_error("org.qemu.Test", "no memory")
 
     def picture(self):
-        """What the client shows, mapped or sent."""
+        """Returns what the client shows, mapped or sent."""
         return super().picture() if self._map else DBusScreen.picture(self)
 
     def truncate(self):
-        """What becomes of it when the memory is to be taken away."""
+        """Tries to take the memory away, and prints what happens."""
         for size in 0, 1 << 30:
             try:
                 os.truncate(self._map[0], size)
@@ -55,7 +55,7 @@ class Slow(MappingScreen):
 
 
 class Deaf(DBusScreen):
-    """A client that at times does not read what QEMU sends it: GDBus does that itself, so that somebody stands between."""
+    """A client that can stop reading what QEMU sends: a proxy, since GDBus always reads."""
 
     def __init__(self, *arguments, **options):
         self._reads = threading.Event()
@@ -75,7 +75,7 @@ class Deaf(DBusScreen):
 
     @staticmethod
     def _pass_on(source, sink, reads):
-        """One message at a time: a descriptor belongs to the message whose first byte it came with."""
+        """Passes on one message. A descriptor belongs to the message whose first byte it came with."""
         def read(count):
             data = bytearray()
             while len(data) < count:
@@ -98,7 +98,7 @@ class Deaf(DBusScreen):
                     body, fields = struct.unpack("<4xI4xI", message)
                     message += read(-(-fields // 8) * 8 + body)
                 else:
-                    # They authenticate themselves, in lines.
+                    # First come the lines of the authentication.
                     while message[-1:] not in (b"\n", b"\0"):
                         message += read(1)
                 socket.send_fds(sink, [message[:1]], fds)
@@ -114,15 +114,15 @@ class Deaf(DBusScreen):
                 pass
 
     def stop(self):
-        """Reads no more, but for what is under way."""
+        """Stops reading, except for what is under way."""
         self._reads.clear()
 
     def go_on(self):
-        """Reads again."""
+        """Goes on reading."""
         self._reads.set()
 
     def close(self):
-        """Goes away."""
+        """Disconnects."""
         self.go_on()
         super().close()
         for thread in self._between:
@@ -132,7 +132,7 @@ class Deaf(DBusScreen):
 
 
 class Silent:
-    """Who wants to be a listener, and says nothing."""
+    """Registers listeners, and then is silent."""
 
     def __init__(self, qemu, console=0):
         ours, theirs = socket.socketpair()
@@ -146,7 +146,7 @@ class Silent:
         self._ends = []
 
     def register(self):
-        """Wants to be one more."""
+        """Registers one more."""
         ours, theirs = socket.socketpair()
         fds = Gio.UnixFDList.new()
         handle = fds.append(theirs.fileno())
@@ -157,16 +157,16 @@ class Silent:
             Gio.DBusCallFlags.NONE, 30000, fds, None)
 
     def register_and_authenticate(self):
-        """Wants to be one more, says who it is, and answers no question."""
+        """Registers one more, which authenticates and then answers nothing."""
         self.register()
         stream = Gio.Socket.new_from_fd(self._ends.pop().detach()).connection_factory_create_connection()
         flags = Gio.DBusConnectionFlags.AUTHENTICATION_CLIENT | Gio.DBusConnectionFlags.DELAY_MESSAGE_PROCESSING
         self._ends.append(Gio.DBusConnection.new_sync(stream, None, flags, None, None))
 
     def close(self):
-        """Goes away."""
+        """Disconnects."""
         for end in self._ends:
             (end.close_sync if isinstance(end, Gio.DBusConnection) else end.close)()
-        # Without a bus there is one client, and who comes last is it.
+        # Peer to peer there is one client: the last one to connect.
         if not self._display.is_closed():
             self._display.close_sync()

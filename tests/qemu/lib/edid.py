@@ -1,15 +1,15 @@
-"""What the guest is told about its monitor."""
+"""What the guest reads of its monitor."""
 
 import time
 
 from .case import Failure, expect, say, until
 
-# Front ends tell the guest of a window's size after a second without another one.
+# Front ends pass on a window's size after a second without a change.
 _DELAY = 1
 
 
 def keeps_monitor(what, vgpu, width, height):
-    """The guest sees a monitor of this size, and is not told another soon. A busy machine finds less, and nothing that is wrong."""
+    """Waits until the guest sees a monitor of this size, and checks for a while that it stays."""
     wait_monitor(what, vgpu, width, height)
     end = time.monotonic() + 2 * _DELAY
     while time.monotonic() < end:
@@ -21,7 +21,7 @@ def keeps_monitor(what, vgpu, width, height):
 
 
 def wait_monitor(what, vgpu, width, height):
-    """The guest sees a monitor of this size, with the link up."""
+    """Waits until the guest sees a monitor of this size, with the link up."""
     def settled():
         edid = vgpu.ask("edid")
         mode = edid["preferred"] or {}

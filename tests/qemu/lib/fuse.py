@@ -1,4 +1,4 @@
-"""A file system in a process, which answers one process and nobody else.
+"""A file system in a process, which answers one process only.
 
 The messages are those of linux/fuse.h. Needs root and /dev/fuse.
 """
@@ -15,7 +15,7 @@ _FOREVER = 1 << 31
 
 
 class SilentFile:
-    """Its `path` can be opened by the process `friend`; whoever else asks for anything, waits."""
+    """The process `friend` can open `path`; requests of other processes are never answered."""
 
     def __init__(self, friend):
         from . import processes
@@ -39,21 +39,21 @@ class SilentFile:
             return file.read().splitlines()
 
     def unanswered(self):
-        """What others asked."""
+        """Returns the requests of others."""
         return [line for line in self._lines() if line in _NAMES.values()]
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        # Whoever waits gets an error then.
+        # Processes that wait get an error then.
         self._process.kill()
         self._process.wait()
         _umount(self._mountpoint)
 
 
 def available():
-    """Whether this machine lets us."""
+    """Returns whether this machine allows it."""
     return os.geteuid() == 0 and os.access("/dev/fuse", os.R_OK | os.W_OK)
 
 
@@ -88,7 +88,7 @@ def _serve(mountpoint, friend):
         message = os.read(device, 1 << 20)
         _, operation, unique, node, _, _, thread, _ = struct.unpack("<2I2Q4I", message[:40])
         name = _NAMES.get(operation, f"operation {operation}")
-        # The kernel itself asks as nobody.
+        # The kernel's own requests have no process id.
         if thread != 0 and name != "init" and not os.path.exists(f"/proc/{friend}/task/{thread}"):
             print(name, flush=True)
         elif name in answers:

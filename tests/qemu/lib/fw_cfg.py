@@ -1,4 +1,4 @@
-"""fw_cfg and ramfb through qtest, as a firmware uses them. For the kernel's VM too, so it imports nothing of its package."""
+"""fw_cfg and ramfb through qtest. Imports nothing of lib, since the kernel's VM uses it, too."""
 
 import struct
 
@@ -10,7 +10,7 @@ _DMA_ADDRESS, FRAMEBUFFER = 0x100000, 0x1000000
 
 
 def _find(command, wanted):
-    """The selector of a file, or None."""
+    """Returns the selector of a file, or None."""
     command(f"outw {_SELECTOR:#x} {_DIRECTORY:#x}")
 
     def read(count):
@@ -25,7 +25,7 @@ def _find(command, wanted):
 
 
 def set_ramfb(command, write, width, height, stride):
-    """Shows what is at FRAMEBUFFER, in XRGB8888. False if there is no ramfb.
+    """Shows what is at FRAMEBUFFER, in XRGB8888. Returns False if there is no ramfb.
 
     command: runs a command of qtest, and returns the words of its answer; write: writes bytes to an address.
     """
@@ -36,7 +36,7 @@ def set_ramfb(command, write, width, height, stride):
     config = struct.pack(">QIIIII", FRAMEBUFFER, fourcc, 0, width, height, stride)
     access = struct.pack(">IIQ", selector << 16 | _DMA_SELECT_AND_WRITE, len(config), _DMA_ADDRESS + 16)
     write(_DMA_ADDRESS, access + config)
-    # The second half triggers it. Both are big endian, in a port that is not.
+    # Writing the second half starts it. Both are big endian, in a little-endian port.
     command(f"outl {_DMA:#x} 0x0")
     command(f"outl {_DMA + 4:#x} {int.from_bytes(_DMA_ADDRESS.to_bytes(4, 'big'), 'little'):#x}")
     return True

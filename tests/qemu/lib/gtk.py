@@ -1,15 +1,15 @@
-"""GTK's window as people start it, and what they do with it."""
+"""GTK's window with its defaults, and what users do with it."""
 
 from .case import Failure, output_file, until
 
 FULL_SCREEN, GRAB = "Control_L+Alt_L+f", "Control_L+Alt_L+g"
 _VIEW_MENU = "Alt_L+v"
-# So much of the picture is below it in any case.
+# The picture is below it by at least this much.
 _MENU = 120, 60
 _WHITE = ((255, 255),) * 3
 # From the end of that menu.
 _DETACH_TAB = "Up", "Up", "Return"
-# The frame that GTK draws itself has a button for that, so far from the upper right corner of what is in it.
+# GTK's own frame has a button for that, this far from the upper right corner of its content.
 _CLOSE_BUTTON = -24, -22
 
 
@@ -20,14 +20,14 @@ class Tab:
         self._server = server
 
     def detach(self):
-        """The user picks Detach Tab."""
+        """Picks Detach Tab, as a user does."""
         self._windows = {window for window, _ in self._server.windows()}
         window = self._server.any_window()
         window.enter()
-        # It covers this corner, and the mouse is elsewhere.
+        # The menu covers this corner, and the mouse is elsewhere.
         left, top = window.box[:2]
         corner = left, top, left + _MENU[0], top + _MENU[1]
-        # A compositor gives GTK no menu for a key that is up already.
+        # A compositor opens no menu for a key that has been released already.
         with self._server.held(_VIEW_MENU):
             until("the menu opens", lambda: self._server.picture().crop(corner).getextrema() != _WHITE)
         for key in _DETACH_TAB:
@@ -35,7 +35,7 @@ class Tab:
         self._wait_elsewhere(window.box)
 
     def close(self):
-        """The user closes its window."""
+        """Closes its window, as a user does."""
         place = self._server.any_window().box
         left, top, right, _ = place
         if hasattr(self._server, "weston"):

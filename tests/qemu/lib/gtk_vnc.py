@@ -1,4 +1,4 @@
-"""A VNC client that is not ours: gtk-vnc, without its window; what it would draw the mouse as.
+"""An independent VNC client: gtk-vnc without its window, and the mouse pointer that it would draw.
 
 It has a process of its own: the library's coroutines and Python's threads do not go together.
 """
@@ -12,7 +12,7 @@ from .pictures import pointer
 
 
 class GtkVnc:
-    """A client, from the start to the end of a `with` block."""
+    """A client, for a `with` block."""
 
     def __init__(self, path):
         self._found = None
@@ -35,7 +35,7 @@ class GtkVnc:
         self._thread.join(30)
 
     def pointer(self):
-        """The pointer that the client draws; None if there is none."""
+        """Returns the pointer that the client draws; None if there is none."""
         return self._found
 
 
@@ -57,14 +57,14 @@ def main(path):
     library.vnc_cursor_get_data.restype = ctypes.c_void_p
 
     def initialized(connection):
-        # It asks for no picture, since it has nothing to draw it on.
+        # It requests no picture, since it has nothing to draw on.
         connection.set_encodings([GVnc.ConnectionEncoding.ALPHA_CURSOR, GVnc.ConnectionEncoding.RAW])
 
     def cursor_changed(_connection, cursor):
         if cursor is None:
             return print("1 1 0 0 00000000", flush=True)
         width, height = cursor.get_width(), cursor.get_height()
-        # It is a GdkPixbuf's.
+        # The pixels are a GdkPixbuf's.
         data = ctypes.string_at(library.vnc_cursor_get_data(ctypes.c_void_p(hash(cursor))), width * height * 4)
         return print(width, height, cursor.get_hotx(), cursor.get_hoty(), data.hex(), flush=True)
 

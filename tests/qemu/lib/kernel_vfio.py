@@ -4,7 +4,7 @@ import os
 
 from .case import KERNEL as LIBRARY, SCRATCH
 
-# What QEMU says of any such device.
+# Messages that QEMU logs for every such device.
 CHATTER = "KVM VFIO device isn't created yet",
 
 _SYSFS = os.path.join(SCRATCH, "sysfs")
@@ -12,7 +12,7 @@ _groups = {}
 
 
 def _place(vgpu):
-    """The directory in sysfs of a vGPU. Its name is what vfio-user's client calls the device, so that messages are the same."""
+    """Creates the sysfs directory of a vGPU, named as vfio-user names the device in messages."""
     path = os.path.join(_SYSFS, f"vfio-user:{vgpu.name}")
     if vgpu.name not in _groups:
         _groups[vgpu.name] = len(_groups)
@@ -23,12 +23,12 @@ def _place(vgpu):
 
 
 def device(vgpu, properties):
-    """What vfio-user's properties of -device are for the kernel's vfio."""
+    """Translates vfio-user's properties of -device for the kernel's vfio."""
     properties = {name: value for name, value in properties.items() if name not in ("socket", "x-gfx-timeout")}
     return properties | {"driver": properties["driver"].replace("vfio-user-pci", "vfio-pci"), "sysfsdev": _place(vgpu)}
 
 
 def environment(others):
-    """What QEMU needs besides."""
+    """Returns what QEMU needs besides."""
     preloaded = filter(None, [LIBRARY, others.get("LD_PRELOAD")])
     return others | {"LD_PRELOAD": ":".join(preloaded), "KERNEL_VFIO": _SYSFS}

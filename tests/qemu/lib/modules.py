@@ -1,4 +1,4 @@
-"""QEMU's modules: front ends and others that it loads when they are wanted, if it was configured with --enable-modules."""
+"""QEMU's modules: with --enable-modules, front ends and others are loaded on demand."""
 
 from pathlib import Path
 
@@ -6,6 +6,6 @@ from .case import QEMU
 
 
 def modules():
-    """Where they are: beside a QEMU that was only built, else where it is installed. Built in, there are none."""
+    """Returns their directory: beside a QEMU that was only built, else where it is installed."""
     built = Path(QEMU).resolve().parent
     return sorted([*built.glob("*-*.so"), *built.parent.glob("lib/qemu/*.so"), *built.parent.glob("lib/*/qemu/*.so")])

@@ -12,7 +12,7 @@ except ImportError as error:
 
 
 def load(path):
-    """A picture from a file, without alpha."""
+    """Loads a picture from a file, without alpha."""
     if path.endswith(".ppm"):
         return _load_ppm(path)
     with Image.open(path) as image:
@@ -20,7 +20,7 @@ def load(path):
 
 
 def _load_ppm(path):
-    """A PPM of QEMU's, which pads rows to 4 bytes, although the format has no padding."""
+    """Loads QEMU's PPM, whose rows are padded to 4 bytes, although the format has no padding."""
     with open(path, "rb") as file:
         kind, size, depth, pixels = file.read().split(b"\n", 3)
     width, height = map(int, size.split())
@@ -31,12 +31,12 @@ def _load_ppm(path):
 
 
 def count(picture, colour):
-    """How many pixels have this colour."""
+    """Returns how many pixels have this colour."""
     return sum(pixel == colour for pixel in picture.getdata())
 
 
 def raw_mode(fourcc):
-    """Pillow's name for how a dma-buf's pixels lie in memory: what a driver exports of a texture need not be as the guest's are."""
+    """Returns Pillow's name for a dma-buf's format. An exported texture's may not be the guest's."""
     name = fourcc.to_bytes(4, "little").decode("ascii", "replace")
     try:
         return {"XR24": "BGRX", "AR24": "BGRX", "XB24": "RGBX", "AB24": "RGBX"}[name]
@@ -45,7 +45,7 @@ def raw_mode(fourcc):
 
 
 def difference(expected, actual, tolerance=0):
-    """Says how two pictures differ by more than the tolerance, of 255 per colour; None if they do not."""
+    """Describes how two pictures differ by more than the tolerance (of 255); None if they do not."""
     if expected.size != actual.size:
         return "the size is {}x{} instead of {}x{}".format(*actual.size, *expected.size)
     if expected.tobytes() == actual.tobytes():
@@ -64,7 +64,7 @@ def difference(expected, actual, tolerance=0):
 
 
 def _leave(expected, actual):
-    """Keeps pictures that should be alike; what differs is red in the third, over a faint copy of the expected one."""
+    """Saves pictures that should be equal, and a third one in which differing pixels are red."""
     expected.save(output_file("expected.png"))
     actual.save(output_file("actual.png"))
     if expected.size == actual.size:
@@ -75,7 +75,7 @@ def _leave(expected, actual):
 
 
 def compare(what, expected, actual, tolerance=0):
-    """Says that two pictures are alike, or fails and leaves them."""
+    """Prints that two pictures are equal, or fails and saves them."""
     wrong = difference(expected, actual, tolerance)
     if wrong:
         _leave(expected, actual)
@@ -85,7 +85,7 @@ def compare(what, expected, actual, tolerance=0):
 
 
 def _poll(what, expected, actual, seconds, tolerance=0):
-    """Waits until the picture is as expected: a display may need some refreshes, e.g. after an error that passes."""
+    """Waits until the picture is as expected, which may take some refreshes, e.g. after an error."""
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -109,29 +109,29 @@ def _truth(vgpu, cursor):
 
 
 def same_as_console(what, vgpu, qemu, device=None, seconds=10, expected=None, form="ppm"):
-    """The console shows what the vGPU shows. A screendump has no cursor."""
+    """Checks that the console shows what the vGPU shows. A screendump has no cursor."""
     expected = expected or _truth(vgpu, cursor=False)
     _poll(what, expected, lambda: load(qemu.screendump(device, form)), seconds)
 
 
 def same_as_screen(what, vgpu, client, cursor=False, seconds=15, tolerance=0):
-    """A client of a display (Vnc, DBusScreen) shows what the vGPU shows."""
+    """Checks that a client of a display (Vnc, DBusScreen) shows what the vGPU shows."""
     _poll(what, _truth(vgpu, cursor), client.picture, seconds, tolerance)
 
 
 def same_as_picture(what, expected, client, seconds=15):
-    """A client of a display shows a picture."""
+    """Checks that a client of a display shows a picture."""
     _poll(what, expected, client.picture, seconds)
 
 
 def pointer(size, pixels, order, **more):
-    """A pointer that a client was given, as a picture, with what else is known of it; None if nothing of it is visible."""
+    """Returns a client's pointer as a picture, with its other properties; None if it is invisible."""
     image = Image.frombytes("RGBA", size, pixels, "raw", order)
     return {"image": image, **more} if image.getchannel("A").getbbox() else None
 
 
 def settled(vgpu):
-    """The vGPU's picture, once it does not change any more."""
+    """Returns the vGPU's picture, once it does not change any more."""
     path = output_file(f"{vgpu.name}.png")
     before = None
     while True:

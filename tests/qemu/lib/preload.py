@@ -1,4 +1,4 @@
-"""Libraries in C that QEMU is preloaded with: lib/NAME.c says what each does."""
+"""C libraries to preload into QEMU: lib/NAME.c says what each does."""
 
 import os
 import subprocess

@@ -15,12 +15,12 @@ def _die_with_parent():
 
 
 def start(command, **options):
-    """A child that does not outlive us."""
+    """Starts a child that does not outlive this process."""
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=_die_with_parent, **options)
 
 
 def exit_text(status):
-    """How a process ended, in words."""
+    """Describes how a process ended."""
     if status < 0:
         return f"was killed by {signal.Signals(-status).name}"
     return f"ended with status {status}"
@@ -31,7 +31,7 @@ def _descriptors(pid):
 
 
 def resources(pid):
-    """What a process holds: descriptors, mappings, and resident memory in KiB.
+    """Returns what a process holds: descriptors, mappings, and resident memory in KiB.
 
     What QEMU does not want any more is closed by a thread of its own, a moment later: the number of descriptors is one that stays.
     """

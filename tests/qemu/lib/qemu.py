@@ -15,7 +15,7 @@ from .case import DEBUG, KERNEL, OPTIONS, QEMU, SCRATCH, VARIANT, Failure, debug
 FIRMWARE = ("/usr/share/seabios", "/usr/share/qemu")
 VGA_ROM = "/usr/share/seabios/vgabios-bochs-display.bin"
 
-# What software OpenGL needs on a machine without a GPU is the surfaceless platform: no render node, no window system.
+# Without a GPU, software OpenGL needs the surfaceless platform: no render node, no window system.
 _SURROUNDINGS = ("DISPLAY", "WAYLAND_DISPLAY", "EGL_PLATFORM", "LIBGL_ALWAYS_SOFTWARE", "G_MESSAGES_DEBUG")
 
 
@@ -24,8 +24,8 @@ class QmpError(Exception):
 
 
 def device(vgpu, display="on", **properties):
-    """The arguments of -device and device_add for a vGPU. Options other than strings want the JSON form."""
-    # A machine with much to do is no silent device.
+    """Returns the arguments of -device and device_add for a vGPU, as JSON if not all are strings."""
+    # On a busy machine, answers are late.
     patience = {"x-gfx-timeout": 5000}
     properties = {"driver": "vfio-user-pci", "id": vgpu.name, "display": display,
                   "socket": {"type": "unix", "path": vgpu.socket}, **patience, **properties}
@@ -33,7 +33,7 @@ def device(vgpu, display="on", **properties):
 
 
 class Qemu:
-    """A QEMU from the start to the end of a `with` block. By default there is no guest: nothing executes.
+    """A QEMU, for a `with` block. By default there is no guest: nothing executes.
 
     `devices` are further arguments of -device; `display` and `properties` are those of the vGPUs, `options` those of the
     library (`x-display-options`; QEMU's own code has none). Messages with words of `ignore` are none of the test's business.
@@ -51,7 +51,7 @@ class Qemu:
         self.firmware_log = output_file(f"{name}.firmware")
         self._log = output_file(f"{name}.log")
         self.events = []
-        # Any answer may take so long on a busy machine; who does not wait for it says so.
+        # On a busy machine any call may take so long.
         self._ignored = (*ignore, " takes longer than 100 ms", *(kernel_vfio.CHATTER if KERNEL else ()))
         command = [binary, "-nodefaults", "-no-user-config", "-vga", "none", "-display", screen, "-machine", "pc",
                    "-m", "64", "-chardev", f"socket,id=monitor,path={self._monitor},server=on,wait=off",
@@ -59,7 +59,7 @@ class Qemu:
         for directory in FIRMWARE:
             command += ["-L", directory]
         if os.environ.get("VFIO_DPY_TEST_SANDBOX"):
-            # What libvirt asks for.
+            # As libvirt configures it.
             command += ["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]
         if guest:
             command += ["-accel", "tcg", "-chardev", f"file,id=firmware,path={self.firmware_log}",
@@ -81,7 +81,7 @@ class Qemu:
             command += ["-trace", "vfio_display*"]
         command += arguments
         debug("$ " + " ".join(command))
-        # Mesa says which GL call failed, when it fails: no error goes unnoticed in the queue.
+        # Mesa reports each GL call that fails, so that no error goes unnoticed in the queue.
         mesa = {"MESA_DEBUG": "1"}
         environment = {name: value for name, value in os.environ.items() if name not in _SURROUNDINGS} | mesa | (environment or {})
         if KERNEL:
@@ -156,7 +156,7 @@ class Qemu:
                 raise Failure(f"quit: QEMU {processes.exit_text(ending)}")
 
     def _leave_status(self):
-        """Leaves what the displays believe, for whoever asks why a test failed."""
+        """Saves the status of the displays, to explain a failure."""
         try:
             status = self.hmp("info vfio-display")
         except (Failure, QmpError):
@@ -165,7 +165,7 @@ class Qemu:
             file.write(status)
 
     def qmp(self, command, **arguments):
-        """Runs a QMP command. Names with a dash have an underscore here."""
+        """Runs a QMP command. Dashes in names are underscores here."""
         return self._execute(command, arguments, [])
 
     def send_fd(self, command, file, **arguments):
@@ -205,14 +205,14 @@ class Qemu:
         return self.qmp("human-monitor-command", command_line=line).replace("\r\n", "\n")
 
     def screendump(self, device=None, form="ppm"):
-        """Writes what a console shows to a file; returns the path. Next to a PPM, QEMU takes long for a PNG."""
+        """Writes what a console shows to a file; returns the path. PPM, since PNG takes QEMU long."""
         path = os.path.join(SCRATCH, f"{self._name}.{form}")
         where = {"device": device} if device else {}
         self.qmp("screendump", filename=path, format=form, **where)
         return path
 
     def refresh(self, times=1, device=None):
-        """Has the display look at the device: a screendump does that whether or not somebody watches."""
+        """Has the display poll the device, as a screendump does even if no client is connected."""
         for _ in range(times):
             try:
                 self.screendump(device=device)
@@ -220,25 +220,25 @@ class Qemu:
                 debug(f"screendump: {error}")
 
     def status(self, device="vgpu0"):
-        """What the library says about a display. QEMU's own C has no such command."""
+        """Returns the status of a display. QEMU's own display code has no such command."""
         for display in self.qmp("query-vfio-display"):
             if display.get("id") == device:
                 return display["status"]
         raise Failure(f"query-vfio-display: there is no {device}")
 
     def say_egl(self):
-        """Says what QEMU tells of EGL, without what Mesa's version decides."""
+        """Prints QEMU's status of EGL, without what depends on Mesa's version."""
         lines = self.hmp("info vfio-display").splitlines()
         for line in lines[next((i for i, line in enumerate(lines) if line.startswith("EGL")), len(lines)):]:
             say("    " + re.sub(r"imports \d+ formats", "imports N formats", line))
 
     def read_back(self):
-        """How many pictures were read back through OpenGL without waiting, and how often there was no new one to be read."""
+        """Returns how many pictures were read back asynchronously, and how often there was no new one."""
         counts = re.search(r"  read back: (\d+) pictures; (\d+) times", self.hmp("info vfio-display"))
         return (int(counts[1]), int(counts[2])) if counts else (0, 0)
 
     def messages(self):
-        """What QEMU said since the last call, in whole lines: it writes them piece by piece."""
+        """Returns QEMU's messages since the last call, in whole lines: it writes them in pieces."""
         lives = self.process.poll() is None
         with open(self._log, "rb") as file:
             file.seek(self._read)
@@ -254,22 +254,23 @@ class Qemu:
             if DEBUG and line.startswith(traced):
                 debug(line)
             elif line.strip() == "qemu:":
-                # What a thread of SPICE's had begun to say when QEMU ended.
+                # A thread of SPICE's was printing when QEMU ended.
                 continue
             elif line and not any(words in line for words in self._ignored):
                 line = re.sub(r"-device \{.*?\}: ", "-device ...: ", line.removeprefix("qemu: "))
-                # How often something was not said depends on time, and who notices an end first, on luck.
+                # How many messages were suppressed, and who notices an end first, depends on
+                # timing.
                 line = re.sub(r" \(\d+ more before\)$", "", line)
                 lines.append(re.sub(r" has gone: .*", " has gone: ...", line))
         return lines
 
     def say_messages(self):
-        """Says what QEMU said since the last time; nothing is worth a line, too."""
+        """Prints QEMU's messages since the last time, or that there are none."""
         for line in self.messages() or ["nothing"]:
             say(f"    QEMU said: {line}")
 
     def wait_message(self, words, seconds=20):
-        """Waits until QEMU said something with these words, and says all that it said."""
+        """Waits for a message with these words, and prints all messages."""
         collected = []
 
         def said():
@@ -281,7 +282,7 @@ class Qemu:
             say(f"    QEMU said: {line}")
 
     def wait_firmware(self):
-        """Waits until the firmware found nothing to boot, and stops it: its cursor would move once more, a moment later."""
+        """Waits until the firmware found nothing to boot, and stops it before its cursor moves again."""
         def finished():
             if self.process.poll() is not None:
                 raise self._died("firmware")
@@ -300,7 +301,7 @@ class Qemu:
 
     @contextmanager
     def standing_still(self):
-        """QEMU gets no time at all, as on a busy machine: what is done meanwhile, it finds at once."""
+        """Stops QEMU for a `with` block, so that it finds at once all that was done meanwhile."""
         self.process.send_signal(signal.SIGSTOP)
         try:
             yield
@@ -308,7 +309,7 @@ class Qemu:
             self.process.send_signal(signal.SIGCONT)
 
     def duration(self, command, **arguments):
-        """How many seconds a QMP command takes."""
+        """Returns how many seconds a QMP command takes."""
         began = time.monotonic()
         self.qmp(command, **arguments)
         return time.monotonic() - began

@@ -1,4 +1,4 @@
-"""A guest without a CPU: its memory and I/O ports through QEMU's qtest protocol, and ramfb by them."""
+"""A guest without a CPU: its memory, I/O ports and ramfb, through QEMU's qtest protocol."""
 
 import base64
 import os
@@ -32,7 +32,7 @@ class Qtest:
         self._lines = self._socket.makefile("r", encoding="ascii")
 
     def command(self, text):
-        """Runs a command, and returns the words of its answer."""
+        """Runs a command, and returns its answer, split into words."""
         self._socket.sendall(text.encode("ascii") + b"\n")
         while True:
             words = self._lines.readline().split()
@@ -49,6 +49,6 @@ class Qtest:
             self.command(f"b64write {address + at:#x} {len(part):#x} {base64.b64encode(part).decode('ascii')}")
 
     def set_ramfb(self, width, height, stride):
-        """Does what a firmware does to show a framebuffer of XRGB8888, which is at fw_cfg.FRAMEBUFFER."""
+        """Shows a framebuffer of XRGB8888 at fw_cfg.FRAMEBUFFER, as a firmware does."""
         if not fw_cfg.set_ramfb(self.command, self.write, width, height, stride):
             raise Failure("fw_cfg has no file for ramfb")

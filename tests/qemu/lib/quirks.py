@@ -1,4 +1,4 @@
-"""Mesa's EGL as the EGL of another driver: see tests/quirks."""
+"""Mesa's EGL with the quirks of another driver: see tests/quirks."""
 
 import grp
 import json
@@ -7,7 +7,7 @@ import struct
 
 from .case import QUIRKS as LIBRARIES, SCRATCH, Failure, say, until
 
-# Those that any front end may meet.
+# Quirks that any front end may meet.
 QUIRKS = ("external", "refuse-image", "pitch256", "no-image-target", "image-storage", "no-modifiers", "bad-modifier-query",
           "native-fences", "lost-context")
 
@@ -17,7 +17,7 @@ _COUNTS = struct.Struct(f"{len(_OBJECTS)}i")
 
 
 class RenderNodes:
-    """A /dev/dri with files in it, of which `locked` are not to be opened, for a QEMU that runs with its `environment`."""
+    """A /dev/dri for a QEMU with this `environment`. The files in `locked` cannot be opened."""
 
     def __init__(self, *names, locked=()):
         self._directory = os.path.join(SCRATCH, "dri")
@@ -30,7 +30,7 @@ class RenderNodes:
 
 
 class Driver:
-    """An EGL that has one quirk, for a QEMU that runs with its `environment`."""
+    """An EGL with one quirk, for a QEMU that runs with its `environment`."""
 
     def __init__(self, quirk):
         self._objects = os.path.join(SCRATCH, "objects")
@@ -47,7 +47,7 @@ class Driver:
         return {name: count for name, count in zip(_OBJECTS, counts) if count}
 
     def end(self, vgpu, qemu):
-        """Unplugs the vGPU: nothing that was made for it may be left."""
+        """Unplugs the vGPU, and checks that nothing created for it is left."""
         qemu.qmp("device_del", id=vgpu.name)
         qemu.qmp("system_reset")
         qemu.wait_event("DEVICE_DELETED")

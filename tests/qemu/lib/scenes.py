@@ -1,4 +1,4 @@
-"""The scenes that every front end is to show, and what a row of docs/front-ends.md says of them."""
+"""The scenes that every front end shows, and the rows of docs/front-ends.md."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from .pictures import count, load, same_as_screen
 
 _WHITE = 255, 255, 255
 _MODES = {"mbochs": "dma-buf", "gvt": "dma-buf", "nvidia": "region", "mdpy": "region"}
-# Where the cursor's upper left corner is, what points, and its colour.
+# The cursor's upper left corner, its hotspot, and its colour.
 _CORNER, _HOTSPOT, _COLOUR = (100, 50), (3, 4), (0x20, 0x80, 0xFF, 0xFF)
 _SIZE = 64, 64
 _OFF = ("QEMU's devices and front ends do not agree on whether a pointer's place is that of its hotspot, or that of its upper left "
@@ -18,28 +18,28 @@ _OFF = ("QEMU's devices and front ends do not agree on whether a pointer's place
 
 
 def gtk(gl):
-    """The argument of -display for a GTK window that is the guest's screen, without menus and tabs."""
+    """Returns the argument of -display for a GTK window without menus and tabs."""
     return f"gtk,gl={gl},show-menubar=off,show-tabs=off,zoom-to-fit=off"
 
 
 def sdl(gl):
-    """The argument of -display for SDL's windows."""
+    """Returns the argument of -display for SDL's windows."""
     return f"sdl,gl={gl}"
 
 
 class Console:
-    """What a screendump shows, as a client."""
+    """Screendumps, as a client."""
 
     def __init__(self, qemu, device=None):
         self._qemu, self._device = qemu, device
 
     def picture(self):
-        """What is on the console."""
+        """Returns what is on the console."""
         return load(self._qemu.screendump(self._device))
 
 
 def play(front_end, vgpu, qemu, view, cursor, tolerance=0):
-    """Plays all scenes, says how they went, and leaves a row for the table.
+    """Plays all scenes, prints the results, and writes a row for the table.
 
     `view()` returns the client that shows a mode which has just been set, in which all is white. `cursor` is "picture" where
     the client sees it as a part of the picture, "pointer" where it gets one to draw (`client.pointer()`), "mouse" where the
@@ -47,7 +47,7 @@ def play(front_end, vgpu, qemu, view, cursor, tolerance=0):
     """
     mode = _MODES[vgpu.personality]
     how = "yes" if tolerance == 0 else f"yes, ±{tolerance}"
-    # What the table says of each scene, and a note on it.
+    # The cell of the table for each scene, and a note on it.
     cells = {scene: (how, None) for scene in SCENES}
     say(f"{front_end}, {mode}:")
 
@@ -86,14 +86,17 @@ def play(front_end, vgpu, qemu, view, cursor, tolerance=0):
 
 
 def play_pair(vgpu, qemu, *pair):
-    """Plays all scenes to each of two front ends while the other is there, too. Each has a name, a view, and how it shows the cursor."""
+    """Plays all scenes to each of two front ends beside the other.
+
+    Each is a name, a view, and how it shows the cursor.
+    """
     for (name, view, cursor), (beside, _, _) in (pair, pair[::-1]):
         play(f"{name}, beside {beside}", vgpu, qemu, view, cursor)
     qemu.say_messages()
 
 
 def _show_cursor(vgpu, client, cursor, same, how):
-    """Shows, moves and hides a cursor, and returns the cell for it."""
+    """Shows, moves and hides a cursor. Returns its cell of the table."""
     if cursor not in ("picture", "pointer", "mouse"):
         return cursor, None
     vgpu.ask("cursor {}x{} {},{} hot={},{} color=ff2080ff".format(*_SIZE, *_CORNER, *_HOTSPOT))
@@ -129,7 +132,7 @@ def _show_cursor(vgpu, client, cursor, same, how):
 
 
 def _take_shape(vgpu, client, same):
-    """Where the compositor draws the mouse with the guest's shape, over the picture."""
+    """Checks a cursor that the compositor draws as the mouse, over the picture."""
     client.enter()
     takes_shape("    cursor", client, _COLOUR[:3])
     vgpu.ask("cursor off")
@@ -139,14 +142,14 @@ def _take_shape(vgpu, client, same):
 
 
 def takes_shape(what, client, colour):
-    """Waits until the mouse, which is drawn over the picture, has the shape of a cursor in this colour."""
+    """Waits until the mouse, drawn over the picture, has the shape of a cursor of this colour."""
     pixels = _SIZE[0] * _SIZE[1]
     until("the mouse takes the cursor's shape", lambda: count(client.picture(), tuple(colour)) == pixels)
     say(f"{what}: the mouse has a shape of {pixels} pixels")
 
 
 def _follow(vgpu, client):
-    """Moves the cursor, and says where a client is told that it points to if that is wrong."""
+    """Moves the cursor. Returns how far off the client's pointer is; None if it is right."""
     target = 300, 200
     points_to = target[0] + _HOTSPOT[0], target[1] + _HOTSPOT[1]
 
@@ -162,7 +165,7 @@ def _follow(vgpu, client):
 
 
 def _leave_row(front_end, mode, shows, cells):
-    """Leaves a row for the table."""
+    """Writes a row for the table."""
     path = output_file("matrix.json")
     found = []
     if os.path.exists(path):

@@ -10,7 +10,7 @@ _COUNT = struct.Struct("=Q")
 
 
 class Presents:
-    """Counts them, in a QEMU that runs with its `environment`."""
+    """Counts presentations, in a QEMU that runs with its `environment`."""
 
     def __init__(self):
         self._path = os.path.join(SCRATCH, "sdl_presents")
@@ -19,6 +19,6 @@ class Presents:
         self.environment = {"LD_PRELOAD": preload.build("sdl_presents"), "SDL_PRESENTS": self._path}
 
     def count(self):
-        """How many there were so far."""
+        """Returns how many there were so far."""
         with open(self._path, "rb") as file:
             return _COUNT.unpack(file.read(_COUNT.size))[0]

@@ -1,4 +1,4 @@
-"""A SPICE client, spice-gtk without its window: what a server on a UNIX socket sends it, as pictures and dma-bufs."""
+"""A SPICE client: spice-gtk without its window, which gets pictures and dma-bufs."""
 
 import ctypes
 import mmap
@@ -19,24 +19,24 @@ from .pictures import pointer, raw_mode  # noqa: E402
 
 SOCKET = os.path.join(SCRATCH, "spice")
 
-# What QEMU may say when a client goes while something is on its way to it.
+# Messages that QEMU may log when a client disconnects while something is on its way.
 GOODBYE = "Spice: Connection reset by peer", "Spice: Broken pipe"
 
-# QEMU does not wait for a client for longer than a second without saying so.
+# QEMU logs that it has waited for a client for a second.
 IMPATIENCE = "no gl-unblock within one second", "no gl-draw-done within one second"
 
-# Nothing that the server may lose on the way.
+# No lossy compression.
 LOSSLESS = ("image-compression=off,jpeg-wan-compression=never,zlib-glz-wan-compression=never,streaming-video=off,"
             "playback-compression=off")
 
 
 def arguments(gl=False):
-    """QEMU's arguments for a SPICE server for this client."""
+    """Returns QEMU's arguments for a SPICE server for this client."""
     return ["-spice", f"unix=on,addr={SOCKET},disable-ticketing=on,gl={'on' if gl else 'off'},{LOSSLESS}"]
 
 
 class _Loop:
-    """spice-gtk works in the process's main context, which has a thread here."""
+    """The thread of the process's main context, in which spice-gtk works."""
 
     def __init__(self):
         self._loop = GLib.MainLoop()
@@ -44,7 +44,7 @@ class _Loop:
 
     @staticmethod
     def call(action):
-        """Runs something in that thread, and returns what it returns."""
+        """Runs a function in that thread, and returns its result."""
         done, outcome = threading.Event(), []
 
         def run():
@@ -68,20 +68,20 @@ _loop = None
 
 
 class Spice:
-    """A client, from the start to the end of a `with` block."""
+    """A client, for a `with` block."""
 
     def __init__(self, console=0):
         global _loop
         _loop = _loop or _Loop()
         self._console = console
         self._display = None
-        # The address of the primary surface, its size and stride; whether it is what was shown last.
+        # The address of the primary surface, its size and stride; whether it was shown last.
         self._surface = None
         self._shows_scanout = False
         self.scanouts, self.draws, self.updates = [], 0, 0
         self.cursor = self.place = None
         self.error = None
-        # A client that takes its time: gl-draw-done is not said while this is set.
+        # A slow client: gl-draw-done is not sent while this is set.
         self._slow = False
         self._owed = 0
         self._session = _loop.call(self._connect)
@@ -134,7 +134,7 @@ class Spice:
         self._surface = None
 
     def _invalidated(self, *_):
-        # As spice-gtk's widget: what is drawn replaces what was scanned out.
+        # Like spice-gtk's widget: what is drawn replaces what was scanned out.
         self._shows_scanout = False
         self.updates += 1
 
@@ -173,12 +173,12 @@ class Spice:
 
     def _leave(self):
         self._session.disconnect()
-        # The channel refers to us, and keeps the last picture's file while it is there. Who lets go of either elsewhere than in
-        # their own thread meets them while they end.
+        # The channel refers to us, and keeps the last picture's file while it is there. Who lets go
+        # of either elsewhere than in their own thread meets them while they end.
         self._session = self._display = None
 
     def picture(self):
-        """What the client shows; None if nothing."""
+        """Returns what the client shows; None if nothing."""
         if self.error:
             raise Failure(f"SPICE: {self.error}")
         return _loop.call(self._picture)
@@ -199,15 +199,15 @@ class Spice:
         return Image.frombytes("RGB", (width, height), ctypes.string_at(address, stride * height), "raw", "BGRX", stride)
 
     def hold(self):
-        """From now on the client does not say that it has drawn."""
+        """Has the client not say that it has drawn."""
         self._slow = True
 
     def owed(self):
-        """How many times the client has to say that it has drawn."""
+        """Returns how many draws the client has not confirmed."""
         return self._owed
 
     def release(self):
-        """The client says that it has drawn, and goes on as it should."""
+        """Has the client confirm its draws, and from now on confirm at once."""
         def catch_up():
             self._slow = False
             for _ in range(self._owed):
@@ -217,7 +217,7 @@ class Spice:
         _loop.call(catch_up)
 
     def pointer(self):
-        """The pointer that the client draws; None if there is none."""
+        """Returns the pointer that the client draws; None if there is none."""
         if self.error:
             raise Failure(f"SPICE: {self.error}")
         found = self.cursor

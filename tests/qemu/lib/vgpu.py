@@ -15,7 +15,7 @@ class VgpuError(Exception):
 
 
 class Vgpu:
-    """`vgpu serve`, from the start to the end of a `with` block.
+    """`vgpu serve`, for a `with` block.
 
     `mappable`: the dma-bufs of a gvt are such that the CPU can map them, which stands in for a GPU here. GVT-g's cannot be mapped.
     """
@@ -79,15 +79,15 @@ class Vgpu:
         raise Failure(f"{self.name}: '{command}' was answered by '{line}'")
 
     def stats(self):
-        """What clients asked so far."""
+        """Returns counters of what clients asked so far."""
         return self.ask("stats")
 
     def state(self):
-        """What is on screen."""
+        """Returns what is on screen."""
         return self.ask("state")
 
     def screenshot(self, path, cursor=True):
-        """Writes the picture that the vGPU itself believes to be on screen."""
+        """Writes the picture that the vGPU itself has on screen."""
         self.ask(f"screenshot {'' if cursor else 'no-cursor '}{path}")
 
     def show(self, mode, pattern, seed=0):
@@ -97,11 +97,11 @@ class Vgpu:
             self.ask(f"pattern {pattern} seed={seed + buffer} buffer={buffer}")
 
     def wait_link(self):
-        """Waits until the guest was told about its monitor; what is slow must not come in between what a test does."""
+        """Waits until the guest was told about its monitor, which must not disturb the test later."""
         if self.stats().get("link_state"):
             until("the link to the monitor", lambda: self.ask("edid")["link_state"] == "up")
 
     def kill(self):
-        """Ends the process as a crash would."""
+        """Ends the process like a crash."""
         self.process.kill()
         self.process.wait()

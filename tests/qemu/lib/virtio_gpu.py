@@ -1,4 +1,4 @@
-"""A guest's driver of QEMU's virtio-gpu, without a guest: through qtest, as much of it as draws pictures."""
+"""A minimal guest driver of QEMU's virtio-gpu, through qtest."""
 
 import struct
 
@@ -6,16 +6,16 @@ from .case import Failure, until
 
 SLOT = 16
 
-# What virglrenderer says, and has Mesa say, while it finds out what there is.
+# Messages of virglrenderer, and of Mesa, while virglrenderer probes.
 CHATTER = "gl_version ", " in glTexImage2D(", " in glTexStorage2DMultisample("
 
-# Where things are in guest memory and, of the device's registers, in the address space: no firmware has placed them.
+# Addresses in guest memory, and of the device's registers, since there is no firmware.
 _QUEUE, _REQUEST, _RESPONSE, _PIXELS = 0x100000, 0x110000, 0x111000, 0x200000
 _REGISTERS = 0xE0000000
 _QUEUE_SIZE = 16
-# The longest answer that it is asked for: a header, and sixteen monitors.
+# The longest answer: a header and sixteen monitors.
 _ROOM = 24 + 16 * 24
-# Commands that it may have not done yet, each with two descriptors, and the room of each.
+# Maximum number of pending commands, each with two descriptors, and the room for each.
 _COMMANDS, _COMMAND_ROOM = _QUEUE_SIZE // 2, 0x200
 
 _VENDOR_CAPABILITY, _COMMON, _NOTIFY = 9, 1, 2
@@ -31,12 +31,12 @@ _B8G8R8X8 = 2
 
 
 def device(kind="virtio-gpu-gl-pci", **properties):
-    """The arguments of -device."""
+    """Returns the arguments of -device."""
     return {"driver": kind, "id": "virtio", "addr": f"{SLOT:x}", **properties}
 
 
 class VirtioGpu:
-    """The driver of the device in our slot."""
+    """The driver of the device in the slot SLOT."""
 
     def __init__(self, qtest):
         self._qtest = qtest
@@ -97,7 +97,7 @@ class VirtioGpu:
         self._set("b", 0x14, _ACKNOWLEDGE | _DRIVER | _FEATURES_OK | _DRIVER_OK)
 
     def _submit(self, kind, body, flags=0):
-        """Sends a command, which the device may leave until later; so it may with as many as there is room for."""
+        """Sends a command without waiting. There is room for a limited number of pending ones."""
         request = struct.pack("<IIQII", kind, flags, self._submitted, 0, 0) + body
         slot = self._submitted % _COMMANDS
         place, response = _REQUEST + _COMMAND_ROOM * slot, _RESPONSE + _COMMAND_ROOM * slot
@@ -112,11 +112,11 @@ class VirtioGpu:
         self._qtest.command(f"writew {self._notify:#x} 0")
 
     def is_idle(self):
-        """Whether the device has done what it was sent."""
+        """Returns whether the device has done all that it was sent."""
         return int(self._qtest.command(f"readw {_QUEUE + 0x2002:#x}")[0], 0) == self._submitted
 
     def wait(self):
-        """Waits until the device has done what it was sent."""
+        """Waits until the device has done all that it was sent."""
         until("virtio-gpu answers", self.is_idle)
         answer = self._answer(0)
         if answer not in (_OK, _OK_DISPLAY_INFO):
@@ -127,7 +127,7 @@ class VirtioGpu:
         return int(self._qtest.command(f"readl {last + offset:#x}")[0], 0)
 
     def monitor(self):
-        """Whether the guest's first monitor is on, and its size."""
+        """Returns whether the guest's first monitor is on, and its size."""
         self._do(_DISPLAY_INFO, "")
         return self._answer(24 + 16), self._answer(24 + 8), self._answer(24 + 12)
 
@@ -153,7 +153,7 @@ class VirtioGpu:
         self._do(_SET_SCANOUT, "<IIIIII", 0, 0, *self._size, 0, resource)
 
     def set_blob(self, picture):
-        """Scans out guest memory itself, with this picture in it, which QEMU has as a dma-buf."""
+        """Scans out a blob of guest memory with this picture, which QEMU has as a dma-buf."""
         old, self._resource = self._resource, self._resource + 1
         width, height = self._size = picture.size
         self._is_blob = True
@@ -171,7 +171,7 @@ class VirtioGpu:
         self._do(_TRANSFER, "<IIIIQII", 0, 0, *self._size, 0, self._resource, 0)
 
     def submit_flush(self):
-        """Asks the device to show what was drawn; wait() tells when it has."""
+        """Asks the device to show what was drawn; wait() waits for that."""
         # Without a fence, a blob is shown again and again.
         self._submit(_FLUSH, struct.pack("<IIIIII", 0, 0, *self._size, self._resource, 0), _FENCE if self._is_blob else 0)
 

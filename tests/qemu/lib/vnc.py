@@ -1,4 +1,4 @@
-"""A VNC client (RFB 3.8, raw encoding), as much of it as shows what QEMU sends."""
+"""A minimal VNC client (RFB 3.8, raw encoding)."""
 
 import fcntl
 import socket
@@ -13,12 +13,12 @@ from .case import Failure, until
 from .pictures import pointer
 
 RAW, ZLIB, DESKTOP_SIZE, RICH_CURSOR, EXTENDED_DESKTOP_SIZE, ALPHA_CURSOR = 0, 6, -223, -239, -308, -314
-# What a client shows where it was sent nothing: no test draws this.
+# The colour where the client was sent nothing; no test draws it.
 _NOTHING = 0xFF, 0x00, 0xFE
 
 
 class Vnc:
-    """A client that asks for updates all the time, from the start to the end of a `with` block."""
+    """A client that always requests updates, for a `with` block."""
 
     def __init__(self, path, encodings=(RAW, DESKTOP_SIZE, EXTENDED_DESKTOP_SIZE, ALPHA_CURSOR)):
         self._socket = socket.socket(socket.AF_UNIX)
@@ -111,15 +111,15 @@ class Vnc:
             self.error = error
 
     def hold(self):
-        """From now on the client reads no more than a message's first byte."""
+        """Has the client read no more than a message's first byte."""
         self._reads.clear()
 
     def unread(self):
-        """How many bytes QEMU has sent that the client has not read; more may wait in QEMU."""
+        """Returns how many bytes were sent that the client has not read; more may wait in QEMU."""
         return struct.unpack("i", fcntl.ioctl(self._socket, termios.FIONREAD, bytes(4)))[0]
 
     def release(self):
-        """The client reads all that it was sent."""
+        """Has the client read all that it was sent."""
         self._reads.set()
 
     def _update(self):
@@ -138,7 +138,7 @@ class Vnc:
                         (screens,) = self._unpack(">Bxxx")
                         self._receive(16 * screens)
                     if encoding == DESKTOP_SIZE or x != 1:
-                        # Sent for any client's sake but an answer to our own request.
+                        # With x = 1 it only answers our own request.
                         if self._frame.size != (width, height):
                             self._frame = Image.new("RGB", (width, height), _NOTHING)
                             self.resizes.append((width, height))
@@ -165,20 +165,20 @@ class Vnc:
         self._frame.paste(Image.frombytes("RGB", (width, height), data, "raw", "BGRX"), (x, y))
 
     def forget(self):
-        """The client forgets what it shows, and asks for all of it."""
+        """Has the client forget what it shows, and request all of it."""
         with self._lock:
             self._frame = Image.new("RGB", self._frame.size, _NOTHING)
         self._request(False)
 
     def picture(self):
-        """What the client shows."""
+        """Returns what the client shows."""
         if self.error:
             raise Failure(f"VNC: {self.error}")
         with self._lock:
             return self._frame.copy()
 
     def pointer(self):
-        """The pointer that the client draws; None if there is none."""
+        """Returns the pointer that the client draws; None if there is none."""
         if self.error:
             raise Failure(f"VNC: {self.error}")
         with self._lock:
@@ -186,11 +186,11 @@ class Vnc:
         return found and pointer(found["size"], found["pixels"], "RGBA", hotspot=found["hotspot"])
 
     def ask_size(self, width, height):
-        """The user drags the window to this size (SetDesktopSize)."""
+        """Resizes the window, as a user does (SetDesktopSize)."""
         self._socket.sendall(struct.pack(">BxHHBxIHHHHI", 251, width, height, 1, 0, 0, 0, width, height, 0))
 
     def press(self, *keysyms):
-        """Presses keys together, and lets go."""
+        """Presses keys together, and releases them."""
         for down, order in (1, keysyms), (0, reversed(keysyms)):
             for keysym in order:
                 self._socket.sendall(struct.pack(">BBxxI", 4, down, keysym))

@@ -1,4 +1,4 @@
-"""A Wayland compositor whose screen is a window of an X server without one, and what windows on it show."""
+"""A Wayland compositor in a window of Xvfb, and what its clients' windows show."""
 
 import os
 import tempfile
@@ -8,7 +8,7 @@ from .case import SCRATCH, Failure, output_file, until
 from .x11 import HEIGHT, WIDTH, X11
 
 
-# Nothing on the screen but windows, and each at once.
+# Only windows on the screen, without animations.
 _CONFIG = """[shell]
 background-color=0xff304050
 panel-position=none
@@ -23,16 +23,19 @@ _NOWHERE = 0
 
 
 class Wayland(X11):
-    """Weston, from the start to the end of a `with` block. With the shell for kiosks a client fills its screen, and its picture is in
-    the middle; with that for desktops it has a window with a frame of its own."""
+    """Weston, for a `with` block.
+
+    With the kiosk shell, a client fills the screen, with its picture in the middle; with the
+    desktop shell, it has a window with a frame of its own.
+    """
 
     draws_pointer = True
 
     def __init__(self, shell="kiosk", scale=1, size=(WIDTH, HEIGHT)):
         super().__init__(*size)
-        # The compositor's screen; there is room beside it, for the mouse.
+        # The compositor's screen. There is room for the mouse beside it.
         self.size = size[0] - 64, size[1] - 64
-        # What a compositor before us left behind must not look like ours.
+        # A picture that an earlier compositor left behind must not be taken for this one's.
         self._directory = tempfile.mkdtemp(dir=SCRATCH)
         config = os.path.join(self._directory, "weston.ini")
         with open(config, "w", encoding="ascii") as file:
@@ -54,20 +57,20 @@ class Wayland(X11):
 
         until("weston listens", listens)
         if shell == "desktop":
-            # Its arrow is not to be where a window opens.
+            # The arrow must not be where a window opens.
             self.move_aside()
             self.focus(until("weston's window", self._screen))
 
     def lose_focus(self):
-        """The user's keys go elsewhere, and the compositor tells its windows."""
+        """Takes the keyboard's focus from the compositor, which tells its windows."""
         self.focus(_NOWHERE)
 
     def regain_focus(self):
-        """They come back."""
+        """Gives the focus back."""
         self.focus(self._screen())
 
     def _screen(self):
-        """The window that is the compositor's screen."""
+        """Returns the window that is the compositor's screen."""
         return next((window for window, size in self.windows() if size == self.size), None)
 
     def __exit__(self, *arguments):
@@ -76,19 +79,19 @@ class Wayland(X11):
         super().__exit__(*arguments)
 
     def move_pointer(self, x, y):
-        """The user moves the mouse here, from outside: the compositor adds up what it moves within its window, and may lose some."""
+        """Moves the mouse here from outside the window: the compositor may lose relative motion inside."""
         super().move_pointer(*self.corner)
         super().move_pointer(x, y)
 
     def move_aside(self):
-        """The user moves the mouse out of the windows."""
+        """Moves the mouse out of the windows."""
         self.move_pointer(2, self.size[1] - 16)
 
     @property
     def environment(self):
-        """What a program needs to open windows here."""
+        """Returns the environment for programs that open windows here."""
         return {"WAYLAND_DISPLAY": "weston", "XDG_RUNTIME_DIR": self._directory, "GDK_BACKEND": "wayland"}
 
     def _fits(self, width, height):
-        """The compositor fills the screen with its window, and the client fills that."""
+        """Makes the compositor full screen, and the client in it."""
         return True

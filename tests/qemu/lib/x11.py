@@ -1,4 +1,4 @@
-"""An X server without a screen, and what windows on it show."""
+"""Xvfb, an X server without a screen, and what windows on it show."""
 
 import ctypes
 import os
@@ -11,9 +11,9 @@ from .case import Failure, output_file, until
 from .pictures import pointer
 
 WIDTH, HEIGHT = 1280, 1024
-# So many pixels a menu bar may have, with a scale of 2.
+# Maximum height of a menu bar in pixels, with a scale of 2.
 _MENU = 64
-# What is white and smaller is no picture.
+# A smaller white area is no picture.
 _LEAST = 100
 
 
@@ -35,14 +35,14 @@ class _ClientMessage(ctypes.Structure):
 
 _CLIENT_MESSAGE, _REVERT_TO_POINTER_ROOT = 33, 1
 
-# Xlib's own ends the process, and a window may go while we ask for its size.
+# Xlib's own handler ends the process, and a window may disappear while its size is queried.
 _KEEP_ON = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(lambda *_: 0)
 
 
 class X11:
-    """Xvfb, from the start to the end of a `with` block. There is no window manager."""
+    """Xvfb without a window manager, for a `with` block."""
 
-    # Whether the pointer is a part of the picture.
+    # Whether the pointer is part of the picture.
     draws_pointer = False
 
     def __init__(self, width=WIDTH, height=HEIGHT, arguments=()):
@@ -56,7 +56,8 @@ class X11:
             except FileNotFoundError:
                 raise SystemExit("Xvfb is missing: the tests need Debian's xvfb") from None
         os.close(write_end)
-        # The server writes its number and the end of the line one after the other, and dies if nobody reads both.
+        # The server writes its number and the end of the line separately, and dies if either is not
+        # read.
         with open(ready, encoding="ascii") as line:
             number = line.readline().strip()
         if not number:
@@ -87,7 +88,7 @@ class X11:
         self._connection = self._xlib.XOpenDisplay(self.display.encode())
         if not self._connection:
             raise Failure(f"Xvfb refuses us as a client of {self.display} (see xvfb.log)")
-        # No window is so large that the pointer would be in it.
+        # No window is large enough to contain this point.
         self.corner = width - 1, height - 1
         self.move_pointer(*self.corner)
 
@@ -101,24 +102,24 @@ class X11:
 
     @property
     def environment(self):
-        """What a program needs to open windows here."""
+        """Returns the environment for programs that open windows here."""
         return {"DISPLAY": self.display}
 
     def picture(self):
-        """The whole screen."""
+        """Returns the whole screen."""
         return ImageGrab.grab(xdisplay=self.display).convert("RGB")
 
     def move_pointer(self, x, y):
-        """The user moves the mouse here."""
+        """Moves the mouse here."""
         self._xlib.XWarpPointer(self._connection, 0, self._xlib.XDefaultRootWindow(self._connection), 0, 0, 0, 0, x, y)
         self._xlib.XSync(self._connection, 0)
 
     def move_aside(self):
-        """The user moves the mouse out of the picture that is compared, but not so far that keys go elsewhere."""
-        # It is no part of the picture.
+        """Moves the mouse out of the compared picture, but not so far that keys go elsewhere."""
+        # The pointer is not part of the picture.
 
     def pointer_place(self):
-        """Where the mouse is."""
+        """Returns the mouse's position."""
         place = [ctypes.c_int() for _ in range(4)]
         root, child, state = ctypes.c_ulong(), ctypes.c_ulong(), ctypes.c_uint()
         self._xlib.XQueryPointer(self._connection, self._xlib.XDefaultRootWindow(self._connection),
@@ -126,13 +127,13 @@ class X11:
         return place[0].value, place[1].value
 
     def press(self, keys):
-        """The user presses keys, as "Control_L+Alt_L+f" or "Return", in the window that the mouse is in."""
+        """Presses keys, e.g. "Control_L+Alt_L+f" or "Return", in the window under the mouse."""
         with self.held(keys):
             pass
 
     @contextmanager
     def held(self, keys):
-        """The user holds the keys, which repeat nothing, in a `with` block."""
+        """Holds keys down, without repetition, for a `with` block."""
         codes = [self._xlib.XKeysymToKeycode(self._connection, self._xlib.XStringToKeysym(key.encode())) for key in keys.split("+")]
         self._send_keys(1, codes)
         try:
@@ -146,19 +147,19 @@ class X11:
         self._xlib.XSync(self._connection, 0)
 
     def focus(self, window):
-        """The user's keys go to this window, wherever the mouse is."""
+        """Gives this window the keyboard's focus, wherever the mouse is."""
         self._xlib.XSetInputFocus(self._connection, window, _REVERT_TO_POINTER_ROOT, 0)
         self._xlib.XSync(self._connection, 0)
 
     def click(self, x, y):
-        """The user clicks here."""
+        """Clicks here."""
         self.move_pointer(x, y)
         for down in 1, 0:
             self._xtest.XTestFakeButtonEvent(self._connection, 1, down, 0)
         self._xlib.XSync(self._connection, 0)
 
     def close(self, window):
-        """The user closes a window."""
+        """Closes a window, as a user does."""
         def atom(name):
             return self._xlib.XInternAtom(self._connection, name, 0)
 
@@ -168,13 +169,13 @@ class X11:
         self._xlib.XSync(self._connection, 0)
 
     def resize(self, width, height):
-        """The user drags all windows to this size."""
+        """Resizes all windows, as a user does."""
         for window, _ in self.windows():
             self._xlib.XResizeWindow(self._connection, window, width, height)
         self._xlib.XSync(self._connection, 0)
 
     def pointer(self):
-        """The pointer; None if nothing of it is visible. The screen's picture does not show it."""
+        """Returns the pointer, which the screen's picture lacks; None if it is invisible."""
         found = self._xfixes.XFixesGetCursorImage(self._connection)
         if not found:
             raise Failure("X11: the pointer cannot be had")
@@ -186,12 +187,12 @@ class X11:
         shown = pointer(size, pixels, "BGRA")
         if not shown:
             return None
-        # What is invisible at its edges is none of it.
+        # Invisible edges are cropped.
         box = shown["image"].getchannel("A").getbbox()
         return {"image": shown["image"].crop(box), "hotspot": (hotspot[0] - box[0], hotspot[1] - box[1])}
 
     def viewer(self, vgpu):
-        """What finds the window that shows a vGPU's mode, which is white all over."""
+        """Returns a function that finds the window showing a vGPU's mode, which is all white."""
         def view():
             state = vgpu.state()
             return self.window(state["width"], state["height"])
@@ -199,12 +200,11 @@ class X11:
         return view
 
     def window(self, width, height, scale=1):
-        """A client of the display, as tests compare it: a window that now shows a white picture of this size, each of whose pixels
-        takes as many as the scale says."""
+        """Waits for a window that shows a white picture of this size at this scale, as a client."""
         width, height = width * scale, height * scale
 
         def found():
-            # In a window that does not have its size yet the picture is elsewhere.
+            # While a window does not have its size yet, the picture is elsewhere.
             box = self._white() if self._fits(width, height) else None
             return box and (box[2] - box[0], box[3] - box[1]) == (width, height) and box
 
@@ -215,16 +215,16 @@ class X11:
             raise Failure(f"{failure} (see screen.png)") from None
 
     def any_window(self):
-        """A window that now shows a white picture, of any size; None if there is none."""
+        """Returns a window that shows a white picture of any size; None if there is none."""
         box = self._white()
         return Window(self, box) if box and min(box[2] - box[0], box[3] - box[1]) > _LEAST else None
 
     def _fits(self, width, height):
-        """Whether there is a window for a picture of this size."""
+        """Returns whether there is a window for a picture of this size."""
         return any(size[0] == width and height <= size[1] <= height + _MENU for _, size in self.windows())
 
     def windows(self):
-        """All windows, and their sizes."""
+        """Returns all windows, and their sizes."""
         root, parent, count = ctypes.c_ulong(), ctypes.c_ulong(), ctypes.c_uint()
         windows = ctypes.POINTER(ctypes.c_ulong)()
         self._xlib.XQueryTree(self._connection, self._xlib.XDefaultRootWindow(self._connection),
@@ -242,7 +242,7 @@ class X11:
 
     def _white(self):
         white = self.picture().convert("L").point(lambda value: 255 if value == 255 else 0)
-        # Blocks that are white all over are no part of a mouse pointer.
+        # All-white blocks are not part of a mouse pointer.
         blocks = white.reduce(8).point(lambda value: 255 if value == 255 else 0).getbbox()
         if not blocks:
             return None
@@ -259,7 +259,7 @@ class Window:
         self.corner = box[:2]
 
     def picture(self):
-        """What is on this part of the screen; None if pixels are not alike that are one at this scale."""
+        """Returns this part of the screen; None if the pixels of a scaled one differ."""
         shown = self._server.picture().crop(self.box)
         if self._scale == 1:
             return shown
@@ -267,13 +267,13 @@ class Window:
         return picture if picture.resize(shown.size, Image.Resampling.NEAREST).tobytes() == shown.tobytes() else None
 
     def enter(self):
-        """The user moves the mouse into the window."""
+        """Moves the mouse into the window."""
         self._server.move_pointer((self.box[0] + self.box[2]) // 2, (self.box[1] + self.box[3]) // 2)
 
     def leave(self):
-        """The user moves the mouse out of it."""
+        """Moves the mouse out of it."""
         self._server.move_pointer(*self._server.corner)
 
     def pointer(self):
-        """The pointer, wherever it is; None if nothing of it is visible."""
+        """Returns the pointer, wherever it is; None if it is invisible."""
         return self._server.pointer()

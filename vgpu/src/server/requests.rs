@@ -1,6 +1,7 @@
 //! The requests of a client that concern the device: what each wants, and what it gets.
 //!
-//! Each function is given the payload of its message, and fails with the errno that the client gets.
+//! Each function is given the payload of its message, and fails with the errno that the client
+//! gets.
 
 use std::os::fd::OwnedFd;
 

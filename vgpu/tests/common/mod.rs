@@ -128,7 +128,7 @@ impl Server {
         Ok((info.width, info.height, pixels))
     }
 
-    /// A client that has not said anything yet.
+    /// Connects a client that has not sent anything yet.
     pub fn connect(&self) -> Client {
         let stream = UnixStream::connect(self.dir.join("vfio")).unwrap();
         // A missing reply shall fail the test, not hang it.
@@ -136,7 +136,7 @@ impl Server {
         Client { stream, next_id: 0x1200 }
     }
 
-    /// A client that has agreed on graphics planes.
+    /// Connects a client that has negotiated graphics planes.
     pub fn client(&self) -> Client {
         let mut client = self.connect();
         client.version(r#"{"capabilities":{"gfx_plane":true,"write_multiple":true}}"#);
@@ -183,14 +183,14 @@ impl Reply {
         u64::from_le_bytes(self.payload[offset..offset + 8].try_into().unwrap())
     }
 
-    /// The errno; the reply must be a well-formed error.
+    /// Returns the errno; the reply must be a well-formed error.
     pub fn errno(&self) -> u32 {
         assert_eq!(self.flags, 0x21, "{self:?}");
         assert!(self.payload.is_empty() && self.fds.is_empty() && self.error != 0, "{self:?}");
         self.error
     }
 
-    /// Must be a success.
+    /// Checks that it is a success.
     pub fn ok(self) -> Self {
         assert_eq!((self.flags, self.error), (1, 0), "{self:?}");
         self
@@ -295,7 +295,7 @@ impl Client {
         self.call(QUERY, &plane_info(&[(0, 64), (4, flags), (8, plane)]))
     }
 
-    /// A query that is repeated when it is the first of a new buffer on mbochs.
+    /// Queries, and repeats the query if it was the first of a new buffer on mbochs.
     pub fn query_primary(&mut self) -> Reply {
         let reply = self.query(DMABUF, PRIMARY);
         if reply.error == ENOMEM { self.query(DMABUF, PRIMARY) } else { reply }
@@ -363,8 +363,8 @@ pub fn read_fd(fd: impl AsFd, offset: u64, count: usize) -> Vec<u8> {
     // SAFETY: a new mapping at an address of the kernel's choice.
     let map = unsafe { mmap(null_mut(), size, ProtFlags::READ, MapFlags::SHARED, fd, 0) }.unwrap();
     let mut data = vec![0; count];
-    // SAFETY: the range lies in the mapping, which nobody shrinks meanwhile: the tests that truncate do not read. A
-    // plain copy may see old or new bytes of a writer, and both will do.
+    // SAFETY: the range lies in the mapping, which nobody shrinks meanwhile: the tests that
+    // truncate do not read. A plain copy may see old or new bytes of a writer, and both will do.
     unsafe {
         std::ptr::copy_nonoverlapping(map.cast::<u8>().add(offset), data.as_mut_ptr(), count);
         munmap(map, size).unwrap();

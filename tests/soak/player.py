@@ -1,4 +1,4 @@
-"""What a walk walks through: vGPUs, a QEMU, its clients; and what must be true of them all the time."""
+"""Plays scripts: vGPUs, a QEMU and its clients, and what must be true of them at all times."""
 
 import collections
 import contextlib
@@ -20,22 +20,22 @@ from lib.vgpu import Vgpu, VgpuError
 from lib.vnc import Vnc
 from lib.x11 import X11
 
-# What the sanitizers say. QEMU's own errors have no such words.
+# Words of the sanitizers, which QEMU's own messages do not contain.
 _SANITIZERS = "ERROR: AddressSanitizer", "runtime error:", "ERROR: LeakSanitizer", "SUMMARY: "
-# How many dma-bufs a display may keep, and what a quiet QEMU may hold beside them more than at the first quiet point: what is set
-# up at its first use, as threads for encoding.
+# How many dma-bufs a display may keep, and how much more than at the first quiet point QEMU may
+# hold besides: some things, such as encoder threads, are created at first use.
 _POOL = 4
 _SLACK = {"fds": 8, "maps": 120}
-# What is not said by a vGPU's display, and as often as clients come and go.
+# Messages not of a vGPU's display, which come as often as clients do.
 _CHATTER = ("Spice: ", *dbus.IN_FLIGHT, *dbus_hostile.NEWCOMERS)
 _DATED = re.compile(r"^\S+T(\d\d):(\d\d):([\d.]+)Z (.*)$")
-# Where all that is allocated is freed at QEMU's end: not in Mesa, GTK, SDL and what they use.
+# Front ends with which QEMU frees all memory when it ends; Mesa, GTK and SDL do not.
 _WITHOUT_LEAKS = "none", "spice", "dbus,p2p=yes"
-# Ctrl, Alt, and the digits of consoles.
+# Ctrl and Alt.
 _CONTROL, _ALT = 0xFFE3, 0xFFE9
 
 
-class House:
+class Player:
     """Plays the lines of a script."""
 
     def __init__(self, monitor_limit, picture_limit, message_gap):
@@ -55,7 +55,7 @@ class House:
             if kind is None:
                 self._end()
         finally:
-            # What fails has said so already.
+            # The failure has been reported already.
             with contextlib.suppress(Exception):
                 for client in self._clients.values():
                     client.__exit__(None, None, None)
@@ -72,7 +72,7 @@ class House:
             raise Failure(f"quit: QEMU {processes.exit_text(status)}")
 
     def play(self, line):
-        """Plays one line, and looks whether QEMU lives and answers."""
+        """Plays one line, and checks that QEMU lives and answers."""
         what, *words = line.split()
         if what == "setup":
             self._setup(**dict(word.split("=", 1) for word in words))
@@ -109,7 +109,7 @@ class House:
         environment = {}
         if screen.startswith(("gtk", "sdl")):
             environment = self._stack.enter_context(X11()).environment
-        # A second display that is not a vGPU; it has no guest.
+        # A second display that is not a vGPU and has no guest driver.
         devices = [] if second == "none" else [{"driver": second, "id": "second"}]
         leaks = int(screen in _WITHOUT_LEAKS)
         environment |= {"ASAN_OPTIONS": f"detect_leaks={leaks}:abort_on_error=1:allocator_may_return_null=1",
@@ -121,7 +121,7 @@ class House:
     def _start(self, name):
         personality, options = self._options[name]
         if name in self._vgpus:
-            # What died has left its sockets.
+            # A vGPU that died has left its sockets.
             for path in self._vgpus[name].socket, f"{self._vgpus[name].socket}.control":
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(path)
@@ -140,7 +140,7 @@ class House:
         time.sleep(int(milliseconds) / 1000)
 
     def _qemu_reset(self):
-        # It waits for the device, as the guest's own accesses do.
+        # A reset waits for the device, as the guest's own accesses do.
         self._qemu.qmp("system_reset")
 
     def _qemu_stop(self):
@@ -157,7 +157,7 @@ class House:
                     self._qemu.status(name)
 
     def _qemu_screendump(self):
-        # It may wait for the device, as long as a look may last.
+        # It may wait for the device, as long as a poll may take.
         self._qemu.refresh()
 
     def _qemu_unplug(self, name):
@@ -165,7 +165,7 @@ class House:
             return
         self._qemu.events.clear()
         self._qemu.qmp("device_del", id=name)
-        # There is no guest that could keep it; a reset makes sure.
+        # There is no guest to release it, so a reset removes it.
         self._qemu.qmp("system_reset")
         self._gone(name)
 
@@ -190,7 +190,7 @@ class House:
         if name in self._clients:
             return
         if kind not in ("vnc", "silent"):
-            # One at a time: the next takes the place of the one before.
+            # One at a time: the next replaces the previous one.
             for other in [other for other, client in self._clients.items() if not isinstance(client, (Vnc, _Silent))]:
                 self._close(other)
         if kind == "silent":
@@ -207,7 +207,8 @@ class House:
             client = Spice()
         self._clients[name] = client.__enter__()
         if kind == "spice":
-            # libspice-server 0.15.1 crashes where a client goes before it has said what it can: see README.md.
+            # libspice-server 0.15.1 crashes if a client disconnects while it connects: see
+            # README.md.
             until("a SPICE client's first picture", lambda: _has_picture(client), 60)
 
     def _close(self, name):
@@ -268,7 +269,7 @@ class House:
             last[said] = when
 
     def _quiet(self):
-        """Devices tell the truth again: then everybody shows it, and nothing is left of what was before."""
+        """Has the devices tell the truth again. All must show it, with nothing left of before."""
         self.quiet_points += 1
         self._answers("cont")
         for name in list(self._vgpus):
@@ -277,8 +278,9 @@ class House:
             self._close(name)
         for name in list(self._clients):
             self._act(name, "release")
-        # Which console is whose depends on what was plugged in when: all vGPUs show the same. It is in a mode that was not there since
-        # the last quiet point: where a region lies is asked once for a mode, also of those that lie.
+        # Which console is whose depends on what was plugged in when, so all vGPUs show the same.
+        # The mode is new since the last quiet point: a region is queried once per mode, also from a
+        # liar.
         size = ("648x488", "664x472")[self.quiet_points % 2]
         for vgpu in self._vgpus.values():
             vgpu.show(f"{size} buffers=2", "noise", self.quiet_points)
@@ -292,7 +294,7 @@ class House:
         self._holds_no_more()
 
     def _repair(self, name):
-        """The vGPU lives, is plugged in, and tells the truth."""
+        """Makes sure that the vGPU lives, is plugged in, and tells the truth."""
         if self._vgpus[name].process.poll() is not None:
             self._qemu_unplug(name)
             self._start(name)
@@ -330,7 +332,7 @@ class House:
 
 
 def _has_picture(client):
-    """Whether the client has been given a picture, of whatever format."""
+    """Returns whether the client has got a picture, of whatever format."""
     try:
         return client.picture() is not None
     except Failure as error:
@@ -340,7 +342,7 @@ def _has_picture(client):
 
 
 def _descriptors(pid):
-    """What a process's descriptors are, counted."""
+    """Counts a process's descriptors by kind."""
     directory = f"/proc/{pid}/fd"
     kinds = collections.Counter()
     for number in os.listdir(directory):
@@ -350,13 +352,13 @@ def _descriptors(pid):
 
 
 class _Silent:
-    """A VNC client that begins to connect, or connects, and reads nothing more."""
+    """A VNC client that connects, perhaps only half, and then reads nothing."""
 
     def __init__(self, path):
         self._vnc = socket.socket(socket.AF_UNIX)
         self._vnc.connect(path)
         self._vnc.sendall(b"RFB 003.008\n\x01\x01")
-        # All of a screen, again and again.
+        # Requests for the whole screen, again and again.
         self._vnc.settimeout(1)
         with contextlib.suppress(OSError):
             self._vnc.sendall(b"\x03\0\0\0\0\0\xff\xff\xff\xff" * 20)
@@ -369,11 +371,11 @@ class _Silent:
 
 
 class _Stranger(dbus_hostile.Silent):
-    """A D-Bus client that wants to listen, says who it is or not, and answers nothing."""
+    """A D-Bus client that registers a listener, authenticates or not, and answers nothing."""
 
     def __init__(self, qemu, says_who):
         super().__init__(qemu)
-        # There may be no such console just now, or too many who wait.
+        # There may be no such console at the moment, or too many listeners waiting.
         with contextlib.suppress(GLib.Error):
             if says_who:
                 self.register_and_authenticate()
