@@ -42,7 +42,8 @@ need_packages() {
     apt_install system "${missing[@]}"
 }
 
-# apt_install CONFIG ARG...: apt-get install with a private configuration, or `system`. Not all of apt's own locks wait.
+# apt_install CONFIG ARG...: apt-get install with a private configuration, or `system`. Not all of
+# apt's own locks wait.
 apt_install() { with_lock apt-install apt_install_locked "$@"; }
 apt_install_locked() {
     local config=$1 log=$LOGS/apt-install.log options=()
@@ -138,8 +139,8 @@ apt_mirror() {
     return 1
 }
 
-# apt_private NAME LINE...: makes a private configuration build/apt/NAME/apt.conf with these
-# sources ("deb sid main", without the mirror; "machine" for the machine's own), and fetches their lists.
+# apt_private NAME LINE...: makes a private configuration build/apt/NAME/apt.conf with these sources
+# ("deb sid main", without the mirror; "machine" for the machine's own), and fetches their lists.
 # Proxies, authentication and the like come from the machine's configuration.
 apt_private() { with_lock apt apt_private_locked "$@"; }
 apt_private_locked() {
@@ -190,8 +191,8 @@ CONF
     fi
 }
 
-# apt_private_update NAME: fetches the lists. A mirror that lags behind is used all the same, and that is
-# said: its signatures and hashes are checked as ever.
+# apt_private_update NAME: fetches the lists. A mirror that lags behind is used all the same, and
+# that is said: its signatures and hashes are checked as ever.
 apt_private_update() {
     local conf=$APT_DIR/$1/apt.conf log=$LOGS/apt-update-$1.log
     mkdir -p "$LOGS"
@@ -232,8 +233,8 @@ apt_fetch_locked() {
     done
 }
 
-# apt_fetch_all CONFIG EXCEPT NAME...: downloads packages and all that they depend on, as if nothing were installed, but for those
-# whose names match the regular expression EXCEPT; prints their paths.
+# apt_fetch_all CONFIG EXCEPT NAME...: downloads packages and all that they depend on, as if nothing
+# were installed, but for those whose names match the regular expression EXCEPT; prints their paths.
 apt_fetch_all() { with_lock apt apt_fetch_all_locked "$@"; }
 apt_fetch_all_locked() {
     local config=$1 except=$2 dir=$BUILD/cache/debs log=$LOGS/apt-fetch.log files file missing=()
@@ -257,8 +258,8 @@ apt_fetch_all_locked() {
     printf '%s\n' "${files[@]/#/$dir/}"
 }
 
-# apt_backports: the private configuration `backports`: the machine's Debian suites and, on Debian 12,
-# its backports, from which nothing is installed unless it is asked for.
+# apt_backports: the private configuration `backports`: the machine's Debian suites and, on Debian
+# 12, its backports, from which nothing is installed unless it is asked for.
 apt_backports() {
     local sources=(machine)
     [[ $(debian_codename) != bookworm ]] || sources+=("deb bookworm-backports main")

@@ -70,8 +70,8 @@ as_root() {
     fi
 }
 
-# lock NAME [--shared]: only one script at a time gets past here, or none but those that share; held until
-# the script ends. LOCK_FD is then the lock, for relock.
+# lock NAME [--shared]: only one script at a time gets past here, or none but those that share; held
+# until the script ends. LOCK_FD is then the lock, for relock.
 lock() {
     local fd
     mkdir -p "$BUILD"

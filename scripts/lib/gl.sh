@@ -29,7 +29,8 @@ need_mesa() {
     done
 }
 
-# need_mesa_headers: what QEMU is built with; of the same version as the libraries, wherever those are from.
+# need_mesa_headers: what QEMU is built with; of the same version as the libraries, wherever those
+# are from.
 need_mesa_headers() {
     local headers=(libdrm-dev libgbm-dev) missing
     need_mesa

@@ -3,8 +3,8 @@
 #
 # Needs common.sh and apt.sh.
 
-# need_meson: sets PYTHON to one that has meson and what else QEMU's configure wants, so that it need
-# not download anything; meson itself is then meson_command.
+# need_meson: sets PYTHON to one that has meson and what else QEMU's configure wants, so that it
+# need not download anything; meson itself is then meson_command.
 need_meson() {
     local venv=$BUILD/venv
     PYTHON=/usr/bin/python3

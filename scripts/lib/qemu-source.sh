@@ -1,5 +1,6 @@
 # shellcheck shell=bash
-# QEMU's source package: from Debian's archive, or from a folder that the user names, into build/cache/qemu.
+# QEMU's source package: from Debian's archive, or from a folder that the user names, into
+# build/cache/qemu.
 #
 # Needs common.sh and apt.sh.
 
@@ -16,7 +17,8 @@ cached_source() {
 # fetch_source SERIES: brings it there.
 fetch_source() {
     cached_source "$1" && return
-    # Without a network, a mirror or Debian that one ends the script; the folder is still to be tried.
+    # Without a network, a mirror or Debian that one ends the script; the folder is still to be
+    # tried.
     mkdir -p "$SOURCE_CACHE"
     (source_from_archive "$1") || source_from_folder "$1"
 }
@@ -43,8 +45,8 @@ source_from_archive() {
     return 1
 }
 
-# source_from_folder SERIES: from $VFIO_DISPLAY_SOURCES. Nobody signed what lies there: it must be what qemu-patches/SERIES was
-# made against.
+# source_from_folder SERIES: from $VFIO_DISPLAY_SOURCES. Nobody signed what lies there: it must be
+# what qemu-patches/SERIES was made against.
 source_from_folder() {
     local sums=$SOURCE_SUMS/$1/source.sha256 part=$SOURCE_CACHE/part file
     [[ -r $sums ]] || return 1

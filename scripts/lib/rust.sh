@@ -32,7 +32,8 @@ need_cargo() {
         "(https://rustup.rs), which puts it into ~/.cargo/bin, then run this again."
 }
 
-# need_cargo_command COMMAND PACKAGE: a command of cargo that comes with rustup, but in a package of its own with Debian's cargo.
+# need_cargo_command COMMAND PACKAGE: a command of cargo that comes with rustup, but in a package of
+# its own with Debian's cargo.
 need_cargo_command() {
     cargo "$1" --version >/dev/null 2>&1 && return
     [[ $(command -v cargo) == /usr/bin/cargo ]] ||

@@ -1,5 +1,6 @@
 # shellcheck shell=bash
-# A series of patches, its folders and sets, and its commits in a small git repository; needs common.sh.
+# A series of patches, its folders and sets, and its commits in a small git repository; needs
+# common.sh.
 
 # series_lines FILE: what it says, without comments.
 series_lines() { sed -e 's/#.*//' -e 's/[[:space:]]*$//' -e '/^$/d' "$1"; }
@@ -32,14 +33,15 @@ set_folders() {
     printf '%s\n' "$folders"
 }
 
-# isolate_git: what the user's git is told must not change what becomes of the patches, and nobody sees who commits them here.
+# isolate_git: the user's git configuration must not change the patches, and the committer does not
+# matter.
 isolate_git() {
     export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1
     export GIT_COMMITTER_NAME=series GIT_COMMITTER_EMAIL=series@localhost GIT_AUTHOR_NAME=series GIT_AUTHOR_EMAIL=series@localhost
 }
 
-# series_repository SERIES TREE DIR: a repository of the files of TREE in the directories that the patches touch: enough for
-# git am, and for a patch to come.
+# series_repository SERIES TREE DIR: a repository of the files of TREE in the directories that the
+# patches touch: enough for git am, and for a patch to come.
 series_repository() {
     local series=$1 tree=$2 repo=$3 directory
     git init --quiet --initial-branch=main "$repo"

@@ -125,7 +125,8 @@ def _group(front_end, mode, size, *scenes):
     return group(f"{front_end}/{mode}/{size}", *scenes)
 
 
-# Starting QEMU, the vGPU and a client; and what a scene takes beside its measurement: the warm-up, and asking the vGPU. In seconds.
+# Starting QEMU, the vGPU and a client; and what a scene takes beside its measurement: the warm-up,
+# and asking the vGPU. In seconds.
 _START, _BESIDE = 4.0, 1.3
 
 
@@ -235,11 +236,13 @@ def wanted(name):
 SEEN = {60: 0.97, 120: 0.83}
 # From the drawing until a client has it, in ms, at 60 a second.
 DRAWN_TO_SEEN = {"p50": 10.0, "p99": 20.0}
-# From a flip until the display has asked for it, in ms, where a client takes dma-bufs as they are; and no flip missed.
+# From a flip until the display has asked for it, in ms, where a client takes dma-bufs as they are;
+# and no flip missed.
 NOTICED = {"p50": 1.0, "p99": 4.0}
 # How long the display may hold the main loop, in ms, where the picture keeps its size.
 HELD = {"p99": 0.5, "max": 5.0}
-# The monitor's answer beside a slow device, in ms, and the part of the time that may be spent in waits for it that are long.
+# The monitor's answer beside a slow device, in ms, and the part of the time that may be spent in
+# waits for it that are long.
 ANSWERED, WAITING = 3.0, 0.02
 # Until a cursor is there, in seconds.
 APPEARED = 0.25

@@ -19,7 +19,8 @@ from bench.viewers import DBusViewer, SpiceViewer, VncViewer, X11Viewer
 WARM_UP = 1.0
 # A wait for the monitor that is long, in ms.
 LONG_WAIT = 5.0
-# The cursor that appears: of one colour, which is the same from both ends. A client that has none for so long gets none.
+# The cursor that appears: of one colour, which is the same from both ends. A client that has none
+# for so long gets none.
 CURSOR, CURSOR_PIXEL, CURSOR_PATIENCE = "cursor 64x64 100,50 color=ff808080", b"\x80\x80\x80\xff", 20
 # Under Callgrind, what counts is not time.
 WARM_UP_REFRESHES, COUNTED_REFRESHES = 100, 200

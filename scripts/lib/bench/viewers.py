@@ -26,7 +26,8 @@ class Arrivals:
         self.pictures = 0
         self.bytes = 0
         self._last = 0
-        # (nanoseconds of CLOCK_MONOTONIC, number of the marked flip) of those pictures that have a mark.
+        # (nanoseconds of CLOCK_MONOTONIC, number of the marked flip) of those pictures that have a
+        # mark.
         self.marks = []
 
     def picture(self, size, mark):
