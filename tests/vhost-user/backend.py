@@ -54,7 +54,7 @@ PROTOCOL_FEATURES = PROTOCOL_F_REPLY_ACK | PROTOCOL_F_BACKEND_REQ | PROTOCOL_F_S
 
 
 def receive(connection):
-    """One message: request, flags, payload, descriptors; None at the end of the connection."""
+    """Receives a message: request, flags, payload, descriptors; None at the end of the connection."""
     header, fds, _flags, _address = socket.recv_fds(connection, HEADER.size, 8)
     if not header:
         return None
@@ -138,7 +138,7 @@ class Backend:
             os.close(fd)
 
     def _ask(self, request, uuid):
-        """A request of the backend; returns QEMU's verdict and descriptors."""
+        """Sends a request of the backend. Returns QEMU's answer and descriptors."""
         send(self._channel, request, NEED_REPLY, uuid)
         return self._verdict(request)
 

@@ -8,13 +8,14 @@ import sys
 
 PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "backend.py")
 
-# What -device wants for a backend, besides its chardev: a watchdog, which QEMU knows by name only;
-# in QEMU 10.0 that is for no user.
+# Options of -device for a backend, besides its chardev. 35 is a watchdog, of which QEMU only knows
+# the name.
+# In QEMU 10.0 users cannot create this device.
 PLAIN_DEVICE, OTHER_DEVICE = "vhost-user-test-device-pci,virtio-id=35", "vhost-user-rng-pci"
 
 
 def plain_device(binary):
-    """The plainest device that this QEMU has for a backend."""
+    """Returns the simplest device that this QEMU has for a backend."""
     known = subprocess.run([binary, "-device", "help"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False)
     return PLAIN_DEVICE if PLAIN_DEVICE.split(",")[0] in known.stdout else OTHER_DEVICE
 
@@ -42,7 +43,7 @@ class Backend:
         return self._answer()
 
     def kill(self):
-        """Ends the process without a word to QEMU."""
+        """Kills the process, without telling QEMU."""
         self.process.kill()
         self.process.communicate()
 
