@@ -113,7 +113,7 @@ pub struct CursorImage<'a> {
     pub height: u32,
     /// The pixel that points.
     pub hotspot: (u32, u32),
-    /// ARGB8888 without padding, as the guest has it: colours multiplied by alpha, as DRM's planes
+    /// ARGB8888 without padding, as the guest drew it: premultiplied by alpha, as DRM's planes
     /// are by default.
     pub pixels: &'a [u8],
 }

@@ -1,7 +1,7 @@
 //! The planes of a device, checked.
 //!
 //! [`PlaneInfo`] is what a device says, [`Plane`] what we believe of it. Nothing behind this module
-//! computes with a number that a device told and that was not checked here.
+//! computes with a number from a device that was not checked here.
 
 #![forbid(unsafe_code)]
 

@@ -76,7 +76,7 @@ pub struct Limits {
 /// The most ids that lead to one buffer: more than a guest has buffers.
 pub const IDS_MOST: usize = 64;
 
-/// So many dma-bufs that the device gives only once are kept. They take a descriptor or two each,
+/// How many dma-bufs are kept that the device gives only once. They take a descriptor or two each,
 /// of which a process has 1024 as a rule, and no memory: all are parts of the same.
 pub const KEPT_MOST: usize = 256;
 

@@ -7,7 +7,7 @@
 //! # An entry's life
 //!
 //! - [`Owner::reserve`] takes a UUID and gives a [`Claim`] on it. Nobody else gets the UUID from
-//!   then on, and no lookup succeeds yet: it waits as long as it was told to, then says
+//!   then on, and no lookup succeeds yet: it waits for up to its timeout, then fails with
 //!   [`LookupError::NotYet`]. So a registration that needs a round trip can begin when the buffer
 //!   is made and end when the answer comes.
 //! - [`Claim::complete`] puts the object in place and wakes the lookups that wait.

@@ -38,11 +38,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use strings::glib_string;
 
-/// What a caller is told who gets no other reason.
+/// The message of a failure without another reason.
 const PANICKED: &str = "vfio-display has failed (what it printed says where)";
 
 /// Runs what a C function is to do. If it panics, the result is `otherwise`; the panic hook has
-/// told why.
+/// printed why.
 fn boundary<R>(otherwise: R, body: impl FnOnce() -> R) -> R {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or(otherwise)
 }
@@ -65,7 +65,7 @@ unsafe fn explained<R>(error: *mut *mut c_char, otherwise: R, body: impl FnOnce(
     })
 }
 
-/// Leaves a copy of the text, which g_free() frees, where a caller wants to be told.
+/// Stores a copy of the text, to be freed with g_free(), in `*error`, unless `error` is NULL.
 ///
 /// # Safety
 ///

@@ -50,7 +50,7 @@ pub struct VfioDpyEglPixels {
     pub changed_rows: u32,
 }
 
-/// Whom to tell that it is time for vfio_dpy_egl_read_back_take().
+/// The callback that says that it is time for vfio_dpy_egl_read_back_take().
 #[derive(Clone, Copy)]
 struct Ready {
     callback: unsafe extern "C" fn(opaque: *mut c_void),
@@ -70,7 +70,7 @@ impl Ready {
 }
 
 impl VfioDpyEglReadBack {
-    /// Has the host told when what is under way now is done.
+    /// Calls the host back when what is under way now is done.
     fn watch(&mut self) {
         self.source = None;
         if !self.read_back.is_busy() {

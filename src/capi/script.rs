@@ -74,7 +74,7 @@ pub fn run(script: &[u8]) {
     assert_eq!(files.open_descriptors(), 0, "a descriptor is never closed");
 }
 
-/// A table as the host has it, which may have been compiled with a larger one than ours.
+/// A table of a host, which may have been compiled with a larger one.
 #[repr(C)]
 struct Table<T> {
     ours: T,
@@ -89,7 +89,7 @@ impl<T: Growing> Table<T> {
         let words = (&raw mut table).cast::<usize>();
         // The first is the size. Some of the rest are needed, so that one is left out seldom.
         for field in (1..=fields).filter(|field| missing >> 28 == 0 && missing >> field & 1 != 0) {
-            // SAFETY: the table consists of so many words, and zero is valid for each.
+            // SAFETY: the table consists of that many words, and zero is valid for each.
             unsafe { words.add(field).write(0) };
         }
         let size = match bytes.byte() {
@@ -328,7 +328,7 @@ fn message_size(dpy: *mut VfioDpy) {
 /// Reads all bytes, for a sanitizer to look at.
 fn read(pixels: *const u8, len: usize) {
     for at in (0..len).step_by(61) {
-        // SAFETY: the caller was told that there are so many bytes.
+        // SAFETY: the library gave that many bytes.
         unsafe { pixels.add(at).read_volatile() };
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// The longest duration that is told apart, in microseconds: a minute.
+/// The longest duration that is counted as such, in microseconds: a minute.
 const LONGEST: u64 = 60_000_000;
 
 /// Significant bits of a duration: two decimal digits.

@@ -50,7 +50,7 @@ pub enum ColorSpace {
     Rec2020,
 }
 
-/// A picture in dma-bufs, as somebody told it.
+/// A picture in dma-bufs, as described by its owner, not yet checked.
 #[derive(Clone, Copy, Debug)]
 pub struct Buffer<'a> {
     /// Format and modifier.

@@ -24,7 +24,7 @@ pub struct EglSync(pub(super) NonZeroUsize);
 /// A texture to draw to, with the framebuffer that leads there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// The texture, RGBA with 8 bits each unless told otherwise.
+    /// The texture, RGBA with 8 bits each unless said otherwise.
     pub texture: u32,
     /// Draws to the texture.
     pub framebuffer: u32,

@@ -811,7 +811,7 @@ impl Driver for Display {
         };
         let mut intact = GL_FALSE;
         if !mapped.is_null() {
-            // SAFETY: GL mapped so many bytes, which nobody writes before they are unmapped.
+            // SAFETY: GL mapped that many bytes, which nobody writes before they are unmapped.
             body(unsafe { std::slice::from_raw_parts(mapped.cast::<u8>(), bytes) });
             // SAFETY: the buffer is bound and mapped.
             intact = unsafe { gl_unmap_buffer(GL_PIXEL_PACK_BUFFER) };
@@ -888,7 +888,7 @@ impl Driver for Display {
     }
 
     fn differ(&self, _: Context, comparer: Comparer) -> bool {
-        // What cannot be told may have changed.
+        // Without an answer, it may have changed.
         let mut drawn = 1;
         // SAFETY: a context is current, and it has the query; the call writes one value.
         unsafe { gl_get_query(comparer.query, GL_QUERY_RESULT, &raw mut drawn) };

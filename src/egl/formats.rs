@@ -11,7 +11,7 @@ use crate::format::{Format, FourccCode, ModifierName};
 
 use super::driver::{Driver, Modifier};
 
-/// So many alternatives are named in a message.
+/// Maximum number of alternatives that a message names.
 const MOST_NAMED: usize = 8;
 
 /// Formats and modifiers that a display imports.
@@ -21,7 +21,7 @@ pub struct FormatTable {
     known: Option<BTreeMap<u32, Vec<Modifier>>>,
 }
 
-/// How the driver is told about a modifier.
+/// How a modifier is passed to the driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Telling {
     /// As it is.

@@ -27,7 +27,7 @@ use super::convert::{Conversion, ConvertError, Converter};
 use super::driver::{Context, Driver, EglError, EglErrorCode, EglSync, Extensions, GlError, Image};
 use super::formats::{FormatTable, Telling, Unsupported};
 
-/// So many kinds of buffers are remembered as refused: the last ones.
+/// How many kinds of refused buffers are remembered; the oldest are forgotten.
 const MOST_REFUSED: usize = 64;
 
 /// Makes textures of dma-bufs, on one display.

@@ -2,7 +2,7 @@
 //!
 //! | module   | what it is for                                                            |
 //! |----------|---------------------------------------------------------------------------|
-//! | buffer   | what was told of a picture, checked before any driver sees it             |
+//! | buffer   | the description of a picture, checked before any driver sees it           |
 //! | layout   | which bytes a format takes                                                |
 //! | formats  | what the display imports, asked for once                                  |
 //! | import   | [`Importer`]: from a buffer to a texture, and its end                     |

@@ -310,7 +310,7 @@ impl<D: Driver> ReadBack<D> {
         let Some(work) = &self.work else { return false };
         match (&work.fence, &work.sync) {
             (Some(fence), _) => super::fence::has_fired(fence.as_fd()),
-            // What cannot be told is waited for.
+            // Without an answer, wait.
             (None, Some(sync)) => self.importer.driver.has_fired(sync).unwrap_or(true),
             (None, None) => true,
         }

@@ -12,7 +12,7 @@ pub struct Mapping {
 }
 
 // SAFETY: a mapping is the process's, not a thread's: any thread may read it, and end it, which
-// happens once. The other side writes to it in any case, and all reads bear that.
+// happens once. The other side may write at any time, which all reads allow for.
 unsafe impl Send for Mapping {}
 // SAFETY: as above; nothing of a mapping is written by us.
 unsafe impl Sync for Mapping {}

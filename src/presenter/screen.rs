@@ -260,7 +260,7 @@ impl<C: Console> Presenter<C> {
         } else if !matches!(self.screen, Screen::Untouched) {
             self.show_message(DISPLAY_IS_OFF);
         } else {
-            // There is nothing of ours on screen.
+            // Nothing of the device is on screen.
             self.drawn_anew();
         }
     }

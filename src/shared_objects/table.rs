@@ -393,7 +393,7 @@ fn check(object: &Object) -> Result<(), AddError> {
     }
 }
 
-/// Somebody who has entries in the table. They all go when it is dropped.
+/// An owner of entries in the table. They are removed when it is dropped.
 #[derive(Debug)]
 pub struct Owner<'t> {
     objects: &'t SharedObjects,

@@ -284,7 +284,7 @@ fn byte(value: u32) -> u8 {
     value as u8
 }
 
-/// Words that fill a line of so many characters.
+/// Returns words that fill a line of this many characters.
 pub fn sentence(seed: u64, columns: usize) -> String {
     const WORDS: [&str; 16] = [
         "plane",

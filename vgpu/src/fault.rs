@@ -77,15 +77,14 @@ pub enum Action {
     Errno(Errno),
     /// The call is not tried, and never answered.
     Silence,
-    /// The answer comes so many milliseconds late; all that follows waits behind it.
+    /// The answer is late by this many milliseconds; all that follows waits.
     Delay(u64),
-    /// The answer is so many bytes longer or shorter.
+    /// The answer is longer or shorter by this many bytes.
     Size(i64),
     NoFd,
     /// One descriptor more than there should be.
     ExtraFd(WrongFd),
-    /// Before the answer come so many requests that nobody knows, and as many answers that nobody
-    /// waits for.
+    /// Before the answer come this many unknown requests, and as many unexpected answers.
     Chatter(u64),
     /// The descriptor leads elsewhere.
     Fd(WrongFd),

@@ -102,7 +102,7 @@ pub enum Driver {
 #[derive(Debug)]
 pub struct HostMode {
     pub geometry: Geometry,
-    /// The width that the host is told; some drivers report the pitch in pixels.
+    /// The width that is reported to the host; some drivers report the pitch in pixels.
     pub reported_width: u32,
     pub buffers: Vec<Arc<Memory>>,
     pub shown: usize,
@@ -160,7 +160,7 @@ impl Screen {
 #[derive(Debug)]
 pub struct Planes<'a> {
     pub primary: Option<Picture>,
-    /// The width that the primary plane is said to have.
+    /// The reported width of the primary plane.
     pub reported_width: u32,
     pub screen: &'a Screen,
 }

@@ -76,7 +76,7 @@ pub fn run(
     let controlled = vgpu.clone();
     std::thread::spawn(move || control::run(&commands, &controlled));
 
-    // Who started us may have closed its end; we serve all the same.
+    // The parent may have closed its end; that does not matter.
     let _ = writeln!(io::stdout(), "{text}");
     if let Some(mut ready) = ready {
         let _ = ready.write_all(b"\n");

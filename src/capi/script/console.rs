@@ -56,7 +56,7 @@ impl Console {
         *self.shown.borrow_mut() = next;
     }
 
-    /// The front ends have read all but so many of the memories that were shown.
+    /// Frees all but the last `left` of the memories that were shown, as front ends do in the end.
     pub fn let_go(&self, left: usize) {
         let keep =
             if matches!(*self.shown.borrow(), Shown::Memory { .. }) { left.max(1) } else { left };

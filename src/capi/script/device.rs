@@ -133,7 +133,7 @@ unsafe extern "C" fn region_read(
     let result = device.result();
     let byte = lock(&device.bytes).byte();
     // What it does not know it leaves as it is.
-    // SAFETY: there is room for so many bytes.
+    // SAFETY: there is room for that many bytes.
     unsafe { to.write_bytes(byte, size as usize) };
     result
 }
@@ -185,7 +185,7 @@ unsafe extern "C" fn generate_edid(
 ) -> usize {
     // SAFETY: the library passes what it was given.
     let len = usize::from(lock(&unsafe { device(data) }.bytes).byte()).min(size);
-    // SAFETY: the blob has room for so many bytes.
+    // SAFETY: the blob has room for that many bytes.
     unsafe { blob.write_bytes(0x5a, len) };
     len
 }

@@ -72,7 +72,7 @@ pub struct Stamp {
     pub place: Place,
     /// Nanoseconds of `CLOCK_MONOTONIC`.
     pub time: u64,
-    /// When a query first told the client what was on screen since then, in the same unit. `None`:
+    /// When a query first reported what was on screen since then, in the same unit. `None`:
     /// none has so far, or none did before the next flip.
     pub seen: Option<u64>,
 }

@@ -99,7 +99,7 @@ impl Device {
         self.flips + 1
     }
 
-    /// Notes that a client was told what is on screen.
+    /// Notes that a query reported what is on screen.
     fn seen(&mut self) {
         if let Some(stamp) = self.stamps.back_mut() {
             stamp.seen.get_or_insert_with(crate::pace::now);
@@ -177,8 +177,8 @@ impl Device {
         if screen && answer.is_ok() {
             self.seen();
             if self.flip_on_query {
-                // Without a mode of ours there is nothing to flip, which is no fault of the
-                // query's.
+                // Without a host-driven mode there is nothing to flip, which is no error of the
+                // query.
                 let _ = self.flip(None);
             }
         }
@@ -202,7 +202,7 @@ impl Device {
     pub fn race(&mut self) -> Errno {
         self.stats.gets += 1;
         self.stats.get_errors += 1;
-        // Without a mode of ours there is nothing to flip; the error alone makes the race then.
+        // Without a host-driven mode there is nothing to flip: then the error alone is the race.
         let _ = self.flip(None);
         self.personality.unknown_id()
     }

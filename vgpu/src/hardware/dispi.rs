@@ -27,7 +27,7 @@ pub struct Dispi {
 }
 
 impl Dispi {
-    /// For a VRAM of so many bytes.
+    /// Creates the registers for a VRAM of this many bytes.
     pub fn new(vram: u64) -> Self {
         let mut dispi = Self { registers: [0; COUNT], vram };
         dispi.reset();

@@ -148,7 +148,7 @@ impl EdidRegion {
         })
     }
 
-    /// gvt insists that the size was told before the blob; mbochs goes by what fits.
+    /// gvt insists that the size is written before the blob; mbochs accepts what fits.
     fn blob_range(&self, offset: u64, bytes: usize) -> Option<std::ops::Range<usize>> {
         let start = usize::try_from(offset - BLOB_OFFSET).ok()?;
         let end = start.checked_add(bytes)?;

@@ -18,7 +18,7 @@ const YF_TILED: u64 = X_TILED + 2;
 /// A hotspot that the guest has not set.
 const NO_HOTSPOT: u32 = u32::MAX;
 
-/// Positions are magnitudes of 13 and 12 bits; the sign is not told.
+/// Positions are magnitudes of 13 and 12 bits; the sign is lost.
 const X_MASK: u32 = 0x1fff;
 const Y_MASK: u32 = 0x0fff;
 

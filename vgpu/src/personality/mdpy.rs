@@ -50,7 +50,7 @@ impl Personality for Mdpy {
             return Ok(*request);
         }
         let Some(picture) = &planes.primary else { return Ok(request.without_plane()) };
-        // The size told is that of the memory, not that of the plane.
+        // The reported size is that of the memory, not that of the plane.
         let info =
             describe(request, &picture.geometry, planes.reported_width, self.vram.capacity());
         Ok(PlaneInfo { handle: REGION, ..info })

@@ -21,7 +21,7 @@ use crate::screen::{Geometry, Place, Planes};
 /// How a driver answers GET_REGION_INFO when the caller's buffer has no room for the capability.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Truncation {
-    /// The capability's offset is told although it was cut off.
+    /// The capability's offset is reported although it was cut off.
     KeepsOffset,
     /// The offset is zero.
     ZeroesOffset,
@@ -169,7 +169,7 @@ pub mod testing {
         Geometry { format: Format::XRGB8888, modifier: 0, width, height, stride: width * 4 }
     }
 
-    /// A screen with a host-driven mode of so many buffers.
+    /// A screen with a host-driven mode of this many buffers.
     pub fn screen(width: u32, height: u32, buffers: usize) -> Screen {
         let mode = HostMode::new(geometry(width, height), buffers, true).unwrap();
         Screen { driver: Driver::Host, mode: Some(mode), ..Screen::new() }

@@ -74,7 +74,7 @@ pub struct Session<'a> {
     stream: &'a UnixStream,
     vgpu: &'a Vgpu,
     client: Client,
-    /// Requests of ours.
+    /// Requests that we sent, and the client has not answered.
     unanswered: u64,
 }
 
@@ -160,7 +160,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Sends so many requests that nobody knows, and as many answers that nobody waits for.
+    /// Sends this many unknown requests, and as many unexpected answers.
     fn chatter(&mut self, count: u64) -> io::Result<()> {
         let size = u32::try_from(protocol::HEADER).map_err(io::Error::other)?;
         for turn in 0..count {
@@ -191,9 +191,9 @@ impl<'a> Session<'a> {
         if !reply.is_odd {
             return wire::send(self.stream, &bytes, &reply.fds);
         }
-        // The client is to be the last who closes them, so that it is the one whom they make wait:
-        // it cannot while it has not got the whole message. Should it do so nevertheless, a thread
-        // waits, and we for a second.
+        // The client must be the last to close them, so that it is the one who waits: it cannot
+        // close them before it has the whole message. In case it does, a thread closes ours, and
+        // this one waits for a second at most.
         let (first, rest) = bytes.split_at(protocol::HEADER);
         wire::send(self.stream, first, &reply.fds)?;
         let (closed, is_closed) = mpsc::channel();
