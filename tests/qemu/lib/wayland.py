@@ -3,7 +3,7 @@
 import os
 import tempfile
 
-from . import processes
+from . import preload, processes
 from .case import SCRATCH, Failure, output_file, until
 from .x11 import HEIGHT, WIDTH, X11
 
@@ -26,12 +26,13 @@ class Wayland(X11):
     """Weston, for a `with` block.
 
     With the kiosk shell, a client fills the screen, with its picture in the middle; with the
-    desktop shell, it has a window with a frame of its own.
+    desktop shell, it has a window with a frame of its own, at a random place, or in the upper left
+    corner.
     """
 
     draws_pointer = True
 
-    def __init__(self, shell="kiosk", scale=1, size=(WIDTH, HEIGHT)):
+    def __init__(self, shell="kiosk", scale=1, size=(WIDTH, HEIGHT), at_corner=False):
         super().__init__(*size)
         # The compositor's screen. There is room for the mouse beside it.
         self.size = size[0] - 64, size[1] - 64
@@ -44,6 +45,8 @@ class Wayland(X11):
                    f"--config={config}", "--idle-time=0", "--socket=weston", f"--scale={scale}", f"--width={self.size[0] // scale}",
                    f"--height={self.size[1] // scale}"]
         environment = dict(os.environ, DISPLAY=self.display, XDG_RUNTIME_DIR=self._directory)
+        if at_corner:
+            environment["LD_PRELOAD"] = preload.build("weston_corner")
         with open(output_file("weston.log"), "ab") as log:
             try:
                 self.weston = processes.start(command, stdout=log, stderr=log, env=environment)
@@ -90,7 +93,8 @@ class Wayland(X11):
     @property
     def environment(self):
         """Returns the environment for programs that open windows here."""
-        return {"WAYLAND_DISPLAY": "weston", "XDG_RUNTIME_DIR": self._directory, "GDK_BACKEND": "wayland"}
+        return {"WAYLAND_DISPLAY": "weston", "XDG_RUNTIME_DIR": self._directory, "GDK_BACKEND": "wayland",
+                "SDL_VIDEODRIVER": "wayland", "SDL_VIDEO_WAYLAND_ALLOW_LIBDECOR": "0"}
 
     def _fits(self, width, height):
         """Makes the compositor full screen, and the client in it."""
