@@ -423,7 +423,9 @@ typedef struct VfioDpyConsoleOps {
                            uint32_t height);
     /**
      * @scanout_cursor: Shows an imported dma-buf as the cursor above a scanout;
-     * NULL hides it.
+     * NULL hides it. Where the CPU cannot read it fast, it is shown again every
+     * 100 ms: guests draw cursors in place, so that a host that reads the
+     * pixels must do so each time.
      */
     void (*scanout_cursor)(void *console,
                            void *import,

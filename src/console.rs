@@ -67,7 +67,8 @@ pub trait Console {
     /// `switch_to`: the console has been showing something else.
     fn show_firmware(&self, switch_to: bool) -> bool;
 
-    /// Shows a dma-buf as the cursor above a scanout; `None` hides it.
+    /// Shows a dma-buf as the cursor above a scanout, perhaps again, since it may have been drawn in
+    /// place; `None` hides it.
     fn scanout_cursor(&self, cursor: Option<&Self::Import>, hotspot: Option<(u32, u32)>);
 
     /// Moves the cursor above a scanout: its upper left corner.

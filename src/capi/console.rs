@@ -143,7 +143,9 @@ pub struct VfioDpyConsoleOps {
     /// Reports that a part of the scanout may have changed; in pixels.
     pub update_scanout:
         Option<unsafe extern "C" fn(console: *mut c_void, x: u32, y: u32, width: u32, height: u32)>,
-    /// Shows an imported dma-buf as the cursor above a scanout; NULL hides it.
+    /// Shows an imported dma-buf as the cursor above a scanout; NULL hides it. Where the CPU cannot
+    /// read it fast, it is shown again every 100 ms: guests draw cursors in place, so that a host
+    /// that reads the pixels must do so each time.
     pub scanout_cursor: Option<
         unsafe extern "C" fn(
             console: *mut c_void,

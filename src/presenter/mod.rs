@@ -159,7 +159,7 @@ impl<C: Console> Presenter<C> {
                 if all {
                     self.drawn_anew();
                 }
-                self.show_cursor(cursor, all);
+                self.show_cursor(cursor, all, now);
             }
         }
         let again = self.wishes.verdict != Verdict::Settled;
@@ -178,7 +178,10 @@ impl<C: Console> Presenter<C> {
         }
         match (&self.screen, self.plane_state) {
             (_, PlaneState::Gap(..)) => self.miss_plane(now),
-            (Screen::Scanout(_), _) => self.update_scanout(),
+            (Screen::Scanout(_), _) => {
+                self.update_scanout();
+                self.repeat_cursor(now);
+            }
             (_, PlaneState::Off) => self.show_no_plane(),
             _ => (),
         }

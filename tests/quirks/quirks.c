@@ -20,11 +20,11 @@
 #include <unistd.h>
 
 enum { NONE, EXTERNAL, REFUSE_IMAGE, PITCH256, NO_IMAGE_TARGET, IMAGE_STORAGE, NO_MODIFIERS, BAD_MODIFIER_QUERY,
-       NATIVE_FENCES, LOST_CONTEXT, X11_IMPORT, QUIRKS };
+       NATIVE_FENCES, LOST_CONTEXT, X11_IMPORT, GPU_ONLY, QUIRKS };
 
 static const char *const names[QUIRKS] = {
     "none", "external", "refuse-image", "pitch256", "no-image-target", "image-storage", "no-modifiers", "bad-modifier-query",
-    "native-fences", "lost-context", "x11-import",
+    "native-fences", "lost-context", "x11-import", "gpu-only",
 };
 
 /* so often a context without a config is made current before it is lost */
@@ -215,6 +215,22 @@ static const char *query_string(EGLDisplay display, EGLint name)
     return ours;
 }
 
+static const char *query_device_string(EGLDeviceEXT device, EGLint name)
+{
+    static const char *ours;
+    const char *text = REAL(eglQueryDeviceStringEXT)(device, name);
+
+    if (quirk != GPU_ONLY || name != EGL_EXTENSIONS || !text) {
+        return text;
+    }
+    pthread_mutex_lock(&mutex);
+    if (!ours) {
+        ours = without(text, "EGL_MESA_device_software");
+    }
+    pthread_mutex_unlock(&mutex);
+    return ours;
+}
+
 static EGLint get_error(void)
 {
     EGLint error = egl_error;
@@ -323,6 +339,33 @@ static void copy_all(void)
     pthread_mutex_unlock(&mutex);
 }
 
+/* a GPU reaches memory that its descriptor does not let the CPU map */
+static EGLImageKHR image_of_any_memory(EGLDisplay display, EGLContext context, EGLenum target, EGLClientBuffer buffer,
+                                       const EGLint *attributes)
+{
+    EGLint list[128];
+    EGLImageKHR image;
+    size_t count = 0;
+    char path[32];
+    int fd;
+
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", attribute(attributes, EGL_DMA_BUF_PLANE0_FD_EXT));
+    fd = open(path, O_RDWR | O_CLOEXEC);
+    for (; attributes[count] != EGL_NONE; count += 2) {
+        if (count + 3 > sizeof(list) / sizeof(list[0])) {
+            die("there are too many attributes");
+        }
+        list[count] = attributes[count];
+        list[count + 1] = attributes[count] == EGL_DMA_BUF_PLANE0_FD_EXT ? fd : attributes[count + 1];
+    }
+    list[count] = EGL_NONE;
+    image = REAL(eglCreateImageKHR)(display, context, target, buffer, list);
+    if (fd >= 0) {
+        close(fd);
+    }
+    return image;
+}
+
 static EGLImageKHR create_image(EGLDisplay display, EGLContext context, EGLenum target, EGLClientBuffer buffer,
                                 const EGLint *attributes)
 {
@@ -345,7 +388,8 @@ static EGLImageKHR create_image(EGLDisplay display, EGLContext context, EGLenum 
     if (is_dma_buf && quirk == X11_IMPORT) {
         image = copy_of(display, attributes);
     } else {
-        image = REAL(eglCreateImageKHR)(display, context, target, buffer, attributes);
+        image = is_dma_buf && quirk == GPU_ONLY ? image_of_any_memory(display, context, target, buffer, attributes)
+                                                : REAL(eglCreateImageKHR)(display, context, target, buffer, attributes);
         if (image) {
             add(IMAGES, image)->is_dma_buf = is_dma_buf;
         }
@@ -490,6 +534,11 @@ static GLenum gl_get_error(void)
     return error != GL_NO_ERROR ? error : REAL(glGetError)();
 }
 
+static const GLubyte *gl_get_string(GLenum name)
+{
+    return quirk == GPU_ONLY && name == GL_RENDERER ? (const GLubyte *)"a GPU of the tests'" : REAL(glGetString)(name);
+}
+
 static int is_hidden(const char *extension)
 {
     const char *version = (const char *)REAL(glGetString)(GL_VERSION);
@@ -593,6 +642,7 @@ static const struct {
     void *function;
 } ours[] = {
     { "eglQueryString", query_string },
+    { "eglQueryDeviceStringEXT", query_device_string },
     { "eglGetError", get_error },
     { "eglCreateImageKHR", create_image },
     { "eglDestroyImageKHR", destroy_image },
@@ -605,6 +655,7 @@ static const struct {
     { "eglDestroySyncKHR", destroy_sync },
     { "eglDupNativeFenceFDANDROID", dup_fence },
     { "glGetError", gl_get_error },
+    { "glGetString", gl_get_string },
     { "glGetStringi", gl_get_string_i },
     { "glEGLImageTargetTexture2DOES", texture_from_image },
     { "glEGLImageTargetTexStorageEXT", storage_from_image },

@@ -1,13 +1,17 @@
 //! The cursor plane.
 
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
 use drm_fourcc::DrmFourcc;
 
 use crate::console::ScanoutSupport;
 use crate::plane::PlaneInfo;
-use crate::testing::{Call, Errors, Fixture, Image, Shows, cursor, plane};
+use crate::testing::{Call, Errors, FakeDevice, Fixture, Image, Shows, cursor, plane};
 use crate::watcher::ABSENT_INTERVAL;
 
-use super::{is_update, scanout, status, surface};
+use super::{is_update, scanout, status, surface, thread};
 
 /// Returns the calls about the pointer that the console got at a refresh.
 fn told(fixture: &mut Fixture) -> Vec<Call> {
@@ -97,6 +101,47 @@ fn what_is_drawn_in_place_is_told_to_front_ends_that_took_the_buffer() {
     assert_eq!(told(&mut fixture), [Call::ScanoutCursor(Some(1), None)]);
     assert_eq!(told(&mut fixture), []);
     assert_eq!(fixture.device.take_gets(), [1, 7]);
+}
+
+/// Has the device show a cursor with id 7 at 10,20 that no CPU can map or read, as GVT-g's.
+fn point_for_gpus(device: &FakeDevice) {
+    device.point(cursor(7, 10, 20), 0x77);
+    let file = format!("/proc/self/fd/{}", device.get().dma_bufs[&7].as_raw_fd());
+    let file = File::options().write(true).open(file).unwrap();
+    device.set().dma_bufs.insert(7, file);
+}
+
+#[test]
+fn one_that_only_gpus_read_is_told_ten_times_a_second() {
+    let mut fixture = scanout();
+    point_for_gpus(&fixture.device);
+    assert_eq!(told(&mut fixture)[0], Call::ScanoutCursor(Some(1), None));
+    for _ in 0..3 {
+        fixture.pass(Duration::from_millis(60));
+        assert_eq!(told(&mut fixture), []);
+        fixture.pass(Duration::from_millis(60));
+        assert_eq!(told(&mut fixture), [Call::ScanoutCursor(Some(1), None)]);
+    }
+    // Moving it changes nothing of that.
+    fixture.pass(Duration::from_millis(60));
+    fixture.device.set().cursor = cursor(7, 11, 21);
+    assert_eq!(told(&mut fixture), [Call::MoveScanoutCursor(11, 21)]);
+    fixture.pass(Duration::from_millis(60));
+    assert_eq!(told(&mut fixture), [Call::ScanoutCursor(Some(1), None)]);
+    assert_eq!(fixture.device.take_gets(), [1, 7]);
+}
+
+#[test]
+fn one_that_only_gpus_read_is_told_while_a_watcher_apart_has_nothing_new() {
+    let mut apart = thread::scanout();
+    point_for_gpus(&apart.fixture.device);
+    apart.live(Duration::from_millis(500));
+    apart.fixture.console.take_calls();
+    apart.live(Duration::from_secs(1));
+    let mut calls = apart.fixture.console.take_calls();
+    calls.retain(|call| !is_update(call));
+    assert_eq!(calls, vec![Call::ScanoutCursor(Some(1), None); calls.len()]);
+    assert!((8..=10).contains(&calls.len()), "{calls:?}");
 }
 
 #[test]

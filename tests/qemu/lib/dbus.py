@@ -107,6 +107,7 @@ class DBusScreen:
         self._dmabuf = None
         self.scanouts, self.updates = [], 0
         self.cursor = self.place = None
+        self.cursors = 0
         # A slow client: replies to UpdateDMABUF wait here while this is set.
         self._held = None
         self._context = GLib.MainContext.new()
@@ -230,6 +231,7 @@ class DBusScreen:
                 width, height, hot_x, hot_y = (parameters.get_child_value(i).get_int32() for i in range(4))
                 pixels = bytes(parameters.get_child_value(4).get_data_as_bytes().get_data())
                 self.cursor = {"size": (width, height), "hotspot": (hot_x, hot_y), "pixels": pixels}
+                self.cursors += 1
         invocation.return_value(None)
 
     @staticmethod
