@@ -127,7 +127,7 @@ impl Drop for Mapping {
 
 fn updates(criterion: &mut Criterion) {
     for (size, width, height) in SIZES {
-        let mut group = criterion.benchmark_group("look");
+        let mut group = criterion.benchmark_group("update");
         for (scene, draw, update) in [
             ("static", Draw::Nothing, Comparison::Compare),
             ("static_sampled", Draw::Nothing, Comparison::Sampled(Duration::ZERO)),

@@ -29,7 +29,7 @@ fn file() -> OwnedFd {
     file
 }
 
-/// The buffers of a guest are known: a refresh looks one up, and pins it in place of another.
+/// The buffers of a guest are known: a refresh finds one, and pins it in place of another.
 fn known(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("flip_to_a_known_buffer");
     for buffers in [2, 5, 6, 16] {

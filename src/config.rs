@@ -22,14 +22,11 @@ pub struct Config {
     /// Whether a front end that only reads dma-bufs back gets them even if the CPU can read them:
     /// `read-back`.
     pub read_back: bool,
-    /// Whether surfaces are compared with the previous frame, so that only changes are passed on:
-    /// `compare`.
-    pub compare: bool,
     /// Whether only a sample of the rows is compared at refreshes in quick succession, and what is
-    /// around those that changed: `glance`.
-    pub glance: bool,
+    /// around those that changed: `sample`.
+    pub sample: bool,
     /// Whether front ends are shown a region's memory itself while everything in it moves:
-    /// `direct`. Needs `compare`.
+    /// `direct`.
     pub direct: bool,
     /// Whether the device is polled when the guest is about to flip, not only when a front end
     /// refreshes: `pacing`.
@@ -49,8 +46,7 @@ impl Default for Config {
             pool: Limits::default(),
             import: true,
             read_back: false,
-            compare: true,
-            glance: true,
+            sample: true,
             direct: true,
             pacing: true,
             events: false,
@@ -68,14 +64,9 @@ const KEYS: [(&str, &str); 5] = [
     ("pool-bytes", "a number of bytes from 1 on, which may end in K, M or G"),
 ];
 
-/// Keys for tests and benches, which compare pictures with and without; not a stable interface.
-const TEST_KEYS: [(&str, &str); 5] = [
-    ("read-back", SWITCH),
-    ("compare", SWITCH),
-    ("glance", SWITCH),
-    ("direct", SWITCH),
-    ("pacing", SWITCH),
-];
+/// Keys for tests and benches, which compare what is shown with and without; no stable interface.
+const TEST_KEYS: [(&str, &str); 4] =
+    [("read-back", SWITCH), ("sample", SWITCH), ("direct", SWITCH), ("pacing", SWITCH)];
 
 const SWITCH: &str = "on or off";
 
@@ -132,8 +123,7 @@ impl Config {
         let understood = match key {
             "import" => replace(&mut self.import, switch(value)),
             "read-back" => replace(&mut self.read_back, switch(value)),
-            "compare" => replace(&mut self.compare, switch(value)),
-            "glance" => replace(&mut self.glance, switch(value)),
+            "sample" => replace(&mut self.sample, switch(value)),
             "direct" => replace(&mut self.direct, switch(value)),
             "pacing" => replace(&mut self.pacing, switch(value)),
             "events" => replace(&mut self.events, switch(value)),
@@ -189,8 +179,8 @@ mod tests {
     #[test]
     fn what_is_said_is_set_and_nothing_else() {
         let pool = Limits { count: 3, bytes: 64 << 20 };
-        let expected = Config { pool, compare: false, read_back: true, ..Config::default() };
-        let options = "pool-buffers=3,compare=off,read-back=on,pool-bytes=64M";
+        let expected = Config { pool, sample: false, read_back: true, ..Config::default() };
+        let options = "pool-buffers=3,sample=off,read-back=on,pool-bytes=64M";
         assert_eq!(applied(options), Ok(expected));
         let expected = Config { import: false, pacing: false, events: true, ..Config::default() };
         assert_eq!(applied("import=off,events=on,pacing=off"), Ok(expected));

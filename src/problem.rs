@@ -49,8 +49,8 @@ impl Problem {
             if Failure::of(error) == Failure::Transient)
     }
 
-    /// Whether the host has told the user already: it knows why a connection ended, even when
-    /// nobody looks at the display.
+    /// Whether the host has told the user already: it knows why a connection ended, even while
+    /// no front end shows the display.
     pub fn is_known(&self) -> bool {
         match self {
             Self::Query { error, .. }

@@ -25,7 +25,7 @@
 //! Lookups are frequent, changes are rare. So the table is one hash map under a lock that costs
 //! readers one atomic operation on a cache line that they share with few others (crossbeam's
 //! `ShardedLock`); whoever changes the table pays for that by taking all shards. A map in shards
-//! would not help where it matters: several queues that look for the same buffer. Snapshots without
+//! would not help where it matters: several queues that look up the same buffer. Snapshots without
 //! locks (RCU) would be faster still, but `with_dma_buf` must keep an entry in place while its
 //! descriptor is duplicated, and that is a lock.
 

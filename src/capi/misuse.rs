@@ -1,5 +1,5 @@
 //! Calls that break the rules of the header. Debug builds end the process at such a call, as
-//! `assert()` does; others do not look.
+//! `assert()` does; others do not check.
 
 use std::cell::Cell;
 use std::process::abort;

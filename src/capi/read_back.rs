@@ -15,7 +15,7 @@ use super::clock::Attached;
 use super::egl::{KnownDisplay, tell};
 use super::{boundary, explained};
 
-/// How often a fence that has no descriptor is looked at.
+/// How often a fence that has no descriptor is polled.
 const POLL: Duration = Duration::from_millis(1);
 
 /// Bytes of a pixel.

@@ -325,7 +325,7 @@ fn message_size(dpy: *mut VfioDpy) {
     assert_eq!(told, width != 0 && height != 0, "{width}x{height}");
 }
 
-/// Reads all bytes, for a sanitizer to look at.
+/// Reads all bytes, so that a sanitizer checks them.
 fn read(pixels: *const u8, len: usize) {
     for at in (0..len).step_by(61) {
         // SAFETY: the library gave that many bytes.

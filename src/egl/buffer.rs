@@ -230,7 +230,7 @@ impl Buffer<'_> {
     }
 }
 
-/// Software renderers map the whole dma-buf, do not look whether that worked, and read it in
+/// Software renderers map the whole dma-buf, do not check whether that worked, and read it in
 /// threads of their own: what cannot be mapped, or can shrink, would end the process.
 fn check_mapping(dma_buf: &DmaBuf, index: usize) -> Result<(), BufferError> {
     let memory =

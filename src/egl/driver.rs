@@ -43,7 +43,7 @@ pub struct Comparer {
     pub array: u32,
     /// Tells whether anything was drawn.
     pub query: u32,
-    /// Is drawn to, and never looked at: a byte for each pixel.
+    /// Is drawn to, and never read: a byte for each pixel.
     pub scratch: Target,
 }
 

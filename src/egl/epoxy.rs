@@ -2,7 +2,7 @@
 //!
 //! libepoxy exports one function pointer for each function of EGL and GL, `epoxy_` before its name.
 //! A pointer leads to a resolver first, which looks the function up, stores it in the pointer, and
-//! ends the process if no driver has it: so extensions are looked at before their functions are
+//! ends the process if no driver has it: so extensions are checked before their functions are
 //! called, and GL's functions are called with a context only.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};

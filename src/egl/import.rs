@@ -183,10 +183,10 @@ impl<D: Driver> Importer<D> {
         name
     }
 
-    /// Whether a renderer in software maps what it imports itself, as was tried before it is given
-    /// anything. Where its display is a DRM device's, Mesa's asks that to map, which refuses what
-    /// is another's; Mesa does not look, and the first draw ends the process. A memfd tells them
-    /// apart: the kernel takes it for no dma-buf.
+    /// Whether a software renderer maps its imports by itself, which is tried once, before it gets
+    /// any. If its display is a DRM device's, Mesa's renderer has that device map them, which fails
+    /// for others' dma-bufs; Mesa does not check, and the first draw ends the process. A memfd
+    /// tells the two apart: the kernel does not take it for a dma-buf.
     fn maps_itself(&self) -> bool {
         *self.maps_itself.get_or_init(|| self.imports_memfd().unwrap_or(false))
     }

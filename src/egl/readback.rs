@@ -5,7 +5,7 @@
 //! GPU compares the two, and copies only if they differ. What is in the way of the result is a
 //! fence, not the main loop. There are two textures, which take turns: one has what was read last,
 //! the other is drawn to. One of these works is under way at a time; what is drawn meanwhile is
-//! looked at afterwards, once, however often that was.
+//! processed afterwards, once, however often that was.
 
 #![forbid(unsafe_code)]
 

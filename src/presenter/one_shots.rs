@@ -94,7 +94,7 @@ mod tests {
         polls.want(at(0));
         let began = polls.wanted();
         polls.want(at(1));
-        assert!(polls.answer(began), "there was a look for the first");
+        assert!(polls.answer(began), "there was a poll for the first");
         assert!(!polls.take_answer(), "but telling him would tell the second");
         assert_eq!(polls.waits_since(), Some(at(0)), "he still waits");
         assert!(polls.answer(polls.wanted()));

@@ -294,9 +294,9 @@ impl<D: Device, T: Clock> Watcher<D, T> {
     fn closeness(&mut self) -> damage::Comparison {
         let now = self.clock.now();
         let since = now.saturating_sub(std::mem::replace(&mut self.compared, now));
-        if self.redraw || !self.config.compare {
+        if self.redraw {
             damage::Comparison::Copy
-        } else if self.exact || !self.config.glance {
+        } else if self.exact || !self.config.sample {
             damage::Comparison::Compare
         } else {
             damage::Comparison::Sampled(since)

@@ -30,7 +30,7 @@ pub enum WrongFd {
     Short,
     /// Memory in huge pages, sealed.
     Hugetlb,
-    /// Truncated, and then sealed against shrinking, while the client looks at it.
+    /// Truncated, and then sealed against shrinking, while the client checks it.
     ShrinkThenSeal,
     /// Whatever this path names.
     Path(PathBuf),
@@ -92,7 +92,7 @@ impl WrongFd {
             Self::ShrinkThenSeal => {
                 let file = memfd(MemfdFlags::empty())?;
                 let ours = file.try_clone()?;
-                // When the client looks is not known: it is another moment each time.
+                // When the client checks is not known, so the delay varies.
                 let delay = 40 * (TURN.fetch_add(1, Ordering::Relaxed) % 16);
                 thread::spawn(move || {
                     thread::sleep(Duration::from_micros(delay));

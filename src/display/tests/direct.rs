@@ -253,7 +253,6 @@ fn what_cannot_be_shown_so_is_copied() {
     };
     let default = Config::default;
     never("direct=off", Config { direct: false, ..default() }, &|_| ());
-    never("compare=off", Config { compare: false, ..default() }, &|_| ());
     never("a console that cannot", default(), &|f| f.console.set().refuses_memory = true);
     never("other colours", default(), &|f| {
         f.device.set().primary.drm_format = DrmFourcc::Xbgr8888 as u32;

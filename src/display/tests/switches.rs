@@ -92,7 +92,7 @@ fn act(mode: Mode, device: &FakeDevice, random: &mut fastrand::Rng) {
 
 #[test]
 fn pictures_are_the_same_with_every_switch_on_and_off() {
-    let off = Config { compare: false, pacing: false, import: false, ..Config::default() };
+    let off = Config { sample: false, direct: false, pacing: false, import: false, ..Config::default() };
     for mode in [Mode::DmaBuf, Mode::Region] {
         let mut random = fastrand::Rng::with_seed(1);
         let device = FakeDevice::default();
@@ -136,7 +136,7 @@ fn pictures_are_the_same_with_every_switch_on_and_off() {
             before.truncate(BAND_ROWS - 1);
             before.push_front(expected);
         }
-        assert!(late > 0, "nothing was looked at fleetingly");
+        assert!(late > 0, "nothing was seen late");
         if mode == Mode::Region {
             let direct = status(&mut fast, "/direct").as_u64();
             assert!(direct > Some(100), "{direct:?} frames were shown without a copy");

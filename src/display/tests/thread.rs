@@ -83,7 +83,7 @@ fn what_does_not_change_rings_nobody() {
         let queries = apart.queries();
         apart.run(1000 * MS);
         assert_eq!(apart.for_presenter.take(), 0);
-        assert!(apart.queries() > queries + 5, "it is looked at");
+        assert!(apart.queries() > queries + 5, "it is polled");
     }
 }
 
@@ -713,6 +713,6 @@ fn repeated_one_shot_refreshes_leaves_the_device_to_the_guest() {
     }
     let asked = 20 * MS * (apart.queries() - queries);
     let elapsed = apart.fixture.clock.time().saturating_sub(began);
-    assert!(asked > elapsed / 10, "it is looked at: {asked:?} of {elapsed:?}");
+    assert!(asked > elapsed / 10, "it is polled: {asked:?} of {elapsed:?}");
     assert!(asked < elapsed / 2, "{asked:?} of {elapsed:?}");
 }
