@@ -35,10 +35,10 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
             screen => writeln!(to, "shows {}", screen.name())?,
         }
         if self.has_thread() {
-            writeln!(to, "  the device is asked on a thread of its own")?;
+            writeln!(to, "  the device is polled on a thread of its own")?;
         }
         if self.has_failed() {
-            writeln!(to, "  it has failed: the device is not asked any more")?;
+            writeln!(to, "  it has failed: the device is not polled any more")?;
         }
         if let Some(plane) = self.presenter.plane() {
             let what = if self.mode == Mode::DmaBuf { "dma-buf id" } else { "region" };
@@ -107,7 +107,7 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
             None => (),
         }
         if let Some(signals) = facts.signals {
-            writeln!(to, "  the device said {signals} times that something changed")?;
+            writeln!(to, "  the device signalled {signals} changes")?;
         }
         Ok(())
     }

@@ -54,7 +54,7 @@ fn a_flip_is_shown_when_the_device_says_so_and_nobody_asks_in_between() {
     assert_eq!(status(&mut fixture, "/events/heard"), 100);
     assert!(status(&mut fixture, "/pacing").is_null());
     let described = fixture.display().describe();
-    assert!(described.contains("said 100 times that something changed"), "{described}");
+    assert!(described.contains("signalled 100 changes"), "{described}");
 }
 
 #[test]
