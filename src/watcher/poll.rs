@@ -8,7 +8,9 @@ use crate::clock::Clock;
 use crate::console::{ScanoutSupport, Severity};
 use crate::damage::{self, Source};
 use crate::device::{Device, Failure};
-use crate::exchange::{Block, CursorView, Drawn, Lease, Remark, Report, Shown, Verdict, View};
+use crate::exchange::{
+    Block, CursorView, Drawn, Lease, Remark, Report, SharedPicture, Shown, Verdict, View,
+};
 use crate::format::Conversion;
 use crate::plane::{Geometry, Plane, PlaneKind};
 use crate::pool::{Buffer, Key};
@@ -217,7 +219,6 @@ impl<D: Device, T: Clock> Watcher<D, T> {
             device,
             clock,
             budget,
-            notes,
             ..
         } = self
         else {
@@ -234,29 +235,38 @@ impl<D: Device, T: Clock> Watcher<D, T> {
             .map_err(|error| unreadable(region, error))?;
         let picture = drawing.picture();
         if moved {
-            let traced = format!("{}: region {}: {}", device.name(), plane.handle, plane.geometry);
-            notes.trace(&traced);
+            self.note_region(&plane, is_slow);
         }
-        if moved && is_slow {
+        self.note_blank(&plane.geometry, &picture, !damage.is_empty());
+        self.note_mode(&plane);
+        Ok(View::Picture(Drawn { plane, lease: None, picture, damage }))
+    }
+
+    /// Traces a region that has moved, and warns if it cannot be mapped.
+    fn note_region(&mut self, plane: &Plane, is_slow: bool) {
+        let (name, handle) = (self.device.name(), plane.handle);
+        self.notes.trace(&format!("{name}: region {handle}: {}", plane.geometry));
+        if is_slow {
             let slow = format!(
                 "graphics region {} cannot be mapped: it is read piece by piece, slowly",
                 plane.handle
             );
-            notes.say(Severity::Warning, &slow);
+            self.notes.say(Severity::Warning, &slow);
         }
-        if let Some(blanks) = &mut self.blanks {
-            let (geometry, now) = (&plane.geometry, self.clock.now());
-            if picture.with(|picture| blanks.note(geometry, picture, !damage.is_empty(), now)) {
-                let Geometry { width, height, .. } = geometry;
-                let blank = format!(
-                    "nothing but zeros since {width}x{height} was set: NVIDIA's R535 does not show modes whose picture is no whole \
-                     number of pages; unless the guest is black, set another, such as 1920x1080"
-                );
-                self.notes.say(Severity::Warning, &blank);
-            }
+    }
+
+    /// Warns of a picture that is nothing but zeros for too long. `changed`: since the last poll.
+    fn note_blank(&mut self, geometry: &Geometry, picture: &SharedPicture, changed: bool) {
+        let Some(blanks) = &mut self.blanks else { return };
+        let now = self.clock.now();
+        if picture.with(|picture| blanks.note(geometry, picture, changed, now)) {
+            let Geometry { width, height, .. } = geometry;
+            let blank = format!(
+                "nothing but zeros since {width}x{height} was set: NVIDIA's R535 does not show modes whose picture is no whole \
+                 number of pages; unless the guest is black, set another, such as 1920x1080"
+            );
+            self.notes.say(Severity::Warning, &blank);
         }
-        self.note_mode(&plane);
-        Ok(View::Picture(Drawn { plane, lease: None, picture, damage }))
     }
 
     /// Returns the region's memory itself, if that is better than a copy.

@@ -92,7 +92,8 @@ fn act(mode: Mode, device: &FakeDevice, random: &mut fastrand::Rng) {
 
 #[test]
 fn pictures_are_the_same_with_every_switch_on_and_off() {
-    let off = Config { sample: false, direct: false, pacing: false, import: false, ..Config::default() };
+    let off =
+        Config { sample: false, direct: false, pacing: false, import: false, ..Config::default() };
     for mode in [Mode::DmaBuf, Mode::Region] {
         let mut random = fastrand::Rng::with_seed(1);
         let device = FakeDevice::default();
