@@ -1,1 +1,1 @@
-"""What scripts/bench is made of: the cases, one measurement (a process of its own), and the report."""
+"""Parts of scripts/bench: the cases, one measurement (in its own process), and the report."""

@@ -1,4 +1,4 @@
-"""Instructions of a refresh, counted by Valgrind's Callgrind while QEMU runs under it: where perf cannot count, and exactly."""
+"""Instructions of a refresh, counted exactly by Callgrind, also where perf cannot count."""
 
 import collections
 import re
@@ -18,12 +18,12 @@ TRANSPORT = ("vfio_device_query_gfx_plane",)
 
 
 def missing():
-    """The program that is needed and is not there, if so."""
+    """Returns the name of a needed program that is missing, if any."""
     return None if shutil.which("valgrind") else "valgrind"
 
 
 def wrapper(qemu, directory):
-    """An executable that runs QEMU under Callgrind."""
+    """Writes an executable that runs QEMU under Callgrind."""
     path = directory / "qemu-under-callgrind"
     options = ["--tool=callgrind", "--collect-atstart=no", *(f"--toggle-collect={name}" for name in ENTRIES),
                f"--callgrind-out-file={directory}/callgrind.out", f"--log-file={directory}/valgrind.log"]
@@ -33,13 +33,13 @@ def wrapper(qemu, directory):
 
 
 def control(pid, *options):
-    """Tells Callgrind what to do."""
+    """Sends Callgrind a command."""
     subprocess.run(["callgrind_control", *options, str(pid)], stdout=subprocess.DEVNULL, check=True)
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Of one dump."""
+    """The counts of one dump."""
 
     refreshes: int
     # Instructions in all refreshes together.
@@ -48,14 +48,14 @@ class Counts:
     transport: int
 
     def per_refresh(self):
-        """Of the display's own code, of that and what it takes to ask the device, and of all."""
+        """Returns instructions of the display's code, of that with device calls, and of everything."""
         asking = self.whole - self.front_end
         return {"refreshes": self.refreshes, "own": (asking - self.transport) / self.refreshes,
                 "asking": asking / self.refreshes, "whole": self.whole / self.refreshes}
 
 
 def _calls(lines):
-    """Caller, callee, number of calls and instructions, as in the file format's specification (Valgrind's manual)."""
+    """Yields caller, callee, calls and instructions, by the file format in Valgrind's manual."""
     names = {}
 
     def name(text):
@@ -77,7 +77,7 @@ def _calls(lines):
 
 
 def read(path):
-    """What a dump says."""
+    """Reads a dump."""
     calls, instructions = collections.Counter(), collections.Counter()
     with open(path, encoding="utf-8", errors="replace") as file:
         for caller, callee, count, cost in _calls(file):

@@ -1,4 +1,4 @@
-"""What is measured: front ends, devices, sizes and scenes; and what we want of it."""
+"""What is measured: front ends, devices, sizes and scenes; and the goals."""
 
 import fnmatch
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ SIZES = {"1080p": (1920, 1080), "4K": (3840, 2160), "small": (640, 480)}
 
 @dataclass(frozen=True)
 class FrontEnd:
-    """How QEMU shows the console, and who looks at it."""
+    """How QEMU shows the console, and its client."""
 
     name: str
     title: str
@@ -40,7 +40,7 @@ FRONT_ENDS = {front_end.name: front_end for front_end in (
 
 @dataclass(frozen=True)
 class Scene:
-    """What the vGPU shows meanwhile."""
+    """What the vGPU shows during a measurement."""
 
     name: str
     title: str
@@ -92,7 +92,7 @@ SCENES = {scene.name: scene for scene in _scenes()}
 
 @dataclass(frozen=True)
 class Group:
-    """What one QEMU shows, one scene after the other."""
+    """The scenes that one QEMU shows, one after the other."""
 
     front_end: FrontEnd
     mode: str
@@ -101,12 +101,12 @@ class Group:
 
     @property
     def name(self):
-        """For files and --only."""
+        """The name in files and for --only."""
         return f"{self.front_end.name}/{self.mode}/{self.size}"
 
     @property
     def stock_refuses(self):
-        """What QEMU's own code does instead of showing it; None if it shows it."""
+        """Returns what QEMU's own code does instead of showing it; None if it shows it."""
         if self.mode != "dma-buf":
             return "shows nothing" if self.front_end.name == "spice-gl" else None
         if not self.front_end.opengl:
@@ -116,7 +116,7 @@ class Group:
 
 
 def group(name, *scenes):
-    """By its name, with the scenes of these names."""
+    """Returns the group of this name, with the scenes of these names."""
     front_end, mode, size = name.split("/")
     return Group(FRONT_ENDS[front_end], mode, size, tuple(SCENES[name] for name in scenes))
 
@@ -131,7 +131,7 @@ _START, _BESIDE = 4.0, 1.3
 
 
 def minutes(groups, rounds, seconds):
-    """About how long these take, with and without the library."""
+    """Estimates how long these take, with and without the library."""
     def once(group):
         return _START + sum(_BESIDE + seconds * (2 if scene.asked else 1) for scene in group.scenes)
 
@@ -144,13 +144,13 @@ _SLOW = "slow8", "slow90"
 
 
 def quick():
-    """What tells most in a few minutes."""
+    """The most telling cases, in a few minutes."""
     return [_group(front_end, mode, "1080p", *_CONTENT)
             for front_end in ("vnc", "egl", "egl-vnc") for mode in ("dma-buf", "region")]
 
 
 def full():
-    """All of it."""
+    """All cases."""
     return [
         _group("none", "region", "1080p", "static"),
         _group("vnc", "region", "1080p", *_CONTENT, "flips60", *_DRAWS, *_SLOW),
@@ -176,7 +176,7 @@ def full():
 
 
 def published():
-    """What docs/performance.md has: what users notice, in little more than half an hour."""
+    """The cases of docs/performance.md: what users notice, in little more than half an hour."""
     return [
         _group("vnc", "region", "1080p", *_CONTENT, "flips60", *_DRAWS, *_SLOW),
         _group("vnc", "dma-buf", "1080p", "flips60", *_DRAWS, *_SLOW, "pointer"),
@@ -194,20 +194,20 @@ def published():
 
 
 def smoke():
-    """Whether the bench itself works: each client, each mode and each kind of scene, in seconds."""
+    """A check of the bench itself: each client, mode and kind of scene, in seconds."""
     return [_group("vnc", "region", "small", "draws120", *_SLOW),
             _group("dbus-gl", "dma-buf", "small", "flips60", "rotate6", "pointer"), _group("egl", "dma-buf", "small", "typing"),
             _group("gtk", "region", "small", "draws60"), _group("spice", "region", "small", "block")]
 
 
 def matches(group, scene, patterns):
-    """Whether one of the shell patterns is for this case."""
+    """Returns whether one of the shell patterns matches this case."""
     return any(fnmatch.fnmatch(f"{group.name}/{scene.name}", pattern) for pattern in patterns)
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """The highest ratios to stock that we want; None where we have not said."""
+    """The goals: maximum ratios to stock; None: no goal."""
 
     cpu: float | None = None
     # CPU time for each picture that arrives.
@@ -228,7 +228,7 @@ _WANTED = (
 
 
 def wanted(name):
-    """Of a case, which is named as for --only."""
+    """Returns the goals of a case, by its name for --only."""
     return next((ratios for pattern, ratios in _WANTED if fnmatch.fnmatch(name, pattern)), Wanted())
 
 

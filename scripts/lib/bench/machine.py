@@ -1,4 +1,4 @@
-"""Where and of what a measurement is."""
+"""The machine, and the versions that are measured."""
 
 import datetime
 import os
@@ -27,7 +27,7 @@ def _memory():
 
 
 def describe(root, binaries):
-    """Facts for the report. `binaries`: QEMU's, by variant."""
+    """Returns facts for the report. `binaries`: QEMU's, by variant."""
     revision = _first_line("git", "describe", "--always", "--dirty", "--abbrev=12", cwd=root)
     mesa = _first_line("dpkg-query", "-W", "-f", "${Version}", "libegl-mesa0")
     return {
@@ -45,7 +45,7 @@ def describe(root, binaries):
 
 
 def lines(facts):
-    """The same for people."""
+    """Returns the same as text."""
     return [
         f"{facts['date']}, revision {facts['revision']}",
         f"{facts['processors']} x {facts['processor']}, {facts['memory']} GiB, Linux {facts['kernel']}, "

@@ -1,5 +1,8 @@
-"""One QEMU with one vGPU: shows scenes, and measures each. Run by scripts/bench as a process of its own, whose environment
-names the binaries as that of a display test does; writes what it found to a file."""
+"""Measures scenes with one QEMU and one vGPU, and writes the results to a file.
+
+scripts/bench runs it in its own process, whose environment names the binaries as for a display
+test.
+"""
 
 import argparse
 import contextlib
@@ -32,26 +35,26 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def cpu_seconds(pid):
-    """CPU time of all threads of a process, those that ended too."""
+    """Returns the CPU time of all threads of a process, including ended ones."""
     return time.clock_gettime((~pid << 3) | _CPUCLOCK_SCHED)
 
 
 def system_share(pid):
-    """CPU seconds that a process spent in the kernel, in whole ticks."""
+    """Returns the CPU seconds that a process spent in the kernel, in whole ticks."""
     with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
         fields = file.read().rpartition(")")[2].split()
     return int(fields[12]) / _TICKS
 
 
 def memory(pid):
-    """KiB that a process holds and held at most, shared memory included."""
+    """Returns the KiB that a process holds and held at most, including shared memory."""
     with open(f"/proc/{pid}/status", encoding="ascii") as file:
         lines = dict(line.split(":", 1) for line in file)
     return {"peak": int(lines["VmHWM"].split()[0]), "resident": int(lines["VmRSS"].split()[0])}
 
 
 def percentiles(nanoseconds):
-    """p50, p99 and the largest, in ms; None if there is nothing."""
+    """Returns p50, p99 and the largest, in ms; None if there is nothing."""
     if not nanoseconds:
         return None
     ordered = sorted(nanoseconds)
@@ -63,7 +66,7 @@ def percentiles(nanoseconds):
 
 
 def waits(nanoseconds):
-    """The monitor's answers: how long they took, and which part of the time went by in waits that were long."""
+    """Returns how long the monitor's answers took, and the part of the time in long waits."""
     milliseconds = [each / 1e6 for each in nanoseconds]
     long = sum(each for each in milliseconds if each > LONG_WAIT)
     # Between the questions, nobody waits.
@@ -71,26 +74,26 @@ def waits(nanoseconds):
 
 
 def refreshes(status):
-    """Takes from a display's status how many refreshes took how long: pairs of microseconds and a count."""
+    """Reads from a display's status how long refreshes took: pairs of microseconds and a count."""
     counts = status.get("refresh-microseconds", {}).pop("counts", ())
     return [(each["microseconds"], each["refreshes"]) for each in counts]
 
 
 def held(before, after):
-    """How many refreshes held the main loop for how many microseconds, between two answers of the display's status."""
+    """Returns how long refreshes held the main loop between two readings of the status."""
     before = dict(before)
     counts = ((microseconds, count - before.get(microseconds, 0)) for microseconds, count in after)
     return [(microseconds, count) for microseconds, count in counts if count]
 
 
 def seen_by_queries(stamps):
-    """What became of flips: how many there were, how many a query saw before the next one, and how late."""
+    """Returns how many flips there were, how many a query saw before the next one, and how late."""
     delays = [seen - time for _, _, time, seen in stamps if seen]
     return {"flips": len(stamps), "seen": len(delays), "delay": percentiles(delays)}
 
 
 def seen_by_client(stamps, marks):
-    """The same for a client that reads the marks: how many different flips came, and how late."""
+    """Returns the same for a client that reads marks: how many different flips came, and how late."""
     times = {sequence: time for sequence, _, time, _ in stamps}
     delays = {}
     for arrival, mark in marks:
@@ -101,7 +104,7 @@ def seen_by_client(stamps, marks):
 
 
 class Bench:
-    """A vGPU, a QEMU and its client, until the end of a `with` block."""
+    """A vGPU, a QEMU and its client, for a `with` block."""
 
     def __init__(self, group, options, stack):
         self.group = group
@@ -140,16 +143,16 @@ class Bench:
         self.vgpu.ask(scene.command)
 
     def end(self):
-        """Ends whatever scene it is."""
+        """Ends the scene."""
         for command in "fault clear", "stop", "flip-on-query off":
             self.vgpu.ask(command)
 
     def status(self):
-        """What the library says; QEMU's own code says nothing."""
+        """Returns the library's status; QEMU's own code has none."""
         return self.qemu.status() if os.environ["VFIO_DPY_TEST_VARIANT"] == "enabled" else None
 
     def answers(self, seconds):
-        """How long the monitor takes to answer, in ns, one question after the other."""
+        """Returns how long the monitor takes to answer, in ns, one command after the other."""
         durations = []
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -160,7 +163,7 @@ class Bench:
         return durations
 
     def measure(self, scene, seconds):
-        """What a scene costs, for so long."""
+        """Measures a scene for some seconds."""
         self.show(scene)
         time.sleep(min(WARM_UP, 2 * seconds))
         self.vgpu.ask("stats reset")
@@ -209,7 +212,7 @@ class Bench:
         return result
 
     def appear(self, scene, seconds):
-        """How long it takes until a client has a cursor, after nothing changed for so long."""
+        """Measures how long it takes until a client has a cursor, after a static picture."""
         self.show(scene)
         time.sleep(seconds)
         began = time.monotonic()
@@ -225,12 +228,12 @@ class Bench:
         return {"scene": scene.name, "appeared": appeared}
 
     def has_cursor(self):
-        """Whether it is the one that the vGPU has."""
+        """Returns whether the pointer is the vGPU's cursor."""
         cursor = self.viewer.cursor
         return bool(cursor) and cursor["size"] == (64, 64) and cursor["pixels"].startswith(CURSOR_PIXEL)
 
     def count(self, scene):
-        """How many instructions its refreshes take."""
+        """Returns how many instructions refreshes take."""
         self.show(scene)
         self.refreshes(WARM_UP_REFRESHES)
         callgrind.control(self.pid, "--zero")
@@ -245,13 +248,13 @@ class Bench:
         return {"scene": scene.name, "gets": stats["gets"], "instructions": callgrind.read(path).per_refresh()}
 
     def refreshes(self, count):
-        """Waits until the device was asked that often."""
+        """Waits until there were that many queries."""
         self.vgpu.ask("stats reset")
         until("queries of the screen", lambda: self.vgpu.stats()["queries_primary"] >= count, 120)
 
 
 def main():
-    """The command line."""
+    """Measures, as the command line says."""
     parser = argparse.ArgumentParser()
     parser.add_argument("group", help="FRONT-END/MODE/SIZE")
     parser.add_argument("scenes", help="names, with commas")

@@ -1,4 +1,4 @@
-"""Results as pictures: SVG, written by hand, since there is little to draw."""
+"""Plots of results: SVG, written directly, since there is little to draw."""
 
 import math
 from html import escape
@@ -12,7 +12,7 @@ _WANTED = "#c0392b"
 
 
 class _Plot:
-    """Named lines along one axis."""
+    """A plot with named lines along one axis."""
 
     def __init__(self, title, names, end, step, form):
         self._end = end
@@ -37,28 +37,28 @@ class _Plot:
 
     @staticmethod
     def middle(number):
-        """Of a line."""
+        """Returns the y coordinate of a line."""
         return _TOP + _LINE * number + _LINE // 2
 
     def bar(self, y, value, colour, height=10):
-        """From the start to a value."""
+        """Draws a bar from zero to a value."""
         width = self._x(value) - _LEFT
         self._parts.append(f'<rect x="{_LEFT}" y="{y}" width="{width:.1f}" height="{height}" fill="{colour}"/>')
 
     def spread(self, y, spread, colour):
-        """A median, and from the smallest to the largest."""
+        """Draws a median, and a line from the smallest to the largest."""
         left, middle, right = map(self._x, (spread.smallest, spread.median, spread.largest))
         self._parts += [
             f'<line x1="{left:.1f}" x2="{right:.1f}" y1="{y}" y2="{y}" stroke="{colour}" stroke-width="2"/>',
             f'<circle cx="{middle:.1f}" cy="{y}" r="5" fill="{colour}"/>']
 
     def limit(self, value, first, last):
-        """What is wanted of some lines."""
+        """Draws the goal of some lines."""
         x, top, bottom = self._x(value), self.middle(first) - _LINE / 2 + 3, self.middle(last) + _LINE / 2 - 3
         self._parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{bottom}" stroke="{_WANTED}" stroke-width="2"/>')
 
     def legend(self, entries):
-        """What the colours mean."""
+        """Draws the legend."""
         x = _LEFT
         for name, colour in entries.items():
             self._parts += [f'<rect x="{x}" y="40" width="12" height="12" fill="{colour}"/>',
@@ -66,7 +66,7 @@ class _Plot:
             x += 36 + 8 * len(name)
 
     def text(self):
-        """The file."""
+        """Returns the file's content."""
         return "\n".join([*self._parts, "</svg>", ""])
 
 
@@ -108,7 +108,7 @@ def _cpu(cells):
 
 
 def all_of(cells):
-    """Names, titles and drawings, of those for which there is something."""
+    """Yields names, titles and drawings of the plots that have data."""
     for name, title, draw in ("seen", "Drawings that a client sees", _seen), ("cpu", "QEMU's CPU time beside stock's", _cpu):
         drawing = draw(cells)
         if drawing:

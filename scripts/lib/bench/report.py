@@ -1,4 +1,4 @@
-"""Results as tables: medians of the rounds, with the smallest and the largest."""
+"""Tables of results: medians of the rounds, with the smallest and the largest."""
 
 import statistics
 from collections.abc import Callable
@@ -15,7 +15,7 @@ HELD_SCENES = "typing", "block"
 
 @dataclass(frozen=True)
 class Spread:
-    """Some measurements of the same."""
+    """The measurements of one thing: median, smallest, largest."""
 
     median: float
     smallest: float
@@ -23,12 +23,12 @@ class Spread:
 
     @classmethod
     def of(cls, values):
-        """None if there are none."""
+        """Creates it; None if there are no measurements."""
         values = [value for value in values if value is not None]
         return cls(statistics.median(values), min(values), max(values)) if values else None
 
     def text(self, form):
-        """`1.0 (0.9..1.2)`; the brackets only where there is a difference to tell."""
+        """Formats as `1.0 (0.9..1.2)`, without brackets if there is no difference."""
         median, smallest, largest = (form(value) for value in (self.median, self.smallest, self.largest))
         return median if smallest == largest else f"{median} ({smallest}..{largest})"
 
@@ -43,7 +43,7 @@ def _at(result, path):
 
 @dataclass(frozen=True)
 class Cell:
-    """What came of a scene in a group, from both variants."""
+    """The results of a scene in a group, for both variants."""
 
     group: cases.Group
     scene: cases.Scene
@@ -54,27 +54,27 @@ class Cell:
 
     @property
     def name(self):
-        """As for --only."""
+        """The name for --only."""
         return f"{self.group.name}/{self.scene.name}"
 
     def values(self, variant, path):
-        """One number of the results, by its name or names with dots, of each round that has it."""
+        """Returns one number, by its dotted name, of each round that has it."""
         values = [_at(result, path) for result in self.rounds.get(variant, {}).values()]
         return [value for value in values if value is not None]
 
     def spread(self, variant, path):
-        """The same as a spread; None if there is nothing."""
+        """Returns the same as a spread; None if there is nothing."""
         return Spread.of(self.values(variant, path))
 
     def text(self, variant, path, form, nothing="-"):
-        """The same as text."""
+        """Returns the same as text."""
         spread = self.spread(variant, path)
         if spread:
             return spread.text(form)
         return self.failed.get(variant, nothing)
 
     def ratios(self, path):
-        """Library by stock, by round: what the machine did meanwhile is the same for both."""
+        """Returns library divided by stock, per round, so that the machine's load cancels out."""
         stock, library = (self.rounds.get(variant, {}) for variant in VARIANTS)
         ratios = {}
         for number in sorted(stock.keys() & library.keys()):
@@ -84,12 +84,12 @@ class Cell:
         return ratios
 
     def ratio(self, path):
-        """The same as a spread; None if there is no stock to compare with."""
+        """Returns the same as a spread; None if there is no stock to compare with."""
         return Spread.of(self.ratios(path).values())
 
 
 def nonsense(cell):
-    """What cannot be, if the bench works."""
+    """Returns results that are impossible if the bench works."""
     scene = cell.scene
     for variant, results in cell.rounds.items():
         for number, result in results.items():
@@ -147,7 +147,7 @@ def _spread(spread, form):
 
 
 def _verdict(value, most=None, least=None):
-    """How a number is beside what we want of it."""
+    """Formats a number with its goal."""
     if value is None:
         return "not measured"
     met = value <= most if most is not None else value >= least
@@ -155,7 +155,7 @@ def _verdict(value, most=None, least=None):
 
 
 def table(heads, rows):
-    """Columns of equal width, as Markdown has them."""
+    """Formats a Markdown table with columns of equal width."""
     widths = [max(len(line[i]) for line in (heads, *rows)) for i in range(len(heads))]
 
     def line(words):
@@ -169,7 +169,7 @@ def _median(spread):
 
 
 def cpu_table(cells):
-    """QEMU's CPU time, and how many pictures the client got for it."""
+    """Table: QEMU's CPU time, and how many pictures the client got for it."""
     rows = []
     for cell in cells:
         wanted = cases.wanted(cell.name)
@@ -188,7 +188,7 @@ def cpu_table(cells):
 
 
 def _worst(cell, variant, path, names=("p50", "p99")):
-    """Medians of the rounds; of what is the largest, the largest of all."""
+    """Returns the medians of the rounds; for the largest, the largest of all."""
     spreads = {name: cell.spread(variant, f"{path}.{name}") for name in names}
     if None in spreads.values():
         return None
@@ -196,7 +196,7 @@ def _worst(cell, variant, path, names=("p50", "p99")):
 
 
 def _held(cell):
-    """How long the library's refreshes held the main loop, in ms, those of all rounds together: one has few."""
+    """Returns how long refreshes held the main loop, in ms, in all rounds together: one has few."""
     each = sorted(microseconds / 1000 for counts in cell.values("library", "held") for microseconds, count in counts
                   for _ in range(count))
     return {"p99": each[min(len(each) - 1, int(0.99 * len(each)))], "max": each[-1]} if each else None
@@ -207,7 +207,7 @@ def _delays(delays):
 
 
 def seen_table(cells):
-    """What a client sees of the pictures that the guest makes."""
+    """Table: which of the guest's pictures a client sees."""
     rows = []
     for cell in cells:
         row = [cell.group.name, cell.scene.name]
@@ -224,7 +224,7 @@ def seen_table(cells):
 
 
 def noticed_table(cells):
-    """From the flip until the display asks for it."""
+    """Table: from the flip until the display asks for it."""
     rows = []
     for cell in cells:
         row = [cell.group.name, cell.scene.name]
@@ -246,7 +246,7 @@ def noticed_table(cells):
 
 
 def main_loop_table(cells):
-    """How long QEMU's main loop is busy with something else."""
+    """Table: how long QEMU's main loop is held."""
     rows = []
     for cell in cells:
         row = [cell.group.name, cell.scene.name]
@@ -268,7 +268,7 @@ def main_loop_table(cells):
 
 
 def pointer_table(cells):
-    """Seconds until a client has the cursor."""
+    """Table: seconds until a client has the cursor."""
     rows = []
     for cell in cells:
         row = [cell.group.name]
@@ -281,7 +281,7 @@ def pointer_table(cells):
 
 
 def query_table(cells):
-    """What the device is asked."""
+    """Table: calls of the device."""
     rows = []
     for cell in cells:
         row = [cell.group.name, cell.scene.name]
@@ -293,7 +293,7 @@ def query_table(cells):
 
 
 def flip_table(cells):
-    """Gets per 1000 flips, all of which the display saw; the library counts its imports, too."""
+    """Table: gets per 1000 flips, all of which the display saw, and the library's imports."""
     rows = []
     for cell in cells:
         row = [cell.group.name, cell.scene.name]
@@ -310,7 +310,7 @@ def flip_table(cells):
 
 
 def instruction_table(cells):
-    """Instructions of one refresh."""
+    """Table: instructions of one refresh."""
     rows = []
     for cell in cells:
         row = [cell.group.name, cell.scene.name]
@@ -325,7 +325,7 @@ def instruction_table(cells):
 
 @dataclass(frozen=True)
 class Table:
-    """What is told of some cases."""
+    """A table, and the cases in it."""
 
     title: str
     explanation: str
@@ -344,7 +344,7 @@ def _measured(cell):
 
 
 def _hands_on(cell):
-    """Whether clients take dma-bufs as they are."""
+    """Returns whether clients take dma-bufs as they are."""
     return cell.group.mode == "dma-buf" and cell.group.front_end.name in ("dbus-gl", "spice-gl")
 
 
@@ -382,7 +382,7 @@ TABLES = (
 
 
 def sections(cells, published=False):
-    """Titles, explanations and tables, for those of which there is something. `published`: only what says most."""
+    """Yields titles, explanations and tables that have data. `published`: only the telling rows."""
     for each in TABLES:
         some = [cell for cell in cells if each.has(cell) and (not published or each.published(cell))]
         if some:
@@ -399,22 +399,22 @@ def _drawings(rate):
 
 
 def figures(cells):
-    """The ten figures that matter: of all cases that have to do with one, the worst."""
+    """The ten figures that matter: the worst of all cases for each."""
     def of(patterns):
         return [cell for cell in cells if cases.matches(cell.group, cell.scene, patterns)]
 
     def worst(path, patterns, pick=max):
-        """By variant, the spread with the worst median."""
+        """Returns the spread with the worst median, by variant."""
         spreads = {variant: [cell.spread(variant, path) for cell in of(patterns)] for variant in VARIANTS}
         return {variant: pick(filter(None, some), key=_median, default=None) for variant, some in spreads.items()}
 
     def ratio(path, *names):
-        """Of each case, as above."""
+        """Returns the same for each case."""
         found = [next(iter(of([name])), None) for name in names]
         return [{"stock": None, "library": cell.ratio(path) if cell else None} for cell in found]
 
     def row(what, values, form, unit, *limits, least=False):
-        """`values`, each by variant, and what we want of them."""
+        """Formats `values`, each by variant, and their goals."""
         def words(texts):
             texts = list(texts)
             return "-" if set(texts) <= {"-"} else " / ".join(texts) + unit
@@ -470,11 +470,11 @@ def _blank(groups):
 
 
 def row_count(groups):
-    """How many rows the published report has, whatever is measured."""
+    """Returns how many rows the published report has, whatever is measured."""
     cells, heads = _blank(groups), 2
     return len(figures(cells)) + sum(len(rows) - heads for _, _, rows in sections(cells, published=True))
 
 
 def figure_table(cells):
-    """The same as a table."""
+    """Returns the same as a table."""
     return table(["", "stock", "library", "wanted"], figures(cells))

@@ -1,4 +1,4 @@
-"""Clients of the front ends that take all they can get, and note when which picture came."""
+"""Clients of the front ends that take every picture, and note when it came."""
 
 import ctypes
 import mmap
@@ -20,7 +20,7 @@ _PARTS = 2_000_000
 
 
 class Arrivals:
-    """What came, and when."""
+    """The pictures that came, and when."""
 
     def __init__(self):
         self.pictures = 0
@@ -31,7 +31,7 @@ class Arrivals:
         self.marks = []
 
     def picture(self, size, mark):
-        """A picture or a part of one came. `mark`: the pixel in its corner, blue first, if it is part of it."""
+        """Notes a picture, or a part. `mark`: the pixel in its corner, blue first, if it is included."""
         now = time.monotonic_ns()
         self.pictures += now - self._last > _PARTS
         self._last = now
@@ -41,7 +41,7 @@ class Arrivals:
 
 
 class VncViewer(Vnc):
-    """Asks for the next update as soon as it has one; raw pixels, which nobody draws."""
+    """A VNC client that always requests the next update, in raw pixels, and draws nothing."""
 
     def __init__(self, path):
         self.arrivals = Arrivals()
@@ -71,7 +71,7 @@ class VncViewer(Vnc):
 
 
 class DBusViewer(DBusScreen):
-    """Takes pixels and dma-bufs, and draws nothing."""
+    """A D-Bus client that takes pixels and dma-bufs, and draws nothing."""
 
     def __init__(self, qemu):
         self.arrivals = Arrivals()
@@ -107,13 +107,13 @@ class DBusViewer(DBusScreen):
             self._memory = None
 
     def close(self):
-        """Goes away."""
+        """Disconnects."""
         super().close()
         self._forget()
 
 
 class SpiceViewer(Spice):
-    """spice-gtk, which decodes what comes into a surface."""
+    """A SPICE client: spice-gtk, which decodes into a surface."""
 
     def __init__(self):
         self.arrivals = Arrivals()
@@ -144,14 +144,14 @@ class _Damage(ctypes.Structure):
 
 
 class X11Viewer:
-    """The X server's screen, which its memory shows, and of which it says when something is drawn."""
+    """The X server's screen, read from its memory when it reports a drawing."""
 
     # XEvent, and XDamageReportRawRectangles.
     _EVENT_SIZE, _RECTANGLES = 24 * ctypes.sizeof(ctypes.c_long), 0
 
     @staticmethod
     def arguments(directory):
-        """The X server's, for its memory to be seen."""
+        """Returns the X server's arguments that make its memory a file."""
         return "-fbdir", directory
 
     def __init__(self, server, directory, corner):
@@ -190,7 +190,7 @@ class X11Viewer:
             select.select([self._xlib.XConnectionNumber(self._connection)], [], [], 0.1)
 
     def _drawn(self, area):
-        """Beside the window nothing is drawn."""
+        """Notes a drawing on the screen, which has nothing but the window."""
         left, top = self._corner
         inside = area.x <= left < area.x + area.width and area.y <= top < area.y + area.height
         mark = self._memory[self._pixel:self._pixel + 4] if inside else None
