@@ -191,8 +191,8 @@ CONF
     fi
 }
 
-# apt_private_update NAME: fetches the lists. A mirror that lags behind is used all the same, and
-# that is said: its signatures and hashes are checked as ever.
+# apt_private_update NAME: fetches the lists. A mirror that lags behind is used all the same, with
+# a message: its signatures and hashes are checked as always.
 apt_private_update() {
     local conf=$APT_DIR/$1/apt.conf log=$LOGS/apt-update-$1.log
     mkdir -p "$LOGS"
@@ -238,7 +238,7 @@ apt_fetch_locked() {
 apt_fetch_all() { with_lock apt apt_fetch_all_locked "$@"; }
 apt_fetch_all_locked() {
     local config=$1 except=$2 dir=$BUILD/cache/debs log=$LOGS/apt-fetch.log files file missing=()
-    # What is installed has a say in which version is the candidate, too.
+    # Installed versions also influence which version is the candidate.
     local nothing=(-o "Dir::State::status=$dir/nothing-installed")
     shift 2
     mkdir -p "$dir/part" "$LOGS"

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What every script here shares: where things are, how progress and failures are told.
+# What all scripts share: paths, progress, failures.
 #
 # A script that sources this prints everything for people on standard error; standard output is
 # for results that other programs read.

@@ -17,8 +17,7 @@ cached_source() {
 # fetch_source SERIES: brings it there.
 fetch_source() {
     cached_source "$1" && return
-    # Without a network, a mirror or Debian that one ends the script; the folder is still to be
-    # tried.
+    # In a subshell: without a network it ends the script, and the folder must still be tried.
     mkdir -p "$SOURCE_CACHE"
     (source_from_archive "$1") || source_from_folder "$1"
 }

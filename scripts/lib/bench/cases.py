@@ -50,9 +50,9 @@ class Scene:
     pattern: str = "text"
     # Pictures a second that the guest makes; 0: none.
     rate: int = 0
-    # What is wrong with the vGPU meanwhile.
+    # The vGPU's fault during the measurement.
     fault: str | None = None
-    # Whether the monitor is asked meanwhile.
+    # Whether the monitor is queried meanwhile.
     asked: bool = False
     # Whether a cursor appears.
     cursor: bool = False
@@ -111,7 +111,7 @@ class Group:
             return "shows nothing" if self.front_end.name == "spice-gl" else None
         if not self.front_end.opengl:
             return "refuses: no OpenGL"
-        # A VNC server wants pixels, and the console says that it has dma-bufs only.
+        # A VNC server needs pixels, and the console has dma-bufs only.
         return "refuses: VNC" if self.front_end.client == "vnc" else None
 
 
@@ -210,7 +210,7 @@ class Wanted:
     """The goals: maximum ratios to stock; None: no goal."""
 
     cpu: float | None = None
-    # CPU time for each picture that arrives.
+    # CPU time per picture that arrives.
     picture: float | None = None
 
 
@@ -232,7 +232,7 @@ def wanted(name):
     return next((ratios for pattern, ratios in _WANTED if fnmatch.fnmatch(name, pattern)), Wanted())
 
 
-# The part of the pictures that a client is to see, at least, by how many are made a second.
+# Goal: the part of the pictures that a client sees, by their rate.
 SEEN = {60: 0.97, 120: 0.83}
 # From the drawing until a client has it, in ms, at 60 a second.
 DRAWN_TO_SEEN = {"p50": 10.0, "p99": 20.0}

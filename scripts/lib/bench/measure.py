@@ -20,14 +20,14 @@ from bench.viewers import DBusViewer, SpiceViewer, VncViewer, X11Viewer
 
 # Before a measurement, for the display to see the mode, and for pools and pacing to settle.
 WARM_UP = 1.0
-# A wait for the monitor that is long, in ms.
+# From here on a wait for the monitor is long, in ms.
 LONG_WAIT = 5.0
 # The cursor that appears: of one colour, which is the same from both ends. A client that has none
 # for so long gets none.
 CURSOR, CURSOR_PIXEL, CURSOR_PATIENCE = "cursor 64x64 100,50 color=ff808080", b"\x80\x80\x80\xff", 20
-# Under Callgrind, what counts is not time.
+# Under Callgrind, time does not matter.
 WARM_UP_REFRESHES, COUNTED_REFRESHES = 100, 200
-# The monitor is asked while CPU time is not measured.
+# CPU time is not measured while the monitor is queried.
 ASK_EVERY = 0.005
 # clock_gettime's number for the CPU time of another process, from the kernel's posix-timers.h.
 _CPUCLOCK_SCHED = 2
