@@ -38,7 +38,7 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
             add("edids-written", json!(written));
         }
         if let Some(signals) = facts.signals {
-            add("events", json!({ "heard": signals }));
+            add("events", json!({ "signals": signals }));
         }
         if self.has_failed() {
             add("broken", json!(true));
@@ -64,7 +64,7 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
             Screen::Message(text) => add("message", json!(text)),
             Screen::Surface(_) => {
                 let Counts { copied, compared, sampled } = facts.frames.unwrap_or_default();
-                let frames = json!({ "compared": compared, "glanced": sampled, "copied": copied });
+                let frames = json!({ "compared": compared, "sampled": sampled, "copied": copied });
                 add("frames", frames);
             }
             _ => (),
@@ -75,7 +75,7 @@ impl<D: Device, C: Console, T: Alarms> Display<D, C, T> {
     fn add_mode(&self, facts: &Facts, add: &mut impl FnMut(&str, Value)) {
         let (asked, showed) = (&facts.counters, self.presenter.counters());
         if let Some(period) = facts.pacing {
-            let mut pacing = json!({ "looks": asked.polls });
+            let mut pacing = json!({ "polls": asked.polls });
             if let Some(period) = period {
                 pacing["period-microseconds"] = json!(u64::try_from(period.as_micros()).ok());
             }

@@ -960,7 +960,7 @@ static void test_events(void)
         CHECK(write(changes, &change, sizeof(change)) == sizeof(change));
     }
     status = vfio_dpy_status(dpy);
-    CHECK(strstr(status, "\"events\":{\"heard\":10}"));
+    CHECK(strstr(status, "\"events\":{\"signals\":10}"));
     g_free(status);
     stop(&console);
     CHECK(changes == -1 && !g_main_context_pending(NULL));

@@ -664,7 +664,7 @@ fn status_says_what_is_shown_held_and_done() {
             "races": 0,
             "imports": 2,
             "flips": 0,
-            "pacing": { "looks": 0 },
+            "pacing": { "polls": 0 },
             "refresh-microseconds": {
                 "median": 0, "p99": 0, "longest": 0, "counts": [{ "microseconds": 0, "refreshes": 2 }],
             },

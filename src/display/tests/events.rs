@@ -51,7 +51,7 @@ fn a_flip_is_shown_when_the_device_says_so_and_nobody_asks_in_between() {
         assert_eq!(pass(&mut fixture, 15 * MS), 0);
     }
     assert_eq!(fixture.device.get().counts.primary - before, 100);
-    assert_eq!(status(&mut fixture, "/events/heard"), 100);
+    assert_eq!(status(&mut fixture, "/events/signals"), 100);
     assert!(status(&mut fixture, "/pacing").is_null());
     let described = fixture.display().describe();
     assert!(described.contains("signalled 100 changes"), "{described}");
@@ -120,7 +120,7 @@ fn nobody_listens_for_nobody() {
         fixture.device.signal();
         assert_eq!(pass(&mut fixture, 10 * MS), 0, "nobody refreshed for a minute");
     }
-    assert_eq!(status(&mut fixture, "/events/heard"), 1);
+    assert_eq!(status(&mut fixture, "/events/signals"), 1);
     fixture.refresh();
     assert_eq!(pass(&mut fixture, MS), 1);
 }

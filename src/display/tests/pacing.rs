@@ -56,7 +56,7 @@ fn without_flips_nobody_is_asked_to_refresh() {
     assert_eq!(pass(&mut fixture, 60 * 1000 * MS), 0);
     // No refresh for a minute: no front end shows it.
     assert_eq!(fixture.alarm_in(Alarm::Poll), None);
-    assert!(status(&mut fixture, "/pacing/looks").as_u64().unwrap() < 40);
+    assert!(status(&mut fixture, "/pacing/polls").as_u64().unwrap() < 40);
 }
 
 #[test]

@@ -35,7 +35,7 @@ fn the_region_is_mapped_once_and_then_compared() {
     assert_eq!(status(&mut fixture, "/maps"), 1);
     assert_eq!(
         status(&mut fixture, "/frames"),
-        json!({ "compared": 0, "glanced": 1 + BAND_ROWS, "copied": 2 })
+        json!({ "compared": 0, "sampled": 1 + BAND_ROWS, "copied": 2 })
     );
 }
 

@@ -389,7 +389,7 @@ fn a_device_that_says_when_something_changed_is_heard_at_once_and_asked_seldom()
         apart.live(15 * MS);
         assert_eq!(apart.handle(), id);
     }
-    assert_eq!(status(&mut apart.fixture, "/events/heard"), 3);
+    assert_eq!(status(&mut apart.fixture, "/events/signals"), 3);
 }
 
 #[test]
