@@ -17,6 +17,7 @@ EXPECTED = [
     re.compile(r"^\w+: loading out-of-tree module taints kernel"),
     re.compile(r"^\w+: module verification failed: signature and/or required key missing"),
     re.compile(r"^hrtimer: interrupt took|^clocksource: |^perf: interrupt took|hogged CPU for"),
+    re.compile(r"^TSC found unstable after boot|^sched_clock: Marking unstable"),
 ]
 # These count at any level.
 ALARMING = re.compile(
