@@ -217,15 +217,16 @@ static const char *query_string(EGLDisplay display, EGLint name)
 
 static const char *query_device_string(EGLDeviceEXT device, EGLint name)
 {
-    static const char *ours;
+    static const char *known, *ours;
     const char *text = REAL(eglQueryDeviceStringEXT)(device, name);
 
     if (quirk != GPU_ONLY || name != EGL_EXTENSIONS || !text) {
         return text;
     }
     pthread_mutex_lock(&mutex);
-    if (!ours) {
-        ours = without(text, "EGL_MESA_device_software");
+    if (!known || strcmp(known, text)) {
+        known = strdup(text);
+        ours = without(known, "EGL_MESA_device_software");
     }
     pthread_mutex_unlock(&mutex);
     return ours;
