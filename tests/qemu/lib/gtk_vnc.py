@@ -56,6 +56,13 @@ def main(path):
     library = ctypes.CDLL("libgvnc-1.0.so.0")
     library.vnc_cursor_get_data.restype = ctypes.c_void_p
 
+    def premultiplied(pixels):
+        """The pixels as they were sent: 1.5, Debian 13's, divides them by alpha, as GdkPixbuf wants them; 1.3 does not."""
+        if GVnc.util_get_version() < 0x010500:
+            return pixels
+        alphas = pixels[3::4]
+        return bytes(value if place % 4 == 3 else -(-value * alphas[place // 4] // 255) for place, value in enumerate(pixels))
+
     def initialized(connection):
         # It requests no picture, since it has nothing to draw on.
         connection.set_encodings([GVnc.ConnectionEncoding.ALPHA_CURSOR, GVnc.ConnectionEncoding.RAW])
@@ -66,7 +73,7 @@ def main(path):
         width, height = cursor.get_width(), cursor.get_height()
         # The pixels are a GdkPixbuf's.
         data = ctypes.string_at(library.vnc_cursor_get_data(ctypes.c_void_p(hash(cursor))), width * height * 4)
-        return print(width, height, cursor.get_hotx(), cursor.get_hoty(), data.hex(), flush=True)
+        return print(width, height, cursor.get_hotx(), cursor.get_hoty(), premultiplied(data).hex(), flush=True)
 
     connection = GVnc.Connection()
     for signal, handler in (("vnc-auth-choose-type", lambda connection, _types: connection.set_auth_type(no_authentication)),
