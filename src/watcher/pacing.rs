@@ -86,7 +86,6 @@ enum State {
     Searching {
         /// The last flips.
         flips: Vec<Flip>,
-        last_flip: Duration,
         polls: u32,
     },
     Resting {
@@ -138,9 +137,6 @@ impl Pacer {
         }
         let state = std::mem::take(&mut self.state);
         self.state = self.follow(state, now, flipped, blind);
-        if flipped {
-            self.last_flip = Some(now);
-        }
         changed
     }
 
@@ -168,17 +164,24 @@ impl Pacer {
         }
     }
 
+    /// Whether the guest has not flipped for a while.
+    fn is_quiet(&self, now: Duration) -> bool {
+        self.last_flip.is_none_or(|last| now.saturating_sub(last) > QUIET)
+    }
+
     /// Follows one poll. `blind`: the time since the poll before.
     fn follow(&mut self, state: State, now: Duration, flipped: bool, blind: Duration) -> State {
         // One flip alone, as when a clock or a caret is drawn, has no rhythm.
-        let moves = flipped && self.last_flip.is_some_and(|last| now.saturating_sub(last) <= QUIET);
+        let moves = flipped && !self.is_quiet(now);
+        if flipped {
+            self.last_flip = Some(now);
+        }
         match state {
-            State::Idle if moves => search(now),
-            State::Resting { until } if moves && now >= until => search(now),
+            State::Idle if moves => search(),
+            State::Resting { until } if moves && now >= until => search(),
             State::Idle | State::Resting { .. } => state,
-            State::Searching { mut flips, mut last_flip, polls } => {
+            State::Searching { mut flips, polls } => {
                 if flipped {
-                    last_flip = now;
                     flips.push(Flip { time: now.saturating_sub(blind / 2), blind });
                 }
                 if flips.len() > EVIDENCE {
@@ -186,13 +189,13 @@ impl Pacer {
                 }
                 if let Some(rhythm) = Rhythm::of(&flips, now) {
                     State::Locked(rhythm)
-                } else if now.saturating_sub(last_flip) > QUIET {
+                } else if self.is_quiet(now) {
                     State::Idle
                 } else if polls >= SEARCH_POLLS {
                     self.rest = (self.rest * 2).clamp(SHORTEST_REST, LONGEST_REST);
                     State::Resting { until: now + self.rest }
                 } else {
-                    State::Searching { flips, last_flip, polls: polls + 1 }
+                    State::Searching { flips, polls: polls + 1 }
                 }
             }
             State::Locked(mut rhythm) => {
@@ -203,7 +206,7 @@ impl Pacer {
                 if rhythm.surprises < SURPRISES {
                     State::Locked(rhythm)
                 } else if flipped {
-                    search(now)
+                    search()
                 } else {
                     State::Idle
                 }
@@ -212,8 +215,8 @@ impl Pacer {
     }
 }
 
-fn search(now: Duration) -> State {
-    State::Searching { flips: Vec::new(), last_flip: now, polls: 0 }
+fn search() -> State {
+    State::Searching { flips: Vec::new(), polls: 0 }
 }
 
 impl Rhythm {
