@@ -302,10 +302,24 @@ class Player:
         for command in "fault clear", "stop", f"shrink-buffer {script.MEMORY}", "plane on", "on-reset keep", "cursor off":
             with contextlib.suppress(VgpuError):
                 vgpu.ask(command)
-        if self._plugged[name] and not vgpu.stats()["connected"]:
+        if self._plugged[name] and not self._stays_connected(name):
             self._qemu_unplug(name)
         if not self._plugged[name]:
             until(f"{name} can be plugged in", lambda: self._plug_now(name), 60)
+
+    def _stays_connected(self, name):
+        """Whether QEMU bears with all that a vGPU has sent."""
+        vgpu = self._vgpus[name]
+        asked = vgpu.stats()["queries"]
+
+        def read():
+            self._qemu.refresh(device=name)
+            stats = vgpu.stats()
+            # By its next query QEMU had read what was sent before the last answer.
+            return not stats["connected"] or stats["queries"] >= asked + 2
+
+        until(f"QEMU has read what {name} sent", read, 60)
+        return vgpu.stats()["connected"]
 
     def _plug_now(self, name):
         self._qemu_plug(name)
