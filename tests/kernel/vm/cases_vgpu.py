@@ -42,11 +42,15 @@ class Vgpu:
         if answer.split()[:1] != ["ok"]:
             raise RuntimeError(f"vgpu: '{command}' was answered by '{answer.strip()}'")
 
-    def screenshot(self):
-        """Returns the picture that the vGPU itself has on screen."""
+    def screenshot_file(self):
+        """Writes the picture that the vGPU itself has on screen, and returns the file's path."""
         path = os.path.join(os.environ["TMPDIR"], "vgpu.png")
         self.ctl(f"screenshot {path}")
-        with open(path, "rb") as file:
+        return path
+
+    def screenshot(self):
+        """Returns that picture."""
+        with open(self.screenshot_file(), "rb") as file:
             return Picture.from_png(file.read())
 
     # The guest driver's part, with the interface of Mbochs.

@@ -16,6 +16,7 @@ PREFIX = "/opt/vfio-display"
 EMULATOR = f"{PREFIX}/bin/qemu-system-x86_64"
 FIRMWARE = "/usr/share/seabios", "/usr/share/qemu"
 PROFILES = "usr.sbin.libvirtd", "usr.lib.libvirt.virt-aa-helper"
+URI = "qemu:///system"
 USER = "libvirt-qemu"
 PATIENCE_S = 300
 
@@ -29,7 +30,12 @@ def run(*command):
 
 
 def install(binary, vgpu):
-    """Puts the QEMU under test, vgpu, firmware and rules where scripts/qemu --install would."""
+    """Puts the QEMU under test, vgpu, firmware and rules where scripts/qemu --install would, unless it did."""
+    if binary == EMULATOR:
+        return
+    os.makedirs(PREFIX, exist_ok=True)
+    # Nothing is to be used of an installation that is there, but not under test.
+    run("mount", "-t", "tmpfs", "none", PREFIX)
     rules = f"{PREFIX}/share/vfio-display/apparmor"
     for directory in (f"{PREFIX}/bin", f"{PREFIX}/share/qemu", rules):
         os.makedirs(directory)
@@ -114,7 +120,7 @@ class Libvirtd:
 
 
 def virsh(*words):
-    return run("virsh", "-c", "qemu:///system", "-q", *words)
+    return run("virsh", "-c", URI, "-q", *words)
 
 
 def hostdev(mdev, **attributes):

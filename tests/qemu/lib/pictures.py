@@ -63,6 +63,18 @@ def difference(expected, actual, tolerance=0):
             "#{:02x}{:02x}{:02x} instead of #{:02x}{:02x}{:02x}".format(*got, *wanted))
 
 
+def has_part(picture, part):
+    """Returns whether a picture is part of another, e.g. of a screen's with windows."""
+    first_row = part.crop((0, 0, part.width, 1)).tobytes()
+    for top in range(picture.height - part.height + 1):
+        place = picture.crop((0, top, picture.width, top + 1)).tobytes().find(first_row)
+        if place >= 0 and place % 3 == 0:
+            left = place // 3
+            if difference(part, picture.crop((left, top, left + part.width, top + part.height))) is None:
+                return True
+    return False
+
+
 def _leave(expected, actual):
     """Saves pictures that should be equal, and a third one in which differing pixels are red."""
     expected.save(output_file("expected.png"))
