@@ -214,18 +214,22 @@ class Qemu:
         self.qmp("screendump", filename=path, format=form, **where)
         return path
 
+    def fresh_screendump(self, device=None):
+        """A screendump that shows what the device has by now. On a busy machine one may be answered with what was polled before."""
+        for _ in range(10):
+            began = time.monotonic()
+            path = self.screendump(device=device)
+            if time.monotonic() - began < GIVEN_UP or not self._has_thread():
+                break
+        return path
+
     def refresh(self, times=1, device=None):
         """Has the display poll the device, as a screendump does even if no client is connected."""
         for _ in range(times):
-            # On a busy machine it may be answered with the last picture: the poll is still to come.
-            for _ in range(10):
-                began = time.monotonic()
-                try:
-                    self.screendump(device=device)
-                except QmpError as error:
-                    debug(f"screendump: {error}")
-                if time.monotonic() - began < GIVEN_UP or not self._has_thread():
-                    break
+            try:
+                self.fresh_screendump(device)
+            except QmpError as error:
+                debug(f"screendump: {error}")
 
     def _has_thread(self):
         """Whether a display polls on a thread, which a screendump does not wait for any longer than GIVEN_UP."""
