@@ -1,6 +1,7 @@
 """A Wayland compositor in a window of Xvfb, and what its clients' windows show."""
 
 import os
+import socket
 import tempfile
 
 from . import preload, processes
@@ -56,7 +57,9 @@ class Wayland(X11):
         def listens():
             if self.weston.poll() is not None:
                 raise Failure(f"weston {processes.exit_text(self.weston.returncode)} (see weston.log)")
-            return os.path.exists(os.path.join(self._directory, "weston"))
+            # It has a name before it listens.
+            with socket.socket(socket.AF_UNIX) as client:
+                return client.connect_ex(os.path.join(self._directory, "weston")) == 0
 
         until("weston listens", listens)
         if shell == "desktop":
