@@ -4,7 +4,6 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
-#define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <stdint.h>
@@ -27,18 +26,22 @@ __attribute__((constructor)) static void map_count(void)
     }
 }
 
-void SDL_RenderPresent(void *renderer)
+/* SDL may have been loaded by a module of QEMU's: then it is not the next library. */
+static void present(const char *how, void *what)
 {
-    void (*real)(void *) = (void (*)(void *))dlsym(RTLD_NEXT, __func__);
+    void *sdl = dlopen("libSDL2-2.0.so.0", RTLD_LAZY);
+    void (*real)(void *) = (void (*)(void *))dlsym(sdl, how);
 
     ++*count;
-    real(renderer);
+    real(what);
+}
+
+void SDL_RenderPresent(void *renderer)
+{
+    present(__func__, renderer);
 }
 
 void SDL_GL_SwapWindow(void *window)
 {
-    void (*real)(void *) = (void (*)(void *))dlsym(RTLD_NEXT, __func__);
-
-    ++*count;
-    real(window);
+    present(__func__, window);
 }
