@@ -56,3 +56,32 @@ cargo_logged() {
     shift 2
     logged "$what" "$log" env --chdir="$ROOT" cargo "$@"
 }
+
+# can_find_races: whether need_cargo_for_races can be met.
+can_find_races() { on_debian && [[ $(debian_codename) != bookworm ]]; }
+
+# need_cargo_for_races: from here on, cargo builds for the thread sanitizer, the standard library
+# included: whatever that synchronises would otherwise look like a race. Sets CLANG to the compiler
+# that brings the sanitizer's runtime; Rust's own is not in Debian's packages.
+need_cargo_for_races() {
+    local llvm
+    can_find_races || die "looking for races needs Debian 13's Rust, its source, and a clang of the same LLVM"
+    need_packages "the Rust toolchain" cargo rustc
+    PATH=/usr/bin:$PATH
+    llvm=$(rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
+    CLANG=clang-$llvm
+    need_packages "the thread sanitizer" rust-src "$CLANG" "libclang-rt-$llvm-dev" "llvm-$llvm" "${RUST_PACKAGES[@]}"
+    CARGO_BUILD_TARGET=$(rustc -vV | sed -n 's/^host: //p')
+    # Only RUSTC_BOOTSTRAP lets stable Rust accept these flags.
+    export RUSTC_BOOTSTRAP=1 CARGO_BUILD_TARGET CARGO_UNSTABLE_BUILD_STD="std panic_unwind proc_macro test"
+    export RUSTFLAGS="-Zsanitizer=thread -Zexternal-clangrt -Clinker=$CLANG -Clink-arg=-fsanitize=thread"
+}
+
+# find_races: has programs under the thread sanitizer name functions, and pass over QEMU's known races.
+find_races() {
+    local symbolizer
+    symbolizer=$(compgen -G '/usr/bin/llvm-symbolizer-*' | sort -V | tail -n 1)
+    # Libraries that were not built for it synchronise in ways that it does not see.
+    export TSAN_OPTIONS="ignore_noninstrumented_modules=1 allocator_may_return_null=1 history_size=5 suppressions=$ROOT/tests/soak/races.supp"
+    TSAN_OPTIONS+=" ${symbolizer:+external_symbolizer_path=$symbolizer}"
+}

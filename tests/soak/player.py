@@ -22,10 +22,10 @@ from lib.x11 import X11
 
 # Words of the sanitizers, which QEMU's own messages do not contain.
 _SANITIZERS = "ERROR: AddressSanitizer", "runtime error:", "ERROR: LeakSanitizer", "SUMMARY: "
-# How many dma-bufs a display may keep, and how much more than at the first quiet point QEMU may
-# hold besides: some things, such as encoder threads, are created at first use.
+# How many dma-bufs a display may keep, and how many more descriptors than at the first quiet point
+# QEMU may hold besides: some things, such as encoder threads, are created at first use.
 _POOL = 4
-_SLACK = {"fds": 8, "maps": 120}
+_DESCRIPTORS = 8
 # Messages not of a vGPU's display, which come as often as clients do.
 _CHATTER = ("Spice: ", *dbus.IN_FLIGHT, *dbus_hostile.NEWCOMERS)
 _DATED = re.compile(r"^\S+T(\d\d):(\d\d):([\d.]+)Z (.*)$")
@@ -38,8 +38,9 @@ _CONTROL, _ALT = 0xFFE3, 0xFFE9
 class Player:
     """Plays the lines of a script."""
 
-    def __init__(self, monitor_limit, picture_limit, message_gap):
+    def __init__(self, monitor_limit, picture_limit, message_gap, mappings):
         self._monitor_limit, self._picture_limit, self._message_gap = monitor_limit, picture_limit, message_gap
+        self._slack = {"fds": _DESCRIPTORS, "maps": mappings}
         self._stack = contextlib.ExitStack()
         self._vgpus, self._options, self._plugged, self._clients = {}, {}, {}, {}
         self._qemu = self._baseline = None
@@ -324,11 +325,11 @@ class Player:
     def _holds_no_more(self):
         def held():
             found = processes.resources(self._qemu.process.pid)
-            return {kind: found[kind] for kind in _SLACK}
+            return {kind: found[kind] for kind in self._slack}
 
         def too_much(now):
             pools = _POOL * len(self._vgpus)
-            return any(now[kind] > self._baseline[kind] + pools + _SLACK[kind] for kind in _SLACK)
+            return any(now[kind] > self._baseline[kind] + pools + slack for kind, slack in self._slack.items())
 
         if self._baseline is None:
             self._baseline = held()
