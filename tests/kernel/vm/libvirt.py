@@ -14,24 +14,29 @@ ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "../../.."))
 # The prefix in docs/using.md and in AppArmor's rules.
 PREFIX = "/opt/vfio-display"
 EMULATOR = f"{PREFIX}/bin/qemu-system-x86_64"
-FIRMWARE = "/usr/share/seabios", "/usr/share/qemu"
+FIRMWARE = "/usr/share/seabios", "/usr/share/qemu", "/usr/lib/ipxe/qemu"
 PROFILES = "usr.sbin.libvirtd", "usr.lib.libvirt.virt-aa-helper"
 URI = "qemu:///system"
 USER = "libvirt-qemu"
 PATIENCE_S = 300
 
 
-def run(*command):
-    result = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+def run(*command, written=""):
+    result = subprocess.run(command, input=written, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                             timeout=PATIENCE_S, check=False)  # fmt: skip
     if result.returncode:
         raise RuntimeError(f"{' '.join(command)}: {result.stdout.strip()}")
     return result.stdout
 
 
+def is_installed(binary):
+    """Whether scripts/qemu --install has put it into docs/using.md's prefix."""
+    return binary == EMULATOR
+
+
 def install(binary, vgpu):
     """Puts the QEMU under test, vgpu, firmware and rules where scripts/qemu --install would, unless it did."""
-    if binary == EMULATOR:
+    if is_installed(binary):
         return
     os.makedirs(PREFIX, exist_ok=True)
     # Nothing is to be used of an installation that is there, but not under test.
@@ -42,7 +47,7 @@ def install(binary, vgpu):
     for source, target in ((binary, EMULATOR), (vgpu, f"{PREFIX}/bin/vgpu")):
         open(target, "wb").close()
         run("mount", "--bind", source, target)
-    for name in ("bios-256k.bin", "kvmvapic.bin", "linuxboot_dma.bin", "vgabios-bochs-display.bin"):
+    for name in ("bios-256k.bin", "efi-virtio.rom", "kvmvapic.bin", "linuxboot_dma.bin", "vgabios-bochs-display.bin"):
         source = next(path for path in (f"{directory}/{name}" for directory in FIRMWARE) if os.path.exists(path))
         shutil.copy(source, f"{PREFIX}/share/qemu/{name}")
     shutil.copytree("/usr/share/qemu/keymaps", f"{PREFIX}/share/qemu/keymaps")
@@ -128,6 +133,13 @@ def hostdev(mdev, **attributes):
     element = ET.Element("hostdev", mode="subsystem", type="mdev", model="vfio-pci", display="on", **attributes)
     ET.SubElement(ET.SubElement(element, "source"), "address", uuid=mdev.uuid)
     ET.SubElement(element, "alias", name="ua-vgpu")
+    return element
+
+
+def network_card():
+    """Returns the XML of a virtio network card that leads nowhere."""
+    element = ET.Element("interface", type="ethernet")
+    ET.SubElement(element, "model", type="virtio")
     return element
 
 
