@@ -175,13 +175,24 @@ class Qemu:
         """Runs a QMP command that takes a descriptor."""
         return self._execute(command, arguments, [file.fileno()])
 
+    def begin(self, command, **arguments):
+        """Sends a QMP command, and returns a function that waits for its answer. QEMU runs no other meanwhile."""
+        self._send(command, arguments, [])
+        return lambda: self._answer(command)
+
     def _execute(self, command, arguments, fds):
+        self._send(command, arguments, fds)
+        return self._answer(command)
+
+    def _send(self, command, arguments, fds):
         message = {"execute": command, "arguments": {k.replace("_", "-"): v for k, v in arguments.items()}}
         debug(f"QMP <- {json.dumps(message)}")
         try:
             socket.send_fds(self._connection, [json.dumps(message).encode() + b"\n"], fds)
         except OSError:
             raise self._died(command) from None
+
+    def _answer(self, command):
         while True:
             answer = self._receive(command)
             if "event" in answer:

@@ -41,6 +41,10 @@ class Driver:
             json.dump({"file_format_version": "1.0.0", "ICD": {"library_path": os.path.join(LIBRARIES, "libquirks.so")}}, file)
         self.environment = {"__EGL_VENDOR_LIBRARY_FILENAMES": vendor, "EGL_QUIRK": quirk, "EGL_QUIRK_OBJECTS": self._objects}
 
+    def fences(self):
+        """Returns how many fences QEMU has."""
+        return self._left().get("syncs", 0)
+
     def _left(self):
         with open(self._objects, "rb") as file:
             counts = _COUNTS.unpack(file.read())
