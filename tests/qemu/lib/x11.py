@@ -71,6 +71,7 @@ class X11:
                 (self._xlib.XQueryTree, [ctypes.c_void_p, ctypes.c_ulong, *[ctypes.c_void_p] * 4], ctypes.c_int),
                 (self._xlib.XGetGeometry, [ctypes.c_void_p, ctypes.c_ulong, *[ctypes.c_void_p] * 7], ctypes.c_int),
                 (self._xlib.XResizeWindow, [ctypes.c_void_p, ctypes.c_ulong, ctypes.c_uint, ctypes.c_uint], ctypes.c_int),
+                (self._xlib.XRaiseWindow, [ctypes.c_void_p, ctypes.c_ulong], ctypes.c_int),
                 (self._xlib.XWarpPointer, [ctypes.c_void_p, ctypes.c_ulong, ctypes.c_ulong, *[ctypes.c_int] * 6], ctypes.c_int),
                 (self._xlib.XSetInputFocus, [ctypes.c_void_p, ctypes.c_ulong, ctypes.c_int, ctypes.c_ulong], ctypes.c_int),
                 (self._xlib.XSync, [ctypes.c_void_p, ctypes.c_int], ctypes.c_int),
@@ -225,6 +226,19 @@ class X11:
 
     def windows(self):
         """Returns all windows, and their sizes."""
+        return [(window, size) for window, size, _ in self._geometries()]
+
+    def front(self, size):
+        """Brings the window of this size to the front, as a user does. Returns its box; None if there is none."""
+        for window, found, (x, y) in self._geometries():
+            if found == size:
+                self._xlib.XRaiseWindow(self._connection, window)
+                self._xlib.XSync(self._connection, 0)
+                return x, y, x + size[0], y + size[1]
+        return None
+
+    def _geometries(self):
+        """Returns all windows, their sizes and their places."""
         root, parent, count = ctypes.c_ulong(), ctypes.c_ulong(), ctypes.c_uint()
         windows = ctypes.POINTER(ctypes.c_ulong)()
         self._xlib.XQueryTree(self._connection, self._xlib.XDefaultRootWindow(self._connection),
@@ -235,7 +249,7 @@ class X11:
             width, height, border, depth = (ctypes.c_uint() for _ in range(4))
             self._xlib.XGetGeometry(self._connection, windows[number],
                                     *map(ctypes.byref, (root, x, y, width, height, border, depth)))
-            found.append((windows[number], (width.value, height.value)))
+            found.append((windows[number], (width.value, height.value), (x.value, y.value)))
         if windows:
             self._xlib.XFree(windows)
         return found
@@ -249,6 +263,18 @@ class X11:
         left, top = (max(0, 8 * edge - 8) for edge in blocks[:2])
         box = white.crop((left, top, 8 * blocks[2] + 8, 8 * blocks[3] + 8)).getbbox()
         return box[0] + left, box[1] + top, box[2] + left, box[3] + top
+
+
+class Front:
+    """A window of this size without a frame, which is in front of others when it is looked at."""
+
+    def __init__(self, server, size):
+        self._server, self._size = server, size
+
+    def picture(self):
+        """Returns what it shows; None if there is no such window."""
+        box = self._server.front(self._size)
+        return self._server.picture().crop(box) if box else None
 
 
 class Window:
