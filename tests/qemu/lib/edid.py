@@ -17,6 +17,7 @@ def keeps_monitor(what, vgpu, width, height):
         if (mode.get("width"), mode.get("height")) != (width, height):
             raise Failure(f"{what}: after a moment the monitor is {mode}")
         time.sleep(0.02)
+    until(f"{what}: the link is up", lambda: vgpu.ask("edid")["link_state"] == "up")
     say("    and keeps it")
 
 
