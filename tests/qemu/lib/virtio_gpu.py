@@ -147,6 +147,10 @@ class VirtioGpu:
             self._do(_UNREF, "<II", old, 0)
         return self._resource
 
+    def switch_off(self):
+        """Has the first monitor show nothing."""
+        self._do(_SET_SCANOUT, "<IIIIII", 0, 0, 0, 0, 0, 0)
+
     def scan_out(self, resource):
         """Scans out another framebuffer of the same size that is there."""
         self._resource = resource
