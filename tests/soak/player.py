@@ -207,6 +207,9 @@ class Player:
         else:
             client = Spice()
         self._clients[name] = client.__enter__()
+        if kind == "spice":
+            # While it connects, libspice-server 0.15.1 bears no other mode: see README.md.
+            until("a SPICE client's first picture", client.has_connected, 60)
 
     def _close(self, name):
         self._act(name, "release")

@@ -171,11 +171,15 @@ class Spice:
 
     def __exit__(self, *_):
         # libspice-server 0.15.1 crashes if a client disconnects while it connects: see
-        # tests/soak/README.md. A client that has a picture, has connected.
+        # tests/soak/README.md.
         deadline = time.monotonic() + 30
-        while not (self._surface or self.scanouts or self.error) and time.monotonic() < deadline:
+        while not self.has_connected() and time.monotonic() < deadline:
             time.sleep(0.01)
         _loop.call(self._leave)
+
+    def has_connected(self):
+        """Returns whether it has been sent a picture, of whatever format, or cannot be."""
+        return bool(self._surface or self.scanouts or self.error)
 
     def _leave(self):
         self._session.disconnect()
