@@ -82,6 +82,8 @@ class Spice:
         self.scanouts, self.draws, self.updates = [], 0, 0
         self.cursor = self.place = None
         self.error = None
+        # Channels that are not open yet.
+        self._opening = set()
         # A slow client: gl-draw-done is not sent while this is set.
         self._slow = False
         self._owed = 0
@@ -119,9 +121,11 @@ class Spice:
             on("cursor-hide", self._cursor_hidden)
         elif not isinstance(channel, SpiceClientGLib.MainChannel):
             return
+        self._opening.add(channel)
         channel.connect()
 
     def _event(self, channel, event):
+        self._opening.discard(channel)
         if event not in (SpiceClientGLib.ChannelEvent.OPENED, SpiceClientGLib.ChannelEvent.SWITCHING):
             self.error = self.error or f"{type(channel).__name__}: {event.value_nick}"
 
@@ -178,8 +182,8 @@ class Spice:
         _loop.call(self._leave)
 
     def has_connected(self):
-        """Returns whether it has been sent a picture, of whatever format, or cannot be."""
-        return bool(self._surface or self.scanouts or self.error)
+        """Returns whether all channels are open and it has been sent a picture, of whatever format, or cannot be."""
+        return bool(not self._opening and (self._surface or self.scanouts) or self.error)
 
     def _leave(self):
         self._session.disconnect()
