@@ -214,6 +214,12 @@ class Qemu:
 
         return until(f"event {name}", arrived, seconds)
 
+    def unplug(self, name):
+        """Unplugs a device. Without a guest that releases it, the reset removes it."""
+        self.qmp("device_del", id=name)
+        self.qmp("system_reset")
+        self.wait_event("DEVICE_DELETED")
+
     def hmp(self, line):
         """Runs a command of the human monitor."""
         return self.qmp("human-monitor-command", command_line=line).replace("\r\n", "\n")

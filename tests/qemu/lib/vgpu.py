@@ -96,6 +96,10 @@ class Vgpu:
         for buffer in range(self.state()["buffers"]):
             self.ask(f"pattern {pattern} seed={seed + buffer} buffer={buffer}")
 
+    def flip_fast(self):
+        """Flips faster than anybody looks, until it is told to stop."""
+        self.ask("run flips=1000000 rate=300 draw=line")
+
     def wait_link(self):
         """Waits until the guest was told about its monitor, which must not disturb the test later."""
         if self.stats().get("link_state"):
@@ -105,3 +109,12 @@ class Vgpu:
         """Ends the process like a crash."""
         self.process.kill()
         self.process.wait()
+
+
+def flip_until_seen(*vgpus):
+    """Has vGPUs flip fast, until QEMU has seen many of their pictures."""
+    before = [vgpu.stats()["queries"] for vgpu in vgpus]
+    for vgpu in vgpus:
+        vgpu.flip_fast()
+    for vgpu, count in zip(vgpus, before):
+        until("QEMU sees the flips", lambda vgpu=vgpu, count=count: vgpu.stats()["queries"] > count + 20)
