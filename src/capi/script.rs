@@ -88,7 +88,8 @@ impl<T: Growing> Table<T> {
         let (all, missing) = (size_of::<T>(), bytes.word());
         let words = (&raw mut table).cast::<usize>();
         // The first is the size. Some of the rest are needed, so that one is left out seldom.
-        for field in (1..=fields).filter(|field| missing >> 28 == 0 && missing >> field & 1 != 0) {
+        for field in (1..=fields).filter(|field| missing >> 28 == 0 && (missing >> field) & 1 != 0)
+        {
             // SAFETY: the table consists of that many words, and zero is valid for each.
             unsafe { words.add(field).write(0) };
         }
@@ -163,7 +164,7 @@ impl Host<'_> {
         free_text(error, probed < 0);
         let choices = self.byte();
         // As it says, or as it does not.
-        let mode = if choices & 1 == 0 { probed } else { c_int::from(choices >> 1 & 3) };
+        let mode = if choices & 1 == 0 { probed } else { c_int::from((choices >> 1) & 3) };
         let text = CString::new(self.bytes.borrow_mut().line()).unwrap_or_default();
         let config = self.config(choices, &text);
         let config = if choices & 128 == 0 { &raw const config.ours } else { null() };
@@ -193,7 +194,7 @@ impl Host<'_> {
             yres,
             share: choices & 8 != 0,
             driver: [null(), c"mbochs".as_ptr(), c"i915".as_ptr(), text.as_ptr()]
-                [usize::from(choices >> 4 & 3)],
+                [usize::from((choices >> 4) & 3)],
             options: if choices & 64 == 0 {
                 self.bytes.borrow_mut().one_of(OPTIONS).as_ptr()
             } else {

@@ -55,7 +55,7 @@ macro_rules! call {
 }
 
 fn pixel(x: u32, y: u32) -> u32 {
-    0xFF00_0000 | (x & 0xFF) << 16 | (y & 0xFF) << 8 | ((x ^ y) >> 3 & 0xFF)
+    0xFF00_0000 | ((x & 0xFF) << 16) | ((y & 0xFF) << 8) | (((x ^ y) >> 3) & 0xFF)
 }
 
 /// A picture that something exported.
