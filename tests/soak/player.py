@@ -15,22 +15,31 @@ from lib.case import Failure, until
 from lib.dbus import DBusScreen
 from lib.pictures import same_as_console, same_as_screen
 from lib.qemu import Qemu, QmpError, device
+from lib.qtest import Qtest
+from lib.scenes import gtk
 from lib.spice import Spice
 from lib.vgpu import Vgpu, VgpuError
 from lib.vnc import Vnc
-from lib.x11 import X11
+from lib.wayland import Wayland
+from lib.x11 import X11, Front
 
 # Words of the sanitizers, which QEMU's own messages do not contain.
 _SANITIZERS = "ERROR: AddressSanitizer", "runtime error:", "ERROR: LeakSanitizer", "SUMMARY: "
-# How many dma-bufs a display may keep, and how many more descriptors than at the first quiet point
-# QEMU may hold besides: some things, such as encoder threads, are created at first use.
+# How many dma-bufs a display may keep, and how many more descriptors and threads than at the first
+# quiet point QEMU may hold besides: some things, such as encoder threads, are created at first use.
 _POOL = 4
-_DESCRIPTORS = 8
+_DESCRIPTORS = _THREADS = 8
 # Messages not of a vGPU's display, which come as often as clients do.
 _CHATTER = ("Spice: ", *dbus.IN_FLIGHT, *dbus_hostile.NEWCOMERS)
 _DATED = re.compile(r"^\S+T(\d\d):(\d\d):([\d.]+)Z (.*)$")
 # Front ends with which QEMU frees all memory when it ends; Mesa, GTK and SDL do not.
 _WITHOUT_LEAKS = "none", "spice", "dbus,p2p=yes"
+# A place that windows of any size have.
+_IN_WINDOW = 40, 40
+# Seconds in which GTK replaces a tab by another.
+_REPLACED = 0.2
+# Seconds after which a window that has moved meanwhile is looked for again.
+_MOVED = 5
 # Ctrl and Alt.
 _CONTROL, _ALT = 0xFFE3, 0xFFE9
 
@@ -40,10 +49,10 @@ class Player:
 
     def __init__(self, monitor_limit, picture_limit, message_gap, mappings):
         self._monitor_limit, self._picture_limit, self._message_gap = monitor_limit, picture_limit, message_gap
-        self._slack = {"fds": _DESCRIPTORS, "maps": mappings}
+        self._slack = {"fds": _DESCRIPTORS, "maps": mappings, "threads": _THREADS}
         self._stack = contextlib.ExitStack()
         self._vgpus, self._options, self._plugged, self._clients = {}, {}, {}, {}
-        self._qemu = self._baseline = None
+        self._qemu = self._baseline = self._window = self._bridge = None
         self._properties = {}
         self.steps = self.quiet_points = 0
         self.longest_answer = 0.0
@@ -82,7 +91,7 @@ class Player:
         if what.startswith("vgpu"):
             self._command(what, words)
         elif what == "qemu":
-            getattr(self, f"_qemu_{words[0]}")(*words[1:])
+            getattr(self, f"_qemu_{words[0].replace('-', '_')}")(*words[1:])
         else:
             getattr(self, f"_{what}")(*words)
         self._answers("query-name")
@@ -90,8 +99,11 @@ class Player:
 
     # --- the steps -------------------------------------------------------------------------------
 
-    def _setup(self, screen, personalities, second, sealed, thread="on", events="no"):
+    def _setup(self, screen, personalities, second, sealed, thread="on", events="no", beside="none", server="x11", bus="root",
+               migration="refused"):
         self._properties = {"x-gfx-timeout": 100, "x-display-options": f"pool-buffers={_POOL},thread={thread}"}
+        if migration == "allowed":
+            self._properties["x-block-migration"] = False
         serve = ["--memfd"]
         if sealed == "no":
             serve.append("--unsealed")
@@ -104,20 +116,36 @@ class Player:
             self._plugged[name] = True
         arguments = ["-msg", "timestamp=on"]
         display = screen
-        if screen.startswith("spice"):
+        if screen.startswith("spice") or beside == "spice":
             arguments += spice.arguments(gl=screen == "spice-gl")
+        if screen.startswith("spice"):
             display = "none"
         environment = {}
-        if screen.startswith(("gtk", "sdl")):
-            environment = self._stack.enter_context(X11()).environment
+        if screen.startswith("gtk"):
+            display = gtk(screen.partition("gl=")[2])
+            window, screen_of = (_GtkWindow, X11) if server == "x11" else (_KioskWindow, Wayland)
+            self._window = window(self._stack.enter_context(screen_of()))
+        elif screen.startswith("sdl"):
+            self._window = _SdlWindow(self._stack.enter_context(X11()))
+        if self._window:
+            environment = self._window.server.environment
+        devices = []
+        if bus == "bridge":
+            self._bridge = _Bridge()
+            self._properties["bus"] = _Bridge.DEVICE["id"]
+            devices.append(_Bridge.DEVICE)
+            arguments += self._bridge.arguments
+        devices += [device(vgpu, rombar=0, **self._properties) for vgpu in self._vgpus.values()]
         # A second display that is not a vGPU and has no guest driver.
-        devices = [] if second == "none" else [{"driver": second, "id": "second"}]
+        if second != "none":
+            devices.append({"driver": second, "id": "second"})
         leaks = int(screen in _WITHOUT_LEAKS)
-        environment |= {"ASAN_OPTIONS": f"detect_leaks={leaks}:abort_on_error=1:allocator_may_return_null=1",
-                        "UBSAN_OPTIONS": "print_stacktrace=1"}
+        environment = environment | {"ASAN_OPTIONS": f"detect_leaks={leaks}:abort_on_error=1:allocator_may_return_null=1",
+                                     "UBSAN_OPTIONS": "print_stacktrace=1"}
         self._qemu = self._stack.enter_context(Qemu(
-            *self._vgpus.values(), properties=self._properties, screen=display, vnc=True, devices=devices, arguments=arguments,
-            environment=environment))
+            screen=display, vnc=True, devices=devices, arguments=arguments, environment=environment))
+        if self._bridge:
+            self._bridge.connect()
 
     def _start(self, name):
         personality, options = self._options[name]
@@ -143,6 +171,22 @@ class Player:
     def _qemu_reset(self):
         # A reset waits for the device, as the guest's own accesses do.
         self._qemu.qmp("system_reset")
+
+    def _qemu_bus_reset(self):
+        if self._bridge:
+            self._bridge.reset()
+
+    def _qemu_save(self):
+        """Saves the VM, as far as a vGPU can be, and has it go on."""
+        with contextlib.suppress(QmpError):
+            # With file:, QEMU leaks the file's name.
+            self._qemu.qmp("migrate", uri="exec:cat >/dev/null")
+            until("the VM is saved", lambda: self._qemu.qmp("query-migrate").get("status") in ("completed", "failed"), 60)
+            self._answers("cont")
+
+    def _qemu_savevm(self):
+        # There is no disk for it.
+        self._qemu.hmp("savevm walk")
 
     def _qemu_stop(self):
         self._answers("stop")
@@ -187,25 +231,26 @@ class Player:
             return  # A device with faults may be refused.
         self._plugged[name] = True
 
-    def _open(self, name, kind):
+    def _open(self, name, kind, console="0"):
         if name in self._clients:
             return
         if kind not in ("vnc", "silent"):
-            # One at a time: the next replaces the previous one.
+            # One of SPICE and one of D-Bus at a time: the next replaces the previous one.
             for other in [other for other, client in self._clients.items() if not isinstance(client, (Vnc, _Silent))]:
-                self._close(other)
+                if isinstance(self._clients[other], Spice) == (kind == "spice"):
+                    self._close(other)
         if kind == "silent":
             client = _Silent(self._qemu.vnc_socket)
         elif kind == "vnc":
             client = Vnc(self._qemu.vnc_socket)
         elif kind == "dbus":
-            client = DBusScreen(self._qemu)
+            client = DBusScreen(self._qemu, int(console))
         elif kind == "deaf":
-            client = dbus_hostile.Slow(self._qemu)
+            client = dbus_hostile.Slow(self._qemu, int(console))
         elif kind in ("mute", "nameless"):
             client = _Stranger(self._qemu, says_who=kind == "mute")
         else:
-            client = Spice()
+            client = Spice(int(console))
         self._clients[name] = client.__enter__()
         if kind == "spice":
             # While it connects, libspice-server 0.15.1 bears no other mode: see README.md.
@@ -219,7 +264,8 @@ class Player:
                 client.__exit__(None, None, None)
 
     def _act(self, name, action, *arguments):
-        method = getattr(self._clients.get(name), action, None)
+        client = self._window if name == "window" else self._clients.get(name)
+        method = getattr(client, action, None)
         if method:
             with contextlib.suppress(OSError, TypeError, GLib.Error):
                 method(*arguments)
@@ -272,26 +318,46 @@ class Player:
         """Has the devices tell the truth again. All must show it, with nothing left of before."""
         self.quiet_points += 1
         self._answers("cont")
-        for name in list(self._vgpus):
-            self._repair(name)
         for name in [name for name, client in self._clients.items() if isinstance(client, _WITHOUT_PICTURE)]:
             self._close(name)
+        # While a client uses a scanout, the device is not asked for the next.
         for name in list(self._clients):
             self._act(name, "release")
+        for name in list(self._vgpus):
+            self._repair(name)
         # Which console is whose depends on what was plugged in when, so all vGPUs show the same.
         # The mode is new since the last quiet point: a region is queried once per mode, also from a
         # liar.
-        size = ("648x488", "664x472")[self.quiet_points % 2]
-        for vgpu in self._vgpus.values():
-            vgpu.show(f"{size} buffers=2", "noise", self.quiet_points)
+        size = ((648, 488), (664, 472))[self.quiet_points % 2]
         point = f"quiet point {self.quiet_points}"
+        for vgpu in self._vgpus.values():
+            vgpu.show("{}x{} buffers=2".format(*size), "noise", self.quiet_points)
         for name, vgpu in self._vgpus.items():
             same_as_console(f"{point}, {name}'s console", vgpu, self._qemu, device=name, seconds=self._picture_limit)
         for name, client in self._clients.items():
             same_as_screen(f"{point}, {type(client).__name__} {name}", self._vgpus["vgpu0"], client, seconds=self._picture_limit)
+        if self._window:
+            self._window_shows(point, size)
         for name in list(self._clients):
             self._close(name)
         self._holds_no_more()
+
+    def _window_shows(self, point, size):
+        """Finds the window by its white picture, and then compares others. It may still be on its way to its size, and place."""
+        deadline = time.monotonic() + self._picture_limit
+        while True:
+            self._draw("solid:ffffff")
+            window = until(f"{point}: a window with a picture of {size}", lambda: self._window.view(size), self._picture_limit)
+            self._draw(f"noise seed={self.quiet_points}")
+            try:
+                return same_as_screen(f"{point}, the window", self._vgpus["vgpu0"], window, seconds=_MOVED)
+            except Failure:
+                if time.monotonic() > deadline:
+                    raise
+
+    def _draw(self, pattern):
+        for vgpu in self._vgpus.values():
+            vgpu.ask(f"pattern {pattern}")
 
     def _repair(self, name):
         """Makes sure that the vGPU lives, is plugged in, and tells the truth."""
@@ -353,6 +419,70 @@ def _descriptors(pid):
         with contextlib.suppress(FileNotFoundError):
             kinds[re.sub(r"[\d\[\]]+", "", os.readlink(f"{directory}/{number}"))] += 1
     return dict(kinds)
+
+
+class _Bridge:
+    """A PCI bridge, whose bus can be reset, as a guest's firmware does."""
+
+    _SLOT, _CONTROL, _RESET = 0x1E, 0x3C, 1 << 22
+    DEVICE = {"driver": "pci-bridge", "id": "bridge", "chassis_nr": 1, "addr": f"{_SLOT:x}"}
+
+    def __init__(self):
+        self._qtest = Qtest()
+        self.arguments = self._qtest.arguments
+
+    def connect(self):
+        """Connects to the QEMU that has the arguments."""
+        self._qtest.connect()
+
+    def reset(self):
+        """Resets all devices on its bus."""
+        self._qtest.command(f"outl 0xcf8 {0x80000000 | self._SLOT << 11 | self._CONTROL:#x}")
+        control = int(self._qtest.command("inl 0xcfc")[0], 0)
+        for value in control | self._RESET, control & ~self._RESET:
+            self._qtest.command(f"outl 0xcfc {value:#x}")
+
+
+class _SdlWindow:
+    """SDL's window, as its user sees it. If there are two, both are of the same size and show the same."""
+
+    def __init__(self, server):
+        self.server = server
+
+    def view(self, size):
+        """Returns it, once it has this size; None before."""
+        front = Front(self.server, size)
+        return front if front.picture() else None
+
+    def set_size(self, width, height):
+        """Resizes it."""
+        self.server.resize(width, height)
+
+
+class _GtkWindow(_SdlWindow):
+    """GTK's window: in the end, the first tab."""
+
+    def view(self, size):
+        """Returns what shows a white picture of this size; None if there is nothing like it."""
+        window = self.server.any_window()
+        return window if window and (window.box[2] - window.box[0], window.box[3] - window.box[1]) == size else None
+
+    def press(self, *keys):
+        """Presses Ctrl, Alt and a digit in it."""
+        self.server.move_pointer(*_IN_WINDOW)
+        self.server.press(f"Control_L+Alt_L+{chr(keys[-1])}")
+        # Without a window manager, the next key goes to what is below the mouse, which may be replaced now.
+        time.sleep(_REPLACED)
+        self.server.move_pointer(*self.server.corner)
+
+
+class _KioskWindow(_GtkWindow):
+    """GTK's window, which fills a Wayland compositor's screen: that is what is resized."""
+
+    def view(self, size):
+        """Gives the screen its size back, and returns what shows a white picture of this size."""
+        self.server.resize(*self.server.size)
+        return super().view(size)
 
 
 class _Silent:

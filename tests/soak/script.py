@@ -2,14 +2,16 @@
 
 Any subset of the lines after the first can be played, too, so that scripts can be reduced.
 
-    setup screen=none personalities=gvt,nvidia second=bochs-display sealed=yes thread=on events=no
+    setup screen=none beside=spice server=x11 personalities=gvt,nvidia second=bochs-display bus=bridge
+          sealed=yes thread=on events=no migration=refused           (in one line)
     vgpu0 mode 800x600 buffers=3       a command of the vGPU's control socket
     vgpu0 die                          its process ends as by a crash
-    qemu reset|stop|cont|screendump|info|unplug NAME|plug NAME|console NAME
-    open NAME KIND                     a client: vnc, dbus, spice; silent (a VNC client that reads
+    qemu reset|bus-reset|stop|cont|screendump|info|save|savevm|unplug NAME|plug NAME
+    open NAME KIND [CONSOLE]           a client: vnc, dbus, spice; silent (a VNC client that reads
                                        nothing), deaf (a D-Bus client that does not answer), mute or
                                        nameless (D-Bus clients that register, and are silent)
     close NAME, hold NAME, release NAME, size NAME WxH, keys NAME, forget NAME
+                                       "window" is the one of GTK or SDL
     pause MS
     quiet                              devices tell the truth again; everything is checked
 """
@@ -22,8 +24,9 @@ _MODES = {"dma-buf": {"gvt", "mbochs"}, "region": {"nvidia", "mdpy"}}
 _FORMATS = "XR24", "XR24", "XR24", "AR24", "XB24", "RG16", "XR30"
 # The clients that each -display has besides VNC, as often as they are to be chosen.
 _DBUS = "dbus", "dbus", "deaf", "mute", "nameless"
-SCREENS = {"none": (), "egl-headless": (), "dbus,p2p=yes": _DBUS, "dbus,p2p=yes,gl=on": _DBUS, "spice": ("spice",),
-           "spice-gl": ("spice",), "sdl,gl=off": (), "sdl,gl=on": (), "gtk,gl=off": (), "gtk,gl=on": ()}
+_SPICE = ("spice",)
+SCREENS = {"none": (), "egl-headless": (), "dbus,p2p=yes": _DBUS, "dbus,p2p=yes,gl=on": _DBUS, "spice": _SPICE,
+           "spice-gl": _SPICE, "sdl,gl=off": (), "sdl,gl=on": (), "gtk,gl=off": (), "gtk,gl=on": ()}
 _CALLS = ("query", "query", "get", "get", "region_info", "region_read", "region_write", "edid_read", "edid_write", "reset", "device_info",
           "irq_info", "set_irqs", "dma", "any")
 # Descriptors to send in place of memory, or beside it.
@@ -76,12 +79,18 @@ class _Walk:
         self._chance = chance
         self._personalities = [chance.choice(_PERSONALITIES) for _ in range(chance.choice((1, 1, 2)))]
         self._screen = chance.choice(list(SCREENS))
+        self._clients = SCREENS[self._screen]
+        self._beside = "none"
+        if "spice" not in self._clients and chance.random() < 0.3:
+            self._beside = "spice"
+            self._clients += _SPICE
 
     def lines(self, steps):
         chance = self._chance
-        yield (f"setup screen={self._screen} personalities={','.join(self._personalities)} second={chance.choice(_SECOND)} "
+        yield (f"setup screen={self._screen} beside={self._beside} server={chance.choice(('x11', 'wayland'))} "
+               f"personalities={','.join(self._personalities)} second={chance.choice(_SECOND)} bus={chance.choice(('root', 'bridge'))} "
                f"sealed={chance.choice(('yes', 'yes', 'no'))} thread={chance.choice(('on', 'on', 'off'))} "
-               f"events={chance.choice(('yes', 'no'))}")
+               f"events={chance.choice(('yes', 'no'))} migration={chance.choice(('refused', 'allowed'))}")
         yield "quiet"
         for step in range(1, steps + 1):
             yield from self._step()
@@ -145,16 +154,19 @@ class _Walk:
         return f"{self._vgpu()} {chance.choice(('fault clear', f'fault {call} {chance.choice(kinds)} count={chance.choice((1, 3, 50))}'))}"
 
     def _open(self):
-        kinds = ("vnc", "vnc", "silent", *SCREENS[self._screen] * 3)
-        return f"open {self._client()} {self._chance.choice(kinds)}"
+        kinds = ("vnc", "vnc", "silent", *self._clients * 3)
+        return f"open {self._client()} {self._chance.choice(kinds)} {self._chance.randrange(len(self._personalities))}"
 
     def _client_acts(self):
         chance = self._chance
+        if self._screen.startswith(("gtk", "sdl")) and chance.random() < 0.3:
+            return chance.choice((f"size window {chance.randrange(400, 1280)}x{chance.randrange(300, 1024)}", "keys window"))
         size = f"{chance.randrange(1, 2500)}x{chance.randrange(1, 1600)}"
         return chance.choice(("close {}", "close {}", "hold {}", "release {}", "size {} " + size, "keys {}", "forget {}")).format(self._client())
 
     def _qemu(self):
-        return "qemu " + self._chance.choice(("reset", "stop", "cont", "cont", "screendump", "screendump", "info", "info"))
+        return "qemu " + self._chance.choice((
+            "reset", "bus-reset", "stop", "cont", "cont", "screendump", "screendump", "info", "info", "save", "savevm"))
 
     def _device(self):
         return self._chance.choice((f"qemu unplug {self._vgpu()}", f"qemu plug {self._vgpu()}", f"{self._vgpu()} die"))

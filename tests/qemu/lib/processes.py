@@ -31,7 +31,7 @@ def _descriptors(pid):
 
 
 def resources(pid):
-    """Returns what a process holds: descriptors, mappings, and resident memory in KiB.
+    """Returns what a process holds: descriptors, mappings, threads, and resident memory in KiB.
 
     What QEMU does not want any more is closed by a thread of its own, a moment later: the number of descriptors is one that stays.
     """
@@ -42,7 +42,7 @@ def resources(pid):
         counts.append(_descriptors(pid))
         time.sleep(0.02)
     with open(f"{directory}/status", encoding="ascii") as file:
-        resident = next(int(line.split()[1]) for line in file if line.startswith("VmRSS:"))
+        status = dict(line.split(":", 1) for line in file)
     with open(f"{directory}/maps", encoding="utf-8", errors="replace") as file:
         maps = sum(1 for _ in file)
-    return {"fds": counts[-1], "maps": maps, "resident": resident}
+    return {"fds": counts[-1], "maps": maps, "threads": int(status["Threads"]), "resident": int(status["VmRSS"].split()[0])}
