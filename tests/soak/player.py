@@ -13,6 +13,7 @@ import script
 from lib import dbus, dbus_hostile, processes, spice
 from lib.case import Failure, until
 from lib.dbus import DBusScreen
+from lib.gtk import FULL_SCREEN
 from lib.pictures import same_as_console, same_as_screen
 from lib.qemu import Qemu, QmpError, device
 from lib.qtest import Qtest
@@ -34,6 +35,8 @@ _CHATTER = ("Spice: ", *dbus.IN_FLIGHT, *dbus_hostile.NEWCOMERS)
 _DATED = re.compile(r"^\S+T(\d\d):(\d\d):([\d.]+)Z (.*)$")
 # Front ends with which QEMU frees all memory when it ends; Mesa, GTK and SDL do not.
 _WITHOUT_LEAKS = "none", "spice", "dbus,p2p=yes"
+# Seconds for which QEMU does not run: longer than it waits for a device.
+_FROZEN = 0.5
 # A place that windows of any size have.
 _IN_WINDOW = 40, 40
 # Seconds in which GTK replaces a tab by another.
@@ -176,6 +179,11 @@ class Player:
         if self._bridge:
             self._bridge.reset()
 
+    def _qemu_freeze(self):
+        # As when a laptop sleeps: all limits of time are over at once.
+        with self._qemu.standing_still():
+            time.sleep(_FROZEN)
+
     def _qemu_save(self):
         """Saves the VM, as far as a vGPU can be, and has it go on."""
         with contextlib.suppress(QmpError):
@@ -284,6 +292,12 @@ class Player:
         self._act(name, "ask_size", width, height)
         self._act(name, "set_size", width, height)
 
+    def _zoom(self, name):
+        self._act(name, "zoom_in")
+
+    def _full(self, name):
+        self._act(name, "fill_screen")
+
     def _keys(self, name):
         for digit in "2", "1":
             self._act(name, "press", _CONTROL, _ALT, ord(digit))
@@ -344,6 +358,7 @@ class Player:
 
     def _window_shows(self, point, size):
         """Finds the window by its white picture, and then compares others. It may still be on its way to its size, and place."""
+        self._window.restore()
         deadline = time.monotonic() + self._picture_limit
         while True:
             self._draw("solid:ffffff")
@@ -458,6 +473,9 @@ class _SdlWindow:
         """Resizes it."""
         self.server.resize(width, height)
 
+    def restore(self):
+        """Undoes what was done to the window. Another mode gives it another size."""
+
 
 class _GtkWindow(_SdlWindow):
     """GTK's window: in the end, the first tab."""
@@ -469,8 +487,25 @@ class _GtkWindow(_SdlWindow):
 
     def press(self, *keys):
         """Presses Ctrl, Alt and a digit in it."""
+        self._press(f"Control_L+Alt_L+{chr(keys[-1])}")
+
+    def zoom_in(self):
+        """Makes the picture larger."""
+        self._press("Control_L+Alt_L+equal")
+
+    def fill_screen(self):
+        """Fills the screen for a moment. The picture has its own size after that."""
+        for _ in "on", "off":
+            self._press(FULL_SCREEN)
+
+    def restore(self):
+        """Gives the picture its own size."""
+        # Without a menu bar, QEMU has no key for that.
+        self.fill_screen()
+
+    def _press(self, keys):
         self.server.move_pointer(*_IN_WINDOW)
-        self.server.press(f"Control_L+Alt_L+{chr(keys[-1])}")
+        self.server.press(keys)
         # Without a window manager, the next key goes to what is below the mouse, which may be replaced now.
         time.sleep(_REPLACED)
         self.server.move_pointer(*self.server.corner)
@@ -479,10 +514,10 @@ class _GtkWindow(_SdlWindow):
 class _KioskWindow(_GtkWindow):
     """GTK's window, which fills a Wayland compositor's screen: that is what is resized."""
 
-    def view(self, size):
-        """Gives the screen its size back, and returns what shows a white picture of this size."""
+    def restore(self):
+        """Gives the screen and the picture their own sizes."""
         self.server.resize(*self.server.size)
-        return super().view(size)
+        super().restore()
 
 
 class _Silent:

@@ -6,12 +6,13 @@ Any subset of the lines after the first can be played, too, so that scripts can 
           sealed=yes thread=on events=no migration=refused           (in one line)
     vgpu0 mode 800x600 buffers=3       a command of the vGPU's control socket
     vgpu0 die                          its process ends as by a crash
-    qemu reset|bus-reset|stop|cont|screendump|info|save|savevm|unplug NAME|plug NAME
+    qemu reset|bus-reset|freeze|stop|cont|screendump|info|save|savevm|unplug NAME|plug NAME
     open NAME KIND [CONSOLE]           a client: vnc, dbus, spice; silent (a VNC client that reads
                                        nothing), deaf (a D-Bus client that does not answer), mute or
                                        nameless (D-Bus clients that register, and are silent)
     close NAME, hold NAME, release NAME, size NAME WxH, keys NAME, forget NAME
                                        "window" is the one of GTK or SDL
+    zoom window, full window           GTK's picture gets larger; is on the full screen, and back
     pause MS
     quiet                              devices tell the truth again; everything is checked
 """
@@ -160,13 +161,13 @@ class _Walk:
     def _client_acts(self):
         chance = self._chance
         if self._screen.startswith(("gtk", "sdl")) and chance.random() < 0.3:
-            return chance.choice((f"size window {chance.randrange(400, 1280)}x{chance.randrange(300, 1024)}", "keys window"))
+            return chance.choice((f"size window {chance.randrange(400, 1280)}x{chance.randrange(300, 1024)}", "keys window", "zoom window", "full window"))
         size = f"{chance.randrange(1, 2500)}x{chance.randrange(1, 1600)}"
         return chance.choice(("close {}", "close {}", "hold {}", "release {}", "size {} " + size, "keys {}", "forget {}")).format(self._client())
 
     def _qemu(self):
         return "qemu " + self._chance.choice((
-            "reset", "bus-reset", "stop", "cont", "cont", "screendump", "screendump", "info", "info", "save", "savevm"))
+            "reset", "bus-reset", "freeze", "stop", "cont", "cont", "screendump", "screendump", "info", "info", "save", "savevm"))
 
     def _device(self):
         return self._chance.choice((f"qemu unplug {self._vgpu()}", f"qemu plug {self._vgpu()}", f"{self._vgpu()} die"))

@@ -3,11 +3,12 @@
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from . import kernel_vfio, processes
 from .case import DEBUG, KERNEL, OPTIONS, QEMU, SCRATCH, VARIANT, Failure, debug, filtered, output_file, say, until
@@ -340,6 +341,24 @@ class Qemu:
             yield
         finally:
             self.process.send_signal(signal.SIGCONT)
+
+    @contextmanager
+    def without_descriptors(self):
+        """For a `with` block, QEMU cannot open anything more."""
+        pid, names = self.process.pid, []
+        limit = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        highest = max(map(int, os.listdir(f"/proc/{pid}/fd")))
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (highest + 1, limit[1]))
+        with open(os.devnull, encoding="ascii") as file, suppress(QmpError):
+            while True:
+                self.send_fd("getfd", file, fdname=f"spare{len(names)}")
+                names.append(f"spare{len(names)}")
+        try:
+            yield
+        finally:
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, limit)
+            for name in names:
+                self.qmp("closefd", fdname=name)
 
     def duration(self, command, **arguments):
         """Returns how many seconds a QMP command takes."""
