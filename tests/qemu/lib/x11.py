@@ -34,6 +34,7 @@ class _ClientMessage(ctypes.Structure):
 
 
 _CLIENT_MESSAGE, _REVERT_TO_POINTER_ROOT = 33, 1
+_GRAB_MODE_ASYNC, _ALREADY_GRABBED = 1, 1
 
 # Xlib's own handler ends the process, and a window may disappear while its size is queried.
 _KEEP_ON = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(lambda *_: 0)
@@ -75,6 +76,8 @@ class X11:
                 (self._xlib.XWarpPointer, [ctypes.c_void_p, ctypes.c_ulong, ctypes.c_ulong, *[ctypes.c_int] * 6], ctypes.c_int),
                 (self._xlib.XSetInputFocus, [ctypes.c_void_p, ctypes.c_ulong, ctypes.c_int, ctypes.c_ulong], ctypes.c_int),
                 (self._xlib.XSync, [ctypes.c_void_p, ctypes.c_int], ctypes.c_int),
+                (self._xlib.XGrabPointer, [ctypes.c_void_p, ctypes.c_ulong, *[ctypes.c_int] * 4, *[ctypes.c_ulong] * 3], ctypes.c_int),
+                (self._xlib.XUngrabPointer, [ctypes.c_void_p, ctypes.c_ulong], ctypes.c_int),
                 (self._xlib.XFree, [ctypes.c_void_p], ctypes.c_int),
                 (self._xlib.XStringToKeysym, [ctypes.c_char_p], ctypes.c_ulong),
                 (self._xlib.XKeysymToKeycode, [ctypes.c_void_p, ctypes.c_ulong], ctypes.c_ubyte),
@@ -126,6 +129,14 @@ class X11:
         self._xlib.XQueryPointer(self._connection, self._xlib.XDefaultRootWindow(self._connection),
                                  *map(ctypes.byref, (root, child, *place, state)))
         return place[0].value, place[1].value
+
+    def is_grabbed(self):
+        """Returns whether a program has the mouse for itself: nobody else can have it then."""
+        root = self._xlib.XDefaultRootWindow(self._connection)
+        status = self._xlib.XGrabPointer(self._connection, root, 0, 0, _GRAB_MODE_ASYNC, _GRAB_MODE_ASYNC, 0, 0, 0)
+        self._xlib.XUngrabPointer(self._connection, 0)
+        self._xlib.XSync(self._connection, 0)
+        return status == _ALREADY_GRABBED
 
     def press(self, keys):
         """Presses keys, e.g. "Control_L+Alt_L+f" or "Return", in the window under the mouse."""
