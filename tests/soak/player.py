@@ -35,6 +35,8 @@ _CHATTER = ("Spice: ", *dbus.IN_FLIGHT, *dbus_hostile.NEWCOMERS)
 _DATED = re.compile(r"^\S+T(\d\d):(\d\d):([\d.]+)Z (.*)$")
 # Front ends with which QEMU frees all memory when it ends; Mesa, GTK and SDL do not.
 _WITHOUT_LEAKS = "none", "spice", "dbus,p2p=yes"
+# Seconds that a reset may take: it waits for a silent device, some seconds for each register.
+_RESET = 120
 # Seconds for which QEMU does not run: longer than it waits for a device.
 _FROZEN = 0.5
 # A place that windows of any size have.
@@ -448,7 +450,7 @@ class _Bridge:
 
     def connect(self):
         """Connects to the QEMU that has the arguments."""
-        self._qtest.connect()
+        self._qtest.connect(_RESET)
 
     def reset(self):
         """Resets all devices on its bus."""

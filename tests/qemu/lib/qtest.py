@@ -16,10 +16,10 @@ class Qtest:
         self.arguments = ["-qtest", f"unix:{self._path},server=on,wait=off", "-qtest-log", "none"]
         self._socket = self._lines = None
 
-    def connect(self):
-        """Connects to the QEMU that has the arguments."""
+    def connect(self, seconds=30):
+        """Connects to the QEMU that has the arguments, and gives it so long for an answer."""
         self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.settimeout(30)
+        self._socket.settimeout(seconds)
 
         def connected():
             try:
