@@ -36,7 +36,7 @@ _DATED = re.compile(r"^\S+T(\d\d):(\d\d):([\d.]+)Z (.*)$")
 # Front ends with which QEMU frees all memory when it ends; Mesa, GTK and SDL do not.
 _WITHOUT_LEAKS = "none", "spice", "dbus,p2p=yes"
 # Seconds that a reset may take: it waits for a silent device, some seconds for each register.
-_RESET = 120
+_LONGEST_RESET = 120
 # Seconds for which QEMU does not run: longer than it waits for a device.
 _FROZEN = 0.5
 # A place that windows of any size have.
@@ -45,6 +45,8 @@ _IN_WINDOW = 40, 40
 _REPLACED = 0.2
 # Seconds after which a window that has moved meanwhile is looked for again.
 _MOVED = 5
+# What clients and windows do, by the step's word.
+_ACTIONS = {"hold": "hold", "release": "release", "forget": "forget", "zoom": "zoom_in", "full": "fill_screen"}
 # Ctrl and Alt.
 _CONTROL, _ALT = 0xFFE3, 0xFFE9
 
@@ -97,6 +99,8 @@ class Player:
             self._command(what, words)
         elif what == "qemu":
             getattr(self, f"_qemu_{words[0].replace('-', '_')}")(*words[1:])
+        elif what in _ACTIONS:
+            self._act(words[0], _ACTIONS[what])
         else:
             getattr(self, f"_{what}")(*words)
         self._answers("query-name")
@@ -140,7 +144,7 @@ class Player:
             self._properties["bus"] = _Bridge.DEVICE["id"]
             devices.append(_Bridge.DEVICE)
             arguments += self._bridge.arguments
-        devices += [device(vgpu, rombar=0, **self._properties) for vgpu in self._vgpus.values()]
+        devices += map(self._device, self._vgpus)
         # A second display that is not a vGPU and has no guest driver.
         if second != "none":
             devices.append({"driver": second, "id": "second"})
@@ -160,6 +164,9 @@ class Player:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(path)
         self._vgpus[name] = self._stack.enter_context(Vgpu(personality, *options, name=name))
+
+    def _device(self, name):
+        return device(self._vgpus[name], rombar=0, **self._properties)
 
     def _command(self, name, words):
         if name not in self._vgpus:
@@ -236,7 +243,7 @@ class Player:
         if name not in self._vgpus or self._plugged[name] or self._vgpus[name].process.poll() is not None:
             return
         try:
-            self._qemu.qmp("device_add", **device(self._vgpus[name], rombar=0, **self._properties))
+            self._qemu.qmp("device_add", **self._device(name))
         except QmpError:
             return  # A device with faults may be refused.
         self._plugged[name] = True
@@ -246,8 +253,8 @@ class Player:
             return
         if kind not in ("vnc", "silent"):
             # One of SPICE and one of D-Bus at a time: the next replaces the previous one.
-            for other in [other for other, client in self._clients.items() if not isinstance(client, (Vnc, _Silent))]:
-                if isinstance(self._clients[other], Spice) == (kind == "spice"):
+            for other, client in list(self._clients.items()):
+                if not isinstance(client, (Vnc, _Silent)) and isinstance(client, Spice) == (kind == "spice"):
                     self._close(other)
         if kind == "silent":
             client = _Silent(self._qemu.vnc_socket)
@@ -280,25 +287,10 @@ class Player:
             with contextlib.suppress(OSError, TypeError, GLib.Error):
                 method(*arguments)
 
-    def _hold(self, name):
-        self._act(name, "hold")
-
-    def _release(self, name):
-        self._act(name, "release")
-
-    def _forget(self, name):
-        self._act(name, "forget")
-
     def _size(self, name, size):
         width, height = map(int, size.split("x"))
         self._act(name, "ask_size", width, height)
         self._act(name, "set_size", width, height)
-
-    def _zoom(self, name):
-        self._act(name, "zoom_in")
-
-    def _full(self, name):
-        self._act(name, "fill_screen")
 
     def _keys(self, name):
         for digit in "2", "1":
@@ -450,14 +442,13 @@ class _Bridge:
 
     def connect(self):
         """Connects to the QEMU that has the arguments."""
-        self._qtest.connect(_RESET)
+        self._qtest.connect(_LONGEST_RESET)
 
     def reset(self):
         """Resets all devices on its bus."""
-        self._qtest.command(f"outl 0xcf8 {0x80000000 | self._SLOT << 11 | self._CONTROL:#x}")
-        control = int(self._qtest.command("inl 0xcfc")[0], 0)
+        control = self._qtest.read_config(self._SLOT, self._CONTROL)
         for value in control | self._RESET, control & ~self._RESET:
-            self._qtest.command(f"outl 0xcfc {value:#x}")
+            self._qtest.write_config(self._SLOT, self._CONTROL, value)
 
 
 class _SdlWindow:
@@ -485,7 +476,7 @@ class _GtkWindow(_SdlWindow):
     def view(self, size):
         """Returns what shows a white picture of this size; None if there is nothing like it."""
         window = self.server.any_window()
-        return window if window and (window.box[2] - window.box[0], window.box[3] - window.box[1]) == size else None
+        return window if window and window.size == size else None
 
     def press(self, *keys):
         """Presses Ctrl, Alt and a digit in it."""

@@ -32,34 +32,30 @@ class Tab:
             until("the menu opens", lambda: self._server.picture().crop(corner).getextrema() != _WHITE)
         for key in _DETACH_TAB:
             self._server.press(key)
-        self._wait_elsewhere(window.box)
+        self._wait_elsewhere(window)
 
     def close(self):
         """Closes its window, as a user does."""
-        place = self._server.any_window().box
-        left, top, right, _ = place
+        before = self._server.any_window()
+        _, top, right, _ = before.box
         if hasattr(self._server, "weston"):
             self._server.click(right + _CLOSE_BUTTON[0], top + _CLOSE_BUTTON[1])
             self._server.move_aside()
         else:
             for window, size in self._server.windows():
-                if window not in self._windows and size[0] >= right - left:
+                if window not in self._windows and size[0] >= before.size[0]:
                     self._server.close(window)
-        self._wait_elsewhere(place)
+        self._wait_elsewhere(before)
 
-    def _wait_elsewhere(self, place):
+    def _wait_elsewhere(self, before):
         """Waits until the picture is in another window, of the same size."""
         def elsewhere():
             window = self._server.any_window()
-            return window and window.box != place and _size(window.box) == _size(place)
+            return window and window.box != before.box and window.size == before.size
 
         try:
             until("the picture is in another window", elsewhere)
         except Failure as failure:
             self._server.picture().save(output_file("screen.png"))
-            raise Failure(f"{failure}; it was in {place} (see screen.png)") from None
+            raise Failure(f"{failure}; it was in {before.box} (see screen.png)") from None
         self._server.move_aside()
-
-
-def _size(box):
-    return box[2] - box[0], box[3] - box[1]

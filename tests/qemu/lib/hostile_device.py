@@ -64,15 +64,20 @@ def with_many(connection, lingering, request):
     lingering.send(connection, _HEADER.pack(number, command, _HEADER.size, _REPLY, 0), 20)
 
 
+def _listen(path):
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen()
+    return listener
+
+
 class Device:
     """Answers QEMU's first message in one of these ways, and then hangs up; for a `with` block."""
 
     def __init__(self, answer, lingering, name="hostile"):
         self.name, self.socket = name, os.path.join(SCRATCH, name)
         self._answer, self._lingering = answer, lingering
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(self.socket)
-        self._listener.listen()
+        self._listener = _listen(self.socket)
         self._thread = threading.Thread(target=self._serve, daemon=True)
 
     def __enter__(self):
@@ -95,9 +100,7 @@ class Relay:
 
     def __init__(self, vgpu):
         self.name, self.socket = vgpu.name, f"{vgpu.socket}.relay"
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(self.socket)
-        self._listener.listen()
+        self._listener = _listen(self.socket)
         self._vgpu = socket.socket(socket.AF_UNIX)
         self._vgpu.connect(vgpu.socket)
         self._qemu = None

@@ -215,6 +215,10 @@ class Qemu:
 
         return until(f"event {name}", arrived, seconds)
 
+    def descriptors(self):
+        """Returns how many descriptors it holds, once that does not change any more."""
+        return processes.resources(self.process.pid)["fds"]
+
     def unplug(self, name):
         """Unplugs a device. Without a guest that releases it, the reset removes it."""
         self.qmp("device_del", id=name)

@@ -48,6 +48,19 @@ class Qtest:
             part = data[at:at + chunk]
             self.command(f"b64write {address + at:#x} {len(part):#x} {base64.b64encode(part).decode('ascii')}")
 
+    def read_config(self, slot, offset):
+        """Returns the 32 bits, or as many as there are up to the next multiple of four, of a PCI device's configuration space."""
+        self._choose_config(slot, offset & ~3)
+        return int(self.command("inl 0xcfc")[0], 0) >> 8 * (offset & 3)
+
+    def write_config(self, slot, offset, value):
+        """Writes 32 bits of a PCI device's configuration space."""
+        self._choose_config(slot, offset)
+        self.command(f"outl 0xcfc {value:#x}")
+
+    def _choose_config(self, slot, offset):
+        self.command(f"outl 0xcf8 {0x80000000 | slot << 11 | offset:#x}")
+
     def set_ramfb(self, width, height, stride):
         """Shows a framebuffer of XRGB8888 at fw_cfg.FRAMEBUFFER, as a firmware does."""
         if not fw_cfg.set_ramfb(self.command, self.write, width, height, stride):

@@ -20,8 +20,7 @@ class StdVga:
     def __init__(self, qtest):
         self._qtest = qtest
         for offset, value in (0x10, _MEMORY), (0x18, _REGISTERS), (0x04, 0x3):
-            qtest.command(f"outl 0xcf8 {0x80000000 | SLOT << 11 | offset:#x}")
-            qtest.command(f"outl 0xcfc {value:#x}")
+            qtest.write_config(SLOT, offset, value)
         # The screen is blank until the attribute controller enables it.
         qtest.command("inb 0x3da")
         qtest.command("outb 0x3c0 0x20")
@@ -34,3 +33,8 @@ class StdVga:
     def draw(self, picture):
         """Draws a picture of the mode's size."""
         self._qtest.write(_MEMORY, picture.tobytes("raw", "BGRX"))
+
+    def show(self, picture):
+        """Sets a mode of the picture's size, and draws it, which shows it."""
+        self.set_mode(*picture.size)
+        self.draw(picture)

@@ -48,16 +48,11 @@ class VirtioGpu:
         self._find_registers()
         self._start()
 
-    def _config(self, offset):
-        self._qtest.command(f"outl 0xcf8 {0x80000000 | SLOT << 11 | offset:#x}")
-
     def _read_config(self, offset):
-        self._config(offset & ~3)
-        return int(self._qtest.command("inl 0xcfc")[0], 0) >> 8 * (offset & 3)
+        return self._qtest.read_config(SLOT, offset)
 
     def _write_config(self, offset, value):
-        self._config(offset)
-        self._qtest.command(f"outl 0xcfc {value:#x}")
+        self._qtest.write_config(SLOT, offset, value)
 
     def _find_registers(self):
         places = {}
@@ -173,6 +168,12 @@ class VirtioGpu:
         """Draws a picture of the framebuffer's size, without showing it."""
         self._qtest.write(_PIXELS, picture.tobytes("raw", "BGRX"))
         self._do(_TRANSFER, "<IIIIQII", 0, 0, *self._size, 0, self._resource, 0)
+
+    def show(self, picture):
+        """Sets a mode of the picture's size, draws it, and shows it."""
+        self.set_mode(*picture.size)
+        self.draw(picture)
+        self.flush()
 
     def submit_flush(self):
         """Asks the device to show what was drawn; wait() waits for that."""

@@ -294,6 +294,7 @@ class Window:
     def __init__(self, server, box, scale=1):
         self._server, self.box, self._scale = server, box, scale
         self.corner = box[:2]
+        self.size = box[2] - box[0], box[3] - box[1]
 
     def picture(self):
         """Returns this part of the screen; None if the pixels of a scaled one differ."""
