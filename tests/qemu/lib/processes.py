@@ -30,6 +30,16 @@ def _descriptors(pid):
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
+def is_stopped(pid):
+    """Returns whether all threads of a process have been stopped by a signal."""
+    directory = f"/proc/{pid}/task"
+    for thread in os.listdir(directory):
+        with open(f"{directory}/{thread}/stat", encoding="utf-8", errors="replace") as file:
+            if file.read().rpartition(")")[2].split()[0] != "T":
+                return False
+    return True
+
+
 def resources(pid):
     """Returns what a process holds: descriptors, mappings, threads, and resident memory in KiB.
 

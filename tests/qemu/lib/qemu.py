@@ -341,6 +341,8 @@ class Qemu:
     def standing_still(self):
         """Stops QEMU for a `with` block, so that it finds at once all that was done meanwhile."""
         self.process.send_signal(signal.SIGSTOP)
+        # Its threads stop a moment later.
+        until("QEMU stands still", lambda: processes.is_stopped(self.process.pid))
         try:
             yield
         finally:
